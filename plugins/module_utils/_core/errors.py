@@ -1,0 +1,135 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What can go wrong, by kind: the kind says who must act and whether trying again can help.
+
+Kernel rooms raise OSError with the call's name as its filename. The room that made the call knows what that errno means there,
+and raises a Failure from it. Each door catches Failure once; anything else is a fault of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """One sentence what is wrong, one what to do, and the facts beside them as fields."""
+
+    code = "failure"
+    can_retry = False
+
+    def __init__(self, what, do="", **detail):
+        super().__init__(what)
+        self.what = what
+        self.do = do
+        self.detail = detail
+
+    def __str__(self):
+        return " ".join(_sentence(part) for part in (self.what, self.do) if part)
+
+    def as_fields(self):
+        """The same as plain data: code, what, do, and the detail."""
+        return {"code": self.code, "what": self.what, "do": self.do, **self.detail}
+
+
+def _sentence(text):
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+class BadRequest(Failure):
+    """The user asked for something that cannot be: a name, an option, a value."""
+
+    code = "bad_request"
+
+
+class Unprivileged(Failure):
+    """The user lacks root, or the process a capability."""
+
+    code = "unprivileged"
+
+
+class ToolMissing(Failure):
+    """The host lacks a package."""
+
+    code = "tool_missing"
+
+
+class CompileError(Failure):
+    """The author's source does not compile."""
+
+    code = "compile_error"
+
+
+class BadObject(Failure):
+    """The bytes given are no BPF object that libbpf can open."""
+
+    code = "bad_object"
+
+
+class VerifierRefused(Failure):
+    """The author must change the program: this host's verifier refused it."""
+
+    code = "verifier_refused"
+
+
+class Unsupported(Failure):
+    """This kernel, driver or library cannot do it."""
+
+    code = "unsupported"
+
+
+class WrongType(Failure):
+    """Program and hook do not go together."""
+
+    code = "wrong_type"
+
+
+class NotFound(Failure):
+    """A name that was given stands for nothing on this host."""
+
+    code = "not_found"
+
+
+class HookHeld(Failure):
+    """Somebody else's program sits where only one may sit."""
+
+    code = "hook_held"
+
+
+class HookMoved(Failure):
+    """A hook no longer runs what was seen there: somebody moved it meanwhile."""
+
+    code = "hook_moved"
+    can_retry = True
+
+
+class MapChanged(Failure):
+    """A map of the new release does not fit the one whose entries must be kept."""
+
+    code = "map_changed"
+
+
+class NoMemory(Failure):
+    """The host has not enough memory for a map or a program."""
+
+    code = "no_memory"
+
+
+class Busy(Failure):
+    """Another run works on the same deployment."""
+
+    code = "busy"
+    can_retry = True
+
+
+class Damaged(Failure):
+    """Our own state on the disk cannot be read."""
+
+    code = "damaged"
+
+
+class NotConverged(Failure):
+    """All steps were carried out, and still the host is not as planned."""
+
+    code = "not_converged"
+    can_retry = True
