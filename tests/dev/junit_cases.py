@@ -1,0 +1,26 @@
+"""Print the cases of JUnit files, a line each: outcome, part, name. Usage: junit_cases.py PART FILE..."""
+
+from __future__ import annotations
+
+import sys
+from xml.etree import ElementTree
+
+
+def outcome(case):
+    kinds = {child.tag for child in case}
+    if kinds & {"failure", "error"}:
+        return "failed"
+    return "skipped" if "skipped" in kinds else "passed"
+
+
+def name(case):
+    return " ".join(filter(None, (case.get("classname"), case.get("name"))))
+
+
+def main(part, *files):
+    for file in files:
+        for case in ElementTree.parse(file).iter("testcase"):
+            print(outcome(case), part, name(case).replace("\n", " "), sep="\t")
+
+
+main(*sys.argv[1:])
