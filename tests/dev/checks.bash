@@ -29,7 +29,7 @@ lint_shell() {
 # ---- sanity: each test of ansible-test is a case
 
 part_sanity() {
-    local tests=() name
+    local tests=() name status=0
     make_copy
     cd "$copy"
     for name in "$@"; do tests+=(--test "$name"); done
@@ -37,8 +37,9 @@ part_sanity() {
     # One of its tests is shellcheck, which is among the tools; the ansible-core that is tested comes first.
     PATH=$PATH:$tools/bin PIP_QUIET=2 flock "$cache/sanity.lock" \
         ansible-test sanity --local --requirements --python "$python" --junit --color no "${tests[@]}" "${extra[@]}" ||
-        true # the JUnit files say what failed; none of them is a failure
+        status=$?
     record_junit sanity tests/output/junit/*.xml
+    return "$status"
 }
 
 # ---- units, kernel: pytest
@@ -52,7 +53,7 @@ part_kernel() {
 
 # Names choose files below the folder: `units test_btf` is tests/unit/test_btf.py.
 run_pytest() {
-    local part=$1 interpreter=$2 folder=$3 files=() name
+    local part=$1 interpreter=$2 folder=$3 files=() name status=0
     shift 3
     for name in "$@"; do
         name=$folder/$(basename "$name" .py).py
@@ -62,8 +63,9 @@ run_pytest() {
     if ((${#files[@]} == 0)); then files=("$folder"); fi
     cd "$here"
     PYTHONPATH=$link "$interpreter" -m pytest -q -rs -p no:cacheprovider --junitxml="$scratch/$part.xml" \
-        "${files[@]}" "${extra[@]}" || true # as above
+        "${files[@]}" "${extra[@]}" || status=$?
     record_junit "$part" "$scratch/$part.xml"
+    return "$status"
 }
 
 # ---- docs: what ansible-doc and Galaxy will show

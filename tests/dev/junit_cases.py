@@ -6,6 +6,11 @@ import sys
 from xml.etree import ElementTree
 
 
+def is_empty(case):
+    """ansible-test reports as skipped what had no file to look at: there was no case."""
+    return case.findtext("skipped") == "No tests applicable."
+
+
 def outcome(case):
     kinds = {child.tag for child in case}
     if kinds & {"failure", "error"}:
@@ -20,7 +25,8 @@ def name(case):
 def main(part, *files):
     for file in files:
         for case in ElementTree.parse(file).iter("testcase"):
-            print(outcome(case), part, name(case).replace("\n", " "), sep="\t")
+            if not is_empty(case):
+                print(outcome(case), part, name(case).replace("\n", " "), sep="\t")
 
 
 main(*sys.argv[1:])
