@@ -36,8 +36,9 @@ struct inner { __u8 tag; __u64 count; };
 struct all {
     __u8 u8; __s8 s8; __u16 u16; __u32 u32; __s32 s32; __u64 u64; __s64 s64; flag flag;
     enum action action; char name[8]; __be16 be16; __be32 be32; __be64 be64; __u64 list[3]; struct inner inner;
-    struct inner many[2]; union either either; union { __u32 whole; struct { __u16 low; __u16 high; }; }; struct { __u8 hidden; };
-    __u32 a : 3; __u32 b : 9; __s32 c : 4; __u64 d : 40; flag e : 1; float f32; double f64; void *pointer;
+    struct inner many[2]; union either either; union { __u32 whole; struct { __u16 low; __u16 high; }; };
+    struct { __u8 hidden; }; __u32 a : 3; __u32 b : 9; __s32 c : 4; __u64 d : 40; flag e : 1;
+    float f32; double f64; void *pointer;
     struct in_addr v4; struct in6_addr v6; __u8 mac[6]; __u8 octets4[4]; __u8 octets16[16]; __u32 words16[4];
     __u8 grid[2][3];
 };
@@ -51,8 +52,9 @@ struct more { __u32 prefixlen; __u32 interface; __be32 address; };
 KEYS = "struct prefix4 k4; struct prefix6 k6; struct plain_prefix kp; struct bpf_lpm_trie_key_u8 kt; struct more km;"
 FILLED = """struct all thing = { .u8 = 200, .s8 = -100, .u16 = 0x1234, .u32 = 0x12345678, .s32 = -5,
     .u64 = 0xfedcba9876543210, .s64 = -6, .flag = 1, .action = DROP, .name = "eth0", .be16 = BE16(8080),
-    .be32 = BE32(0x0a000001), .be64 = BE64(7), .list = {1, 2}, .inner = {3, 4}, .many = {{5, 6}, {7, 8}}, .either = {.octets = {1, 2, 3}},
-    .low = 1, .high = 2, .hidden = 9, .a = 5, .b = 300, .c = -7, .d = 0x123456789a, .e = 1, .f32 = 1.5, .f64 = -2.25,
+    .be32 = BE32(0x0a000001), .be64 = BE64(7), .list = {1, 2}, .inner = {3, 4}, .many = {{5, 6}, {7, 8}},
+    .either = {.octets = {1, 2, 3}}, .low = 1, .high = 2,
+    .hidden = 9, .a = 5, .b = 300, .c = -7, .d = 0x123456789a, .e = 1, .f32 = 1.5, .f64 = -2.25,
     .v4 = {BE32(0xc0000201)}, .v6 = {{.u6_addr8 = {0x20, 1, 0xd, 0xb8, [15] = 1}}}, .mac = {2, 0, 0, 0, 0, 1},
     .octets4 = {10, 0, 0, 2}, .octets16 = {[15] = 1}, .words16 = {BE32(0xfe800000), 0, 0, BE32(2)},
     .grid = {{1, 2, 3}, {4, 5, 6}} };"""
@@ -228,6 +230,14 @@ def test_unpack_answers_for_every_type_of_the_object(types):
 def test_pack_numbers_as_ad_hoc_commands_give_them(types, all_id, name, value, number):
     field = types.members(all_id)[name]
     assert values.unpack(types, field.type, values.pack(types, field.type, value)) == number
+
+
+def test_replace_keeps_what_is_not_named(types, all_id):
+    before = values.pack(types, all_id, GIVEN)
+    after = values.unpack(types, all_id, values.replace(types, all_id, before, {"b": 1, "list": [9], "low": 7}))
+    shown = values.unpack(types, all_id, before)
+    whole = 0x20007 if types.byteorder == "little" else 0x70002
+    assert after == {**shown, "b": 1, "list": [9, 0, 0], "whole": whole}
 
 
 @pytest.mark.parametrize(

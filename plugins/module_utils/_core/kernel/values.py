@@ -62,6 +62,13 @@ def pack(btf, type_id, value, byteorder=sys.byteorder, *, size=0, path="value", 
     return _pack(job, type_id, value, path)
 
 
+def replace(btf, type_id, data, value, byteorder=sys.byteorder, *, path="value", secret=False):
+    """`data`, a struct or the globals of a section, with the fields in `value` replaced and all others as they were."""
+    job, found = Job(btf, byteorder, secret), btf.type(btf.resolve(type_id))
+    btf.check(type_id)
+    return _pack_fields(job, type_id, found, value, path, data)
+
+
 def unpack(btf, type_id, data, byteorder=sys.byteorder):
     """The value that `data` holds as a `type_id`; with type_id 0 (no BTF) a number, or hex where none has that size.
 
@@ -142,11 +149,11 @@ def _pack_text(job, room, value, path):
     return text.ljust(room, b"\0")
 
 
-def _pack_fields(job, type_id, found, value, path):
+def _pack_fields(job, type_id, found, value, path, before=b""):
     members = job.btf.members(found.id)
     if not isinstance(value, dict):
         raise _wrong(job, path, f"the fields of a {job.btf.describe(type_id)} ({_listed(members)})", value)
-    room, taken = bytearray(found.size), []
+    room, taken = bytearray(before.ljust(found.size, b"\0")), []
     for name, part in value.items():
         if name not in members:
             raise _unknown(path, job.btf.describe(type_id), name, members)
@@ -168,8 +175,8 @@ def _put(job, room, field, value, path):
 
 def _put_bits(room, field, number, byteorder):
     first, end, shift = _bits_at(field, byteorder)
-    word = int.from_bytes(room[first:end], byteorder)
-    room[first:end] = (word | number << shift).to_bytes(end - first, byteorder)
+    others = int.from_bytes(room[first:end], byteorder) & ~((1 << field.bits) - 1 << shift)
+    room[first:end] = (others | number << shift).to_bytes(end - first, byteorder)
 
 
 def _bits_at(field, byteorder):
