@@ -35,11 +35,17 @@ part_sanity() {
     for name in "$@"; do tests+=(--test "$name"); done
     python "$here/tests/sanity/seed_pip.py"
     # One of its tests is shellcheck, which is among the tools; the ansible-core that is tested comes first.
-    PATH=$PATH:$tools/bin PIP_QUIET=2 flock "$cache/sanity.lock" \
-        ansible-test sanity --local --requirements --python "$python" --junit --color no "${tests[@]}" "${extra[@]}" ||
-        status=$?
+    PATH=$PATH:$tools/bin flock "$cache/sanity.lock" \
+        ansible-test sanity --local --requirements --python "$python" --junit --color no "${tests[@]}" "${extra[@]}" 2>&1 |
+        without_pip || status=$?
     record_junit sanity tests/output/junit/*.xml
     return "$status"
+}
+
+# The first run installs much, and ansible-test lets pip talk.
+without_pip() {
+    sed --unbuffered -E '/^(Looking in|Collecting|Installing collected|Successfully installed|Requirement already|Using cached pip)/d
+        /^(Downloading|Saved|Processing|Obtaining|WARNING: Location)/d; /^( {2,}|$)/d; /^Installing requirements for/d'
 }
 
 # ---- units, kernel: pytest
@@ -89,12 +95,12 @@ part_docs() {
 module_doc() { shows "ebpf.deploy.$1" ansible-doc --type module; }
 role_doc() { shows "ebpf.deploy.$1" ansible-doc --type role; }
 
-# The name is in the page, and nothing is on stderr.
+# The name is in the page, and nothing is on stderr, but for what ansible-core 2.21 says of a part of its own.
 shows() {
-    local name=$1 page
+    local name=$1
     shift
-    page=$("$@" "$name" 2>"$scratch/doc.err") || { cat "$scratch/doc.err" && return 1; }
-    grep -q "${name##*.}" <<<"$page" && [[ ! -s $scratch/doc.err ]] || { cat "$scratch/doc.err" && return 1; }
+    "$@" "$name" 2>"$scratch/doc.err" | grep "${name##*.}"
+    if grep -v '/_protomatter' "$scratch/doc.err"; then return 1; fi
 }
 
 # ---- package: the archive, as Galaxy gets it and as a user installs it

@@ -31,7 +31,7 @@ prepare() {
     PATH=$PATH:/usr/sbin:/sbin
     install_packages "$@"
     choose_versions
-    make_venv "$venv" "$venv_python" "ansible-core~=$core.0" -r "$here/tests/unit/requirements.txt"
+    make_venv "$venv" "$venv_python" "ansible-core~=$core.0" "$here/tests/unit/requirements.txt"
     case " $* " in *" lint "* | *" sanity "* | *" package "* | *" docs "*) make_tools ;; esac
     make_link
     enter_environment
@@ -107,11 +107,10 @@ find_python() {
     return 1
 }
 
-# make_venv FOLDER PYTHON PIP-ARGUMENT...: a venv with these packages, made once and again when what is wanted changes.
+# make_venv FOLDER PYTHON PACKAGE REQUIREMENTS: a venv with these, made once, and again when what is wanted changes.
 make_venv() {
-    local folder=$1 python=$2 wanted
-    shift 2
-    wanted=$(printf '%s\n' "$python" "$@" && if [[ -f ${!#} ]]; then cat "${!#}"; fi)
+    local folder=$1 python=$2 package=$3 requirements=$4 wanted
+    wanted=$(printf '%s\n' "$python" "$package" && cat "$requirements")
     mkdir -p "$cache"
     (
         flock 9
@@ -119,8 +118,8 @@ make_venv() {
         say "making $folder"
         rm -rf "$folder"
         "$python" -m venv "$folder"
-        "$folder/bin/python" -m pip install -q --disable-pip-version-check "$@" >"$folder/pip.log" 2>&1 ||
-            { cat "$folder/pip.log" >&2 && die "pip could not install: $*"; }
+        "$folder/bin/python" -m pip install -q --disable-pip-version-check "$package" -r "$requirements" \
+            >"$folder/pip.log" 2>&1 || { cat "$folder/pip.log" >&2 && die "pip could not fill $folder"; }
         say "$wanted" >"$folder/complete"
     ) 9>"$folder.lock"
 }
@@ -130,7 +129,7 @@ make_tools() {
     local core="" python="" venv="" venv_python=""
     choose_versions
     tools=$cache/tools-$core-$python
-    make_venv "$tools" "$venv_python" "ansible-core~=$core.0" -r "$here/requirements-dev.txt"
+    make_venv "$tools" "$venv_python" "ansible-core~=$core.0" "$here/requirements-dev.txt"
 }
 
 # ---- the checkout as a collection

@@ -11,6 +11,9 @@ part_integration() {
     place=${place:-native}
     if [[ $place == native && $EUID != 0 ]]; then die "integration targets on this machine need root"; fi
     if [[ $place != native && -z $inventory ]]; then die "--place $place needs --inventory"; fi
+    for name in "$@"; do
+        if [[ ! -d $targets/$name ]]; then die "no such target: $name"; fi
+    done
     mapfile -t names < <(chosen_targets "$@")
     if ((${#names[@]} == 0)); then die "no target for $place: ${*:-none there}"; fi
     if [[ $place == native ]]; then native_inventory; fi
@@ -25,12 +28,9 @@ native_inventory() {
     say "localhost ansible_connection=local ansible_python_interpreter=/usr/bin/python3" >"$inventory"
 }
 
-# The targets named, else all, as far as they fit the place; a name that is none of them is an error.
+# The targets named, else all, as far as they fit the place.
 chosen_targets() {
     local folder name
-    for name in "$@"; do
-        [[ -d $targets/$name ]] || die "no such target: $name"
-    done
     for folder in "$targets"/*/; do
         name=$(basename "$folder")
         if [[ $name == setup_* || $name == '*' ]]; then continue; fi

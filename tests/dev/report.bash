@@ -27,9 +27,13 @@ record_junit() {
 
 # A tool that is one case: its output is shown only where it failed, or with -v.
 record_tool() {
-    local part=$1 name=$2 log=$scratch/tool.log
+    local part=$1 name=$2 log=$scratch/tool.log status
     shift 2
-    if "$@" >"$log" 2>&1; then
+    set +e # so that it holds inside: bash ignores it in a function that is a condition
+    (set -e; "$@") >"$log" 2>&1
+    status=$?
+    set -e
+    if ((status == 0)); then
         if [[ $verbose ]]; then cat "$log"; fi
         record passed "$part" "$name"
         say "ok      $name"
