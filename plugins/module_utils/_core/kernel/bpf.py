@@ -1,0 +1,383 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Programs, maps, links and BTF as calls over file descriptors; records with bpftool's field names.
+
+Every function is one question to the kernel or one change in it, and raises OSError as the kernel put it. Nothing here
+knows what a deployment is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple, Optional
+
+from . import libbpf
+
+# enum bpf_prog_type, bpf_attach_type, bpf_link_type, bpf_map_type: only those that we decide on, by UAPI number
+PROG_SCHED_CLS, PROG_XDP, PROG_CGROUP_SKB = 3, 6, 8
+ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
+ATTACH_XDP, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 37, 46, 47
+LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
+MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
+F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
+BPF_PROG_QUERY = 16  # enum bpf_cmd
+ENOTSUPP = 524  # the kernel's own, which libc does not know
+
+# What libbpf before 1.3 cannot spell. Number -> bpftool's name.
+NEWER_NAMES = {
+    "libbpf_bpf_attach_type_str": {46: "tcx_ingress", 47: "tcx_egress", 45: "netfilter", 54: "netkit_primary"},
+    "libbpf_bpf_link_type_str": {10: "netfilter", 11: "tcx", 12: "uprobe_multi", 13: "netkit", 14: "sockmap"},
+    "libbpf_bpf_prog_type_str": {32: "netfilter"},
+    "libbpf_bpf_map_type_str": {33: "arena", 34: "insn_array"},
+}
+
+
+class Fd:
+    """A file descriptor that is closed when its `with` ends."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __enter__(self):
+        return self.number
+
+    def __exit__(self, *dummy):
+        self.close()
+
+    def close(self):
+        if self.number is not None:
+            os.close(self.number)
+            self.number = None
+
+
+class Program(NamedTuple):
+    """A loaded program as `bpftool prog show` names its fields; sizes in bytes, loaded_at in ns since boot."""
+
+    id: int
+    type: str
+    name: str
+    tag: str
+    gpl_compatible: bool
+    loaded_at: int
+    uid: int
+    bytes_xlated: int
+    bytes_jited: int
+    map_ids: tuple
+    btf_id: int
+    verified_insns: int
+    run_time_ns: int
+    run_cnt: int
+
+
+class Map(NamedTuple):
+    """A map as `bpftool map show` names its fields; sizes in bytes; type_number is enum bpf_map_type."""
+
+    id: int
+    type: str
+    name: str
+    flags: int
+    bytes_key: int
+    bytes_value: int
+    max_entries: int
+    btf_id: int
+    btf_key_type_id: int
+    btf_value_type_id: int
+    type_number: int
+
+
+class Link(NamedTuple):
+    """A link. ifindex is 0 for a severed xdp or tcx link, cgroup_id 0 for a severed cgroup link, None where not theirs."""
+
+    id: int
+    type: str
+    prog_id: int
+    ifindex: Optional[int]
+    cgroup_id: Optional[int]
+    attach_type: Optional[int]
+
+    @property
+    def is_severed(self):
+        """Whether what it was attached to is gone: it holds a program that never runs."""
+        return self.ifindex == 0 or self.cgroup_id == 0
+
+
+# ---- names ------------------------------------------------------------------------------------------------------------
+
+
+def prog_type_name(number):
+    return _name("libbpf_bpf_prog_type_str", number)
+
+
+def map_type_name(number):
+    return _name("libbpf_bpf_map_type_str", number)
+
+
+def link_type_name(number):
+    return _name("libbpf_bpf_link_type_str", number)
+
+
+def attach_type_name(number):
+    return _name("libbpf_bpf_attach_type_str", number)
+
+
+def _name(symbol, number):
+    text = libbpf.call(symbol, number) if libbpf.has(symbol) else None
+    return text or NEWER_NAMES[symbol].get(number) or f"type {number}"
+
+
+# ---- objects ----------------------------------------------------------------------------------------------------------
+
+
+def get_pinned(path):
+    """The object pinned at `path` (BPF_OBJ_GET)."""
+    return Fd(libbpf.call("bpf_obj_get", path.encode()))
+
+
+def pin(fd, path):
+    """`fd` is pinned at `path` (BPF_OBJ_PIN); EEXIST where something is."""
+    libbpf.call("bpf_obj_pin", fd, path.encode())
+
+
+def prog_by_id(number):
+    return Fd(libbpf.call("bpf_prog_get_fd_by_id", number))
+
+
+def map_by_id(number):
+    return Fd(libbpf.call("bpf_map_get_fd_by_id", number))
+
+
+def link_by_id(number):
+    return Fd(libbpf.call("bpf_link_get_fd_by_id", number))
+
+
+def prog_ids():
+    """All programs of this kernel, from whatever namespace (BPF_PROG_GET_NEXT_ID)."""
+    return _ids("bpf_prog_get_next_id")
+
+
+def map_ids():
+    return _ids("bpf_map_get_next_id")
+
+
+def link_ids():
+    """All links of this kernel; none before 5.8, which cannot list them."""
+    return _ids("bpf_link_get_next_id")
+
+
+def _ids(symbol):
+    found, following = [], libbpf.u32(0)
+    while True:
+        try:
+            libbpf.call(symbol, following.value, libbpf.byref(following))
+        except FileNotFoundError:
+            return found
+        except OSError as error:
+            if error.errno == errno.EINVAL and not found:
+                return found
+            raise
+        found.append(following.value)
+
+
+def prog_info(fd):
+    """What the kernel says of a program (BPF_OBJ_GET_INFO_BY_FD)."""
+    count = libbpf.struct_info(fd, libbpf.ProgInfo()).nr_map_ids
+    maps = libbpf.numbers(count)
+    raw = libbpf.struct_info(fd, libbpf.ProgInfo(nr_map_ids=count, map_ids=libbpf.address(maps)))
+    return Program(
+        id=raw.id,
+        type=prog_type_name(raw.type),
+        name=raw.name.decode(errors="replace"),
+        tag=bytes(raw.tag).hex(),
+        gpl_compatible=bool(raw.gpl_compatible & 1),
+        loaded_at=raw.load_time,
+        uid=raw.created_by_uid,
+        bytes_xlated=raw.xlated_prog_len,
+        bytes_jited=raw.jited_prog_len,
+        map_ids=tuple(maps[: min(count, raw.nr_map_ids)]),
+        btf_id=raw.btf_id,
+        verified_insns=raw.verified_insns,
+        run_time_ns=raw.run_time_ns,
+        run_cnt=raw.run_cnt,
+    )
+
+
+def map_info(fd):
+    raw = libbpf.struct_info(fd, libbpf.MapInfo())
+    return Map(
+        id=raw.id,
+        type=map_type_name(raw.type),
+        name=raw.name.decode(errors="replace"),
+        flags=raw.map_flags,
+        bytes_key=raw.key_size,
+        bytes_value=raw.value_size,
+        max_entries=raw.max_entries,
+        btf_id=raw.btf_id,
+        btf_key_type_id=raw.btf_key_type_id,
+        btf_value_type_id=raw.btf_value_type_id,
+        type_number=raw.type,
+    )
+
+
+def link_info(fd):
+    raw = libbpf.struct_info(fd, libbpf.LinkInfo())
+    ifindex = cgroup_id = attach_type = None
+    if raw.type == LINK_XDP:
+        ifindex, attach_type = raw.of.xdp.ifindex, ATTACH_XDP
+    elif raw.type == LINK_TCX:
+        ifindex, attach_type = raw.of.tcx.ifindex, raw.of.tcx.attach_type
+    elif raw.type == LINK_CGROUP:
+        cgroup_id, attach_type = raw.of.cgroup.cgroup_id, raw.of.cgroup.attach_type
+    return Link(raw.id, link_type_name(raw.type), raw.prog_id, ifindex, cgroup_id, attach_type)
+
+
+def program(number):
+    """The program with this id; FileNotFoundError where it is gone."""
+    with prog_by_id(number) as fd:
+        return prog_info(fd)
+
+
+def links():
+    """All links of this kernel. One that ends meanwhile is left out."""
+    found = []
+    for number in link_ids():
+        try:
+            with link_by_id(number) as fd:
+                found.append(link_info(fd))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def memlock(fd):
+    """Bytes of kernel memory that a program or map is charged with (fdinfo, memlock); exact for maps since 6.4."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("memlock:"):
+                return int(line.split()[1])
+    return 0
+
+
+def btf_bytes(number):
+    """The raw BTF with this id, empty for 0."""
+    if not number:
+        return b""
+    with Fd(libbpf.call("bpf_btf_get_fd_by_id", number)) as fd:
+        size = libbpf.struct_info(fd, libbpf.BtfInfo()).btf_size
+        room = libbpf.buffer(size)
+        libbpf.struct_info(fd, libbpf.BtfInfo(btf=libbpf.address(room), btf_size=size))
+        return room.raw[:size]
+
+
+# ---- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def link_create(prog_fd, target, attach_type, flags=0):
+    """A new link that runs the program at `target`, an ifindex or an fd (BPF_LINK_CREATE); it goes with its last fd or pin."""
+    options = libbpf.LinkCreateOpts(flags=flags)
+    return Fd(libbpf.call("bpf_link_create", prog_fd, target, attach_type, libbpf.byref(options)))
+
+
+def link_update(link_fd, new_fd, expected_fd):
+    """The link runs the new program, if it still ran the expected one: EPERM otherwise (BPF_LINK_UPDATE, BPF_F_REPLACE)."""
+    options = libbpf.LinkUpdateOpts(flags=F_REPLACE, old_prog_fd=expected_fd)
+    libbpf.call("bpf_link_update", link_fd, new_fd, libbpf.byref(options))
+
+
+def link_detach(link_fd):
+    """The link runs nothing any more, whoever else holds it (BPF_LINK_DETACH, 5.9)."""
+    libbpf.call("bpf_link_detach", link_fd)
+
+
+def prog_query(target, attach_type):
+    """(program id, link id) of what sits at a tcx or cgroup hook, in running order; link id 0: attached without a link.
+
+    target is an ifindex or the fd of a cgroup folder. bpf(2) itself, since bpf_prog_query_opts has the link ids from 1.3 on.
+    Kernels before 6.6 leave the link ids untouched.
+    """
+    room = 64
+    programs, links_there = libbpf.numbers(room), libbpf.numbers(room)
+    query = libbpf.ProgQueryAttr(
+        target=target,
+        attach_type=attach_type,
+        prog_ids=libbpf.address(programs),
+        count=room,
+        link_ids=libbpf.address(links_there) if attach_type in (ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS) else 0,
+    )
+    libbpf.bpf_syscall(BPF_PROG_QUERY, query)
+    return list(zip(programs[: query.count], links_there[: query.count]))
+
+
+def xdp_query(ifindex):
+    """{mode: program id} of an interface's XDP hook, modes native, generic and offload (bpf_xdp_query, netlink)."""
+    answer = libbpf.XdpQueryOpts()
+    libbpf.call("bpf_xdp_query", ifindex, 0, libbpf.byref(answer))
+    modes = {"native": answer.drv_prog_id, "generic": answer.skb_prog_id, "offload": answer.hw_prog_id}
+    return {mode: number for mode, number in modes.items() if number}
+
+
+def test_run(prog_fd, data, repeat=1):
+    """(return value, bytes out, mean ns per run) of the program over `data`, a packet (BPF_PROG_TEST_RUN)."""
+    into, out = libbpf.buffer(data), libbpf.buffer(len(data) + 256)
+    run = libbpf.TestRunOpts(
+        data_in=libbpf.address(into),
+        data_size_in=len(data),
+        data_out=libbpf.address(out),
+        data_size_out=len(data) + 256,
+        repeat=repeat,
+    )
+    libbpf.call("bpf_prog_test_run_opts", prog_fd, libbpf.byref(run))
+    return run.retval, out.raw[: run.data_size_out], run.duration
+
+
+# ---- entries ----------------------------------------------------------------------------------------------------------
+
+
+def possible_cpus():
+    """How many values an entry of a per-CPU map has."""
+    return libbpf.call("libbpf_num_possible_cpus")
+
+
+def value_room(info):
+    """Bytes that one entry's value takes in a call: per-CPU maps give one value per possible CPU, each padded to 8."""
+    if info.type_number in MAP_PER_CPU:
+        return (info.bytes_value + 7) // 8 * 8 * possible_cpus()
+    return info.bytes_value
+
+
+def map_lookup(fd, info, key):
+    """The value under `key`; FileNotFoundError where there is none."""
+    value = libbpf.buffer(value_room(info))
+    libbpf.call("bpf_map_lookup_elem", fd, libbpf.byref(libbpf.buffer(key)), libbpf.byref(value))
+    return value.raw[: value_room(info)]
+
+
+def map_update(fd, key, value, flags=0):
+    """`value` stands under `key`. E2BIG: the map is full."""
+    libbpf.call(
+        "bpf_map_update_elem", fd, libbpf.byref(libbpf.buffer(key)), libbpf.byref(libbpf.buffer(value)), flags
+    )
+
+
+def map_delete(fd, key):
+    """Nothing stands under `key`; FileNotFoundError where nothing stood. Arrays cannot: EINVAL."""
+    libbpf.call("bpf_map_delete_elem", fd, libbpf.byref(libbpf.buffer(key)))
+
+
+def map_items(fd, info):
+    """Each (key, value), in the kernel's order; entries that come or go meanwhile may or may not be seen."""
+    key, following = None, libbpf.buffer(info.bytes_key)
+    while True:
+        try:
+            libbpf.call(
+                "bpf_map_get_next_key", fd, None if key is None else libbpf.byref(key), libbpf.byref(following)
+            )
+        except FileNotFoundError:
+            return
+        key = libbpf.buffer(following.raw[: info.bytes_key])
+        try:
+            yield key.raw[: info.bytes_key], map_lookup(fd, info, key.raw[: info.bytes_key])
+        except FileNotFoundError:
+            continue

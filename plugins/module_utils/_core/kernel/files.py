@@ -1,0 +1,185 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Files as we need them: the kernel's file systems found or mounted, durable writes, pins moved.
+
+What the files mean is not this room's business.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+from ..errors import Damaged, Failure, NoMemory, Unsupported
+from . import libbpf
+
+BPFFS = "/sys/fs/bpf"
+
+
+class Mount(NamedTuple):
+    """One line of /proc/self/mountinfo: the file system's root seen at `point`."""
+
+    point: str
+    root: str
+    type: str
+
+
+def mounts():
+    """All mounts of this process's namespace, later ones last (proc(5), mountinfo)."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            left, dummy, right = line.partition(" - ")
+            fields = left.split()
+            found.append(Mount(_unescaped(fields[4]), _unescaped(fields[3]), right.split()[0]))
+    return found
+
+
+def _unescaped(text):
+    for code, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def has_bpffs():
+    """Whether a BPF file system is mounted at /sys/fs/bpf."""
+    points = [mount for mount in mounts() if mount.point == BPFFS]
+    return bool(points) and points[-1].type == "bpf"
+
+
+def mount_bpffs():
+    """A BPF file system is mounted at /sys/fs/bpf, as iproute2 and bpftool do it too."""
+    if has_bpffs():
+        return
+    try:
+        libbpf.call("mount", b"bpf", BPFFS.encode(), b"bpf", 0, b"mode=0700")
+    except OSError as error:
+        raise Unsupported(
+            f"No BPF file system is mounted at {BPFFS}, and mounting one failed: {error.strerror}",
+            f"Run as root on the host: mount -t bpf bpf {BPFFS}",
+            errno=error.errno,
+        ) from error
+
+
+def cgroup2_root():
+    """Where the cgroup v2 hierarchy is mounted, /sys/fs/cgroup on most hosts; Unsupported where there is none."""
+    for mount in reversed(mounts()):
+        if mount.type == "cgroup2":
+            return mount.point
+    raise Unsupported(
+        "No cgroup v2 hierarchy is mounted on this host",
+        "Mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or boot with systemd.unified_cgroup_hierarchy=1",
+    )
+
+
+def make_private_folder(path):
+    """`path` is a folder that root alone can enter; parents likewise."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+
+
+def write_durably(path, data):
+    """`path` holds `data`, or what it held before: aside, fsync, rename, fsync of the folder."""
+    aside = path + ".aside"
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.rename(aside, path)
+    except OSError:
+        remove(aside)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def write_json(path, value):
+    """As write_durably, for plain data: keys sorted, so that equal data are equal bytes."""
+    write_durably(path, json.dumps(value, sort_keys=True, indent=1).encode() + b"\n")
+
+
+def read_json(path):
+    """The plain data in `path`; Damaged where it is none; FileNotFoundError as it is."""
+    with open(path, "rb") as stream:
+        data = stream.read()
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise Damaged(
+            f"{path} is not readable as JSON",
+            "Restore the file from a backup, or remove the deployment with bpf_release state=absent and roll it out again",
+            path=path,
+            error=str(error),
+        ) from error
+
+
+def point_symlink(path, target):
+    """The symlink `path` names `target`: one rename."""
+    aside = path + ".aside"
+    remove(aside)
+    os.symlink(target, aside)
+    os.rename(aside, path)
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path):
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append_line(path, text):
+    """One line more at the end of `path`, on the disk when this returns. A torn last line is the reader's to skip."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, text.encode() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path):
+    """No file or symlink at `path`."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_tree(path):
+    """No folder at `path`. On bpffs this is the unpinning of all below it."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+
+
+def names_in(path):
+    """The sorted names in the folder `path`; none where there is no folder."""
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def pin_name(text):
+    """`text` as bpffs takes it: a dot in a name is EPERM there."""
+    return text.replace(".", "-").replace("/", "-")
+
+
+def disk_failure(error):
+    """The Failure that a failed write on our disks means."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoMemory(f"No space is left on the disk for {error.filename}", "Free some space", errno=error.errno)
+    return Failure(
+        f"{error.filename or 'A file'} cannot be written: {error.strerror}",
+        "Look at the file system of /var/lib/ebpf_deploy and /run",
+        errno=error.errno,
+    )
