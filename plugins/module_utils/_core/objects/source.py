@@ -1,0 +1,232 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""C to object: clang on this host, vmlinux.h from the running kernel's BTF, both cached by content.
+
+The object is the same wherever the source lies and whoever compiles it: paths are mapped away. Loading is not this
+room's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from typing import NamedTuple
+
+from ..errors import CompileError, ToolMissing, Unsupported
+from ..kernel import files, libbpf
+
+CACHE = "/var/cache/ebpf_deploy"
+KERNEL_BTF = "/sys/kernel/btf/vmlinux"
+TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
+    "x86_64": "x86",
+    "aarch64": "arm64",
+    "armv7l": "arm",
+    "s390x": "s390",
+    "ppc64le": "powerpc",
+    "riscv64": "riscv",
+    "loongarch64": "loongarch",
+}
+ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<message>.*)$", re.M)
+
+
+class Source(NamedTuple):
+    """C text to compile: the file's own name, its bytes, the headers beside it by relative path, clang's further flags."""
+
+    file: str
+    text: bytes
+    headers: tuple = ()
+    cflags: tuple = ()
+
+    @property
+    def id(self):
+        """What reports compare between hosts: source and flags, compiler and kernel left out."""
+        return _digest([self.file, self.text, [list(header) for header in self.headers], list(self.cflags)])
+
+    @property
+    def wants_vmlinux(self):
+        return any(b"vmlinux.h" in text for text in (self.text, *(text for dummy, text in self.headers)))
+
+
+class Compiled(NamedTuple):
+    """An object and how it came to be."""
+
+    object: bytes
+    compiler: str
+    was_cached: bool
+    messages: tuple
+
+
+def compile_source(source, keep=True):
+    """The object for `source`, from the cache where nothing that went into it changed.
+
+    With keep=False (check mode) nothing is written outside a temporary folder. Raises CompileError, ToolMissing.
+    """
+    clang = _clang()
+    cached = os.path.join(CACHE, "objects", _cache_key(source, clang))
+    try:
+        with open(cached + ".o", "rb") as stream:
+            return Compiled(stream.read(), files.read_json(cached + ".json")["compiler"], True, ())
+    except FileNotFoundError:
+        pass
+    with tempfile.TemporaryDirectory(prefix="ebpf_deploy-") as folder:
+        compiled = _compile(source, clang, folder, keep)
+    if keep:
+        files.make_private_folder(os.path.dirname(cached))
+        files.write_json(cached + ".json", {"compiler": compiled.compiler})
+        files.write_durably(cached + ".o", compiled.object)
+    return compiled
+
+
+def _clang():
+    found = shutil.which("clang")
+    if found is None:
+        raise ToolMissing(
+            "clang is not installed on this host",
+            "Install the package clang (and libbpf-dev or libbpf-devel for the headers), or compile elsewhere with "
+            "bpf_program state=built and give the object here",
+            tool="clang",
+        )
+    return os.path.realpath(found)
+
+
+def _cache_key(source, clang):
+    """Everything that decides the object's bytes; the compiler by path, size and time, which spares starting it."""
+    tool = os.stat(clang)
+    kernel = _kernel_btf_digest() if source.wants_vmlinux else ""
+    headers = [[name, _file_digest(os.path.join("/usr/include/bpf", name))] for name in files.names_in("/usr/include/bpf")]
+    return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, headers, os.uname().machine])
+
+
+def _compile(source, clang, folder, keep):
+    _write_sources(source, folder)
+    command = [clang, *_flags(source, folder, keep), "-c", source.file, "-o", "object.o"]
+    run = subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if run.returncode != 0:
+        raise _compile_error(source, run)
+    with open(os.path.join(folder, "object.o"), "rb") as stream:
+        data = stream.read()
+    return Compiled(data, _compiler_version(clang), False, tuple(run.stderr.splitlines()[:40]))
+
+
+def _write_sources(source, folder):
+    for name, text in ((source.file, source.text), *source.headers):
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as stream:
+            stream.write(text)
+
+
+def _flags(source, folder, keep):
+    machine = os.uname().machine
+    flags = ["-target", "bpf", "-g", "-O2", "-Wall", f"-D__TARGET_ARCH_{TARGET_ARCH.get(machine, machine)}"]
+    flags += [f"-ffile-prefix-map={folder}=.", "-fdebug-compilation-dir=.", "-I."]
+    if source.wants_vmlinux:
+        _provide_vmlinux(os.path.join(folder, "vmlinux"), keep)
+        flags += ["-Ivmlinux"]
+    multiarch = f"/usr/include/{machine}-linux-gnu"  # Debian keeps asm/types.h there, and -target bpf does not look
+    if os.path.isdir(multiarch):
+        flags += ["-idirafter", multiarch]
+    return [*flags, *source.cflags]
+
+
+def _compile_error(source, run):
+    errors = [
+        {"file": os.path.normpath(m["file"]), "line": int(m["line"]), "column": int(m["column"]), "message": m["message"]}
+        for m in ERROR_LINE.finditer(run.stderr)
+    ]
+    if not errors:
+        what = f"{source.file} does not compile: clang ended with {run.returncode}"
+        return CompileError(what, "Read the compiler's output", output=run.stderr.splitlines()[:40])
+    first = errors[0]
+    what = f"{source.file} does not compile: {first['file']}:{first['line']}: {first['message']}"
+    do = "Mend the source; nothing on the host was changed"
+    if "'bpf/" in first["message"] and "file not found" in first["message"]:
+        do = "Install libbpf's headers on the host (Debian and Ubuntu: libbpf-dev, Fedora and RHEL: libbpf-devel)"
+    return CompileError(what, do, errors=errors[:20], output=run.stderr.splitlines()[:40])
+
+
+def _compiler_version(clang):
+    run = subprocess.run([clang, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    return run.stdout.splitlines()[0].strip()
+
+
+# ---- vmlinux.h --------------------------------------------------------------------------------------------------------
+
+
+def _provide_vmlinux(folder, keep):
+    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does: one path for the object."""
+    cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32])
+    if not os.path.exists(os.path.join(cached, "vmlinux.h")):
+        os.mkdir(folder)
+        write_vmlinux(os.path.join(folder, "vmlinux.h"))
+        if keep:
+            files.make_private_folder(cached)
+            shutil.copyfile(os.path.join(folder, "vmlinux.h"), os.path.join(cached, "vmlinux.h.aside"))
+            os.rename(os.path.join(cached, "vmlinux.h.aside"), os.path.join(cached, "vmlinux.h"))
+        return
+    os.symlink(cached, folder)
+
+
+def write_vmlinux(path):
+    """All types of the running kernel as C at `path`, 2.8 MB in 0.1 s (btf_dump__dump_type, libbpf 0.6)."""
+    btf = libbpf.call("btf__load_vmlinux_btf" if libbpf.has("btf__load_vmlinux_btf") else "libbpf_find_kernel_btf")
+    out = libbpf.call("fopen", path.encode(), b"w")
+    try:
+        libbpf.call("fputs", VMLINUX_HEAD, out)
+        dump = libbpf.call("btf_dump__new", btf, libbpf.vfprintf(), out, None)
+        for number in range(1, libbpf.call("btf__type_cnt", btf)):
+            libbpf.call("btf_dump__dump_type", dump, number)
+        libbpf.call("btf_dump__free", dump)
+        libbpf.call("fputs", VMLINUX_TAIL, out)
+    finally:
+        libbpf.call("fclose", out)
+        libbpf.call("btf__free", btf)
+
+
+# preserve_access_index makes every access through these types a CO-RE relocation, as bpftool's dump does
+VMLINUX_HEAD = b"""#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+"""
+VMLINUX_TAIL = b"""
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute pop
+#endif
+#endif
+"""
+
+
+def _kernel_btf_digest():
+    try:
+        return _file_digest(KERNEL_BTF)
+    except OSError as error:
+        raise Unsupported(
+            f"The source includes vmlinux.h, but this kernel shows no BTF at {KERNEL_BTF}",
+            "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or compile on a host that has one (bpf_program state=built)",
+            kernel=os.uname().release,
+        ) from error
+
+
+def _file_digest(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest(parts):
+    """SHA-256 over nested lists of text, numbers and bytes; bytes count by their own digest."""
+    text = json.dumps(parts, default=lambda data: "bytes:" + hashlib.sha256(data).hexdigest())
+    return hashlib.sha256(text.encode()).hexdigest()
