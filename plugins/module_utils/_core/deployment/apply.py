@@ -1,0 +1,190 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Steps carried out, traced, undone. The only room that moves a hook.
+
+A SIGKILL between any two steps leaves each hook with the old program or the new one, never with none: what is then
+missing is what the next plan says.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Damaged, Failure
+from ..hooks import catalogue
+from ..kernel import bpf, files
+from . import plan, store
+
+
+def trace(moment, step):
+    """Called before and after each step. Tests put a competitor, a failure or the end of the process here."""
+
+
+def carry_out(steps, home):
+    """All steps are done. When one fails, those before it are undone in reverse, unless the transition's commit was passed."""
+    if not home.is_locked:
+        raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
+    done = []
+    for step in steps:
+        trace("before", step)
+        try:
+            _DO[type(step)](step, home)
+        except (Failure, OSError) as error:
+            raise _failed(error, step, done, home) from error
+        done.append(step)
+        trace("after", step)
+
+
+def _failed(error, step, done, home):
+    """The Failure to raise for a step: with what was undone, or what the next run will finish."""
+    failure = error if isinstance(error, Failure) else files.disk_failure(error)
+    failure.detail.setdefault("step", plan.describe(step))
+    if any(plan.is_commit(each) for each in done):
+        failure.detail["left"] = "the change is decided; the next run finishes it"
+        return failure
+    problems = _undo(done, home)
+    if problems:
+        failure.detail["not_undone"] = problems
+    return failure
+
+
+def _undo(done, home):
+    """What could not be undone, in words."""
+    problems = []
+    for step in reversed(done):
+        try:
+            if type(step) in _UNDO:
+                _UNDO[type(step)](step, home)
+        except (Failure, OSError) as error:
+            problems.append(f"{plan.describe(step)}: {error}")
+    return problems
+
+
+# ---- hooks ------------------------------------------------------------------------------------------------------------
+
+
+def _link_path(home, key):
+    return os.path.join(home.links, key)
+
+
+def _program_path(home, load, program):
+    return os.path.join(home.loads, load, "progs", program)
+
+
+def _settle(step, home):
+    if os.path.exists(_link_path(home, step.key) + "-next"):
+        os.rename(_link_path(home, step.key) + "-next", _link_path(home, step.key))
+
+
+def _attach(step, home):
+    hook = catalogue.hook_of(step.attachment)
+    files.make_private_folder(home.links)
+    pinned = _link_path(home, step.key)
+    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as program:
+        with hook.attach(step.attachment, step.place, program) as link:
+            bpf.pin(link, pinned + "-next")
+            os.rename(pinned + "-next", pinned)
+
+
+def _attach_undo(step, home):
+    _drop_link(step.key, step.attachment, home)
+
+
+def _swap(step, home):
+    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as new:
+        with bpf.prog_by_id(step.expected) as old:
+            _update(step, home, new, old)
+
+
+def _swap_undo(step, home):
+    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as new:
+        with bpf.prog_by_id(step.expected) as old:
+            _update(step, home, old, new)
+
+
+def _update(step, home, new, expected):
+    with bpf.get_pinned(_link_path(home, step.key)) as link:
+        catalogue.hook_of(step.attachment).swap(step.attachment, link, new, expected)
+
+
+def _detach(step, home):
+    _drop_link(step.key, step.attachment, home)
+
+
+def _drop_link(key, attachment, home):
+    """Unpin first: the link then ends with this process at the latest."""
+    try:
+        with bpf.get_pinned(_link_path(home, key)) as link:
+            files.remove(_link_path(home, key))
+            catalogue.hook_of(attachment).detach(link)
+    except FileNotFoundError:
+        pass
+
+
+def _detach_undo(step, home):
+    """Attached anew with the program that ran there: the gap is this step's own, as a detach always has one."""
+    hook = catalogue.hook_of(step.attachment)
+    with bpf.prog_by_id(step.program) as program:
+        place = hook.place(step.attachment, (0, 0))
+        with hook.attach(step.attachment, place, program) as link:
+            bpf.pin(link, _link_path(home, step.key))
+
+
+# ---- loads ------------------------------------------------------------------------------------------------------------
+
+
+def _pin_load(step, home):
+    os.rename(os.path.join(home.loads, step.aside), os.path.join(home.loads, step.load))
+
+
+def _remove_load(step, home):
+    files.remove_tree(os.path.join(home.loads, step.load))
+
+
+# ---- state on the disk --------------------------------------------------------------------------------------------------
+
+
+def _write_generation(step, home):
+    store.write_generation(home, step.generation)
+
+
+def _point(step, home):
+    store.point(home, step.pointer, step.number)
+
+
+def _remove_folders(step, home):
+    for folder in (home.links, home.loads, home.pins):
+        if os.path.isdir(folder):
+            os.rmdir(folder)
+    for name in ("releases", "generations", "journal.jsonl"):
+        path = os.path.join(home.folder, name)
+        files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
+
+
+_DO = {
+    plan.Settle: _settle,
+    plan.Attach: _attach,
+    plan.Swap: _swap,
+    plan.Detach: _detach,
+    plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.data, step.source),
+    plan.RemoveRelease: lambda step, home: store.remove_release(home, step.release),
+    plan.PinLoad: _pin_load,
+    plan.RemoveLoad: _remove_load,
+    plan.WriteStaged: lambda step, home: store.write_staged(home, step.staged),
+    plan.RemoveStaged: lambda step, home: store.remove_staged(home),
+    plan.WriteGeneration: _write_generation,
+    plan.RemoveGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
+    plan.Point: _point,
+    plan.RemoveFolders: _remove_folders,
+}
+_UNDO = {  # what is not here leaves nothing that the next run does not prune
+    plan.Attach: _attach_undo,
+    plan.Swap: _swap_undo,
+    plan.Detach: _detach_undo,
+    plan.WriteRelease: lambda step, home: store.remove_release(home, step.release.id),
+    plan.PinLoad: lambda step, home: files.remove_tree(os.path.join(home.loads, step.load)),
+    plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
+    plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
+}

@@ -1,0 +1,360 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Facts and a wanted generation to steps. Pure: values in, values out; an empty plan means that all is as wanted.
+
+Every transition of a deployment is a list of these steps; apply.py carries them out. One step of a transition is its commit:
+what fails before it is undone, what fails after it is finished by the next run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+from ..errors import Failure, HookHeld, NotConverged, NotFound
+from ..hooks import catalogue
+from ..hooks.contract import OWNER_ADVICE, Attachment, Place
+from ..objects import owners
+from . import store
+
+KEEP = 3  # generations that stay for going back
+
+
+# ---- steps ------------------------------------------------------------------------------------------------------------
+
+
+class Settle(NamedTuple):
+    """The new link that a killed run had pinned aside takes its place."""
+
+    key: str
+
+
+class Attach(NamedTuple):
+    """A new link runs the load's program at the place; a link pinned there before (severed, elsewhere) is dropped."""
+
+    key: str
+    attachment: Attachment
+    place: Place
+    load: str
+
+
+class Swap(NamedTuple):
+    """The link runs the load's program instead of the expected one."""
+
+    key: str
+    attachment: Attachment
+    load: str
+    expected: int
+
+
+class Detach(NamedTuple):
+    """The link is gone, and the hook runs nothing of ours there."""
+
+    key: str
+    attachment: Attachment
+    program: int
+
+
+class WriteRelease(NamedTuple):
+    release: object
+    data: bytes
+    source: Optional[bytes]
+
+
+class RemoveRelease(NamedTuple):
+    release: str
+
+
+class PinLoad(NamedTuple):
+    """The pins that were made aside take the load's name."""
+
+    aside: str
+    load: str
+
+
+class RemoveLoad(NamedTuple):
+    load: str
+
+
+class WriteStaged(NamedTuple):
+    staged: store.Staged
+
+
+class RemoveStaged(NamedTuple):
+    staged: store.Staged
+
+
+class WriteGeneration(NamedTuple):
+    generation: store.Generation
+
+
+class RemoveGeneration(NamedTuple):
+    generation: store.Generation
+
+
+class Point(NamedTuple):
+    """`trial` or `confirmed` names the generation (None: nothing); `before` is what it named."""
+
+    pointer: str
+    number: Optional[int]
+    before: Optional[int]
+
+
+class RemoveFolders(NamedTuple):
+    """The deployment's empty folders are gone; its serial stays, so that no generation's number comes again."""
+
+    name: str
+
+
+COMMITS = (WriteStaged,)
+
+
+def is_commit(step):
+    """Whether the transition counts as done once this step is."""
+    return isinstance(step, COMMITS) or (isinstance(step, Point) and step.pointer == "confirmed")
+
+
+def describe(step):
+    """The step in words for users: check mode, results, journal."""
+    kind = type(step).__name__
+    if kind == "Attach":
+        return f"attach {step.attachment.program} of load {step.load} at {step.attachment.describe()}"
+    if kind == "Swap":
+        return f"replace program {step.expected} by {step.attachment.program} of load {step.load} at {step.attachment.describe()}"
+    if kind == "Detach":
+        return f"detach {step.attachment.program} from {step.attachment.describe()}"
+    return _HOUSEKEEPING[kind](step)
+
+
+_HOUSEKEEPING = {
+    "Settle": lambda step: f"finish the interrupted attachment {step.key}",
+    "WriteRelease": lambda step: f"keep release {step.release.id}",
+    "RemoveRelease": lambda step: f"remove release {step.release}",
+    "PinLoad": lambda step: f"pin load {step.load}",
+    "RemoveLoad": lambda step: f"unload {step.load}",
+    "WriteStaged": lambda step: f"stage load {step.staged.load}",
+    "RemoveStaged": lambda step: f"unstage load {step.staged.load}",
+    "WriteGeneration": lambda step: f"write generation {step.generation.number}",
+    "RemoveGeneration": lambda step: f"forget generation {step.generation.number}",
+    "Point": lambda step: f"{step.pointer}: generation {step.number or 'none'}",
+    "RemoveFolders": lambda step: f"remove the folders of {step.name}",
+}
+
+HOOK_STEPS = (Settle, Attach, Swap, Detach)
+
+
+# ---- the hooks --------------------------------------------------------------------------------------------------------
+
+
+def switch(seen, generation):
+    """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
+
+    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone.
+    """
+    load = seen.loads.get(generation.load)
+    if generation.attachments and load is None:
+        raise NotFound(
+            f"The programs of release {generation.release} are not loaded on this host",
+            "Run bpf_program with the release's source: after a reboot the kernel has none of them",
+            load=generation.load,
+        )
+    steps = [Settle(key) for key in sorted(seen.unsettled)]
+    for key, attachment in generation.attachments.items():
+        steps += _towards(seen, key, attachment, generation.load, _program(load, attachment, generation))
+    return steps + _away(seen, generation)
+
+
+def _program(load, attachment, generation):
+    if attachment.program not in load.programs:
+        raise NotFound(
+            f"Release {generation.release} has no program {attachment.program}, which {attachment.describe()} needs",
+            f"It has: {', '.join(sorted(load.programs))}. Name another program, or detach {attachment.describe()} first",
+            program=attachment.program,
+            programs=sorted(load.programs),
+        )
+    return load.programs[attachment.program]
+
+
+def _towards(seen, key, attachment, load, program):
+    """Steps for one attachment."""
+    place, link = seen.places[key], seen.links.get(key)
+    if isinstance(place, Failure):
+        raise place
+    attach = Attach(key, attachment, place, load)
+    if link is None or link.is_severed or not place.is_of(link):
+        _refuse_foreign(seen, key, attachment)
+        return [attach]
+    if attachment.mode and seen.modes[key] != attachment.mode:
+        return [Detach(key, attachment, link.prog_id), attach]
+    if link.prog_id != program:
+        return [Swap(key, attachment, load, link.prog_id)]
+    return []
+
+
+def _refuse_foreign(seen, key, attachment):
+    if seen.holders[key]:
+        who = owners.sentence(seen.holders[key][0])
+        raise HookHeld(
+            f"{attachment.describe()} is held by {who}, which ebpf.deploy did not attach for {seen.name}",
+            OWNER_ADVICE,
+            holders=list(seen.holders[key]),
+        )
+
+
+def _away(seen, generation):
+    """Detach what some generation attached and this one does not want."""
+    known = {}
+    for each in seen.generations.values():
+        known.update(each.attachments)
+    gone = [key for key in seen.links if key in known and key not in generation.attachments]
+    return [Detach(key, known[key], seen.links[key].prog_id) for key in gone]
+
+
+def expect_empty(steps):
+    """All is as planned; NotConverged names what is not."""
+    if steps:
+        raise NotConverged(
+            "The host is not as planned although every step went through",
+            "Run again; if it stays, something else on the host changes the same hook",
+            missing=[describe(step) for step in steps],
+        )
+
+
+# ---- the transitions --------------------------------------------------------------------------------------------------
+
+
+def wanted(seen, attachments, load, *, replace=False, without=()):
+    """The Generation, not numbered yet, in which `attachments` are added to the confirmed ones and all run `load`.
+
+    replace: exactly these. `without`: attachments to take off.
+    """
+    base = seen.confirmed.attachments if seen.confirmed and not replace else {}
+    merged = {**base, **by_id(attachments)}
+    for key in by_id(without):
+        merged.pop(key, None)
+    release = release_of(load)
+    return store.Generation(
+        number=0, load=load, release=release, attachments=merged, previous=_previous(seen, release)
+    )
+
+
+def by_id(attachments):
+    """{id: Attachment}, the ids that links are pinned under."""
+    return {catalogue.hook_of(attachment).id(attachment): attachment for attachment in attachments}
+
+
+def release_of(load):
+    """R of R-K."""
+    return load.rpartition("-")[0]
+
+
+def _previous(seen, release):
+    """The generation that was confirmed before the release last changed."""
+    if seen.confirmed is None:
+        return None
+    if seen.confirmed.release == release:
+        return seen.confirmed.previous
+    return seen.confirmed.number
+
+
+def change(seen, generation):
+    """Steps from the confirmed generation to this one, confirmed at the end; only the hooks where nothing else differs."""
+    hook_steps = switch(seen, generation)
+    if generation.runs_the_same(seen.confirmed):
+        return hook_steps
+    numbered = generation._replace(number=seen.next_number)
+    return [
+        WriteGeneration(numbered),
+        Point("trial", numbered.number, None),
+        *hook_steps,
+        *confirm(seen, numbered.number),
+        *prune(seen, confirmed=numbered),
+    ]
+
+
+def confirm(seen, number):
+    before = seen.confirmed.number if seen.confirmed else None
+    return [Point("confirmed", number, before), Point("trial", None, number)]
+
+
+def finish(seen):
+    """Steps that end what a killed run began: its trial switched and confirmed."""
+    return [*switch(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
+
+
+def back(seen):
+    """Steps that give up the trial: the hooks run the confirmed generation again, or nothing."""
+    generation = seen.confirmed or store.Generation(0, "", "", {})
+    return [*switch(seen, generation), Point("trial", None, seen.trial.number)]
+
+
+def going_back(seen, target):
+    """Steps to run the release of generation `target` again, at today's attachments; `confirmed` is moved first.
+
+    `seen` is observe.hooks(facts, the generation that `returning` gives).
+    """
+    generation = returning(seen, target)
+    return [
+        WriteGeneration(generation),
+        Point("confirmed", generation.number, seen.confirmed.number),
+        *switch(seen, generation),
+        *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
+        *prune(seen, confirmed=generation),
+    ]
+
+
+def returning(seen, target):
+    """The Generation of a rollback: today's attachments on the target's load, its `previous` inherited."""
+    return seen.confirmed._replace(
+        number=seen.next_number,
+        load=target.load if target else seen.confirmed.load,
+        release=target.release if target else seen.confirmed.release,
+        attachments=seen.confirmed.attachments if target else {},
+        previous=target.previous if target else seen.confirmed.previous,
+    )
+
+
+def stage(seen, release, aside, load, data, source, rollout_id=""):
+    """Steps that make `load` the staged one; `aside` names the pins to take over, None where the load is there already."""
+    staged = store.Staged(load, release.id, rollout_id)
+    if seen.staged == staged:
+        return []
+    steps = [] if release.id in seen.releases else [WriteRelease(release, data, source)]
+    if aside is not None:
+        steps.append(PinLoad(aside, load))
+    if seen.staged is None and seen.confirmed and seen.confirmed.load == load:
+        return steps  # what runs is what would be staged
+    return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
+
+
+def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
+    """Steps that drop generations, loads and releases nobody needs: not staged, not confirmed nor its previous, not among
+    the newest `keep`. `staged` and `confirmed` say what will be so when these steps are reached."""
+    staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
+    generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
+    needed = set(sorted(generations)[-keep:])
+    needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
+    kept = [generations[number] for number in needed if number in generations]
+    loads = {each.load for each in kept} | ({staged.load} if staged else set())
+    releases = {release_of(load) for load in loads}
+    return [
+        *(RemoveGeneration(each) for number, each in sorted(seen.generations.items()) if number not in needed),
+        *(RemoveLoad(load) for load in sorted({*seen.loads} - loads)),
+        *(RemoveLoad(name) for name in seen.debris),
+        *(RemoveRelease(number) for number in sorted({*seen.releases} - releases)),
+    ]
+
+
+def removal(seen):
+    """Steps after which nothing of the deployment is left but its serial."""
+    empty = store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
+    steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
+    known = empty or store.Generation(0, "", "", {})
+    steps += switch(seen, known)
+    steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
+    steps += [RemoveStaged(seen.staged)] if seen.staged else []
+    steps += [Point("confirmed", None, empty.number)] if empty else []
+    steps += [RemoveGeneration(each) for each in (*seen.generations.values(), *([empty] if empty else []))]
+    steps += [RemoveRelease(number) for number in sorted(seen.releases)]
+    return [*steps, RemoveFolders(seen.name)]

@@ -1,0 +1,67 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A release's identity and what stands in its manifest: the digest of what the kernel is given.
+
+Pure: where releases lie on the disk is the store's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+
+ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest holds all of them
+
+
+class Release(NamedTuple):
+    """One immutable build. `programs` are rows of name, section, type, expected attach type; `maps` are shape records."""
+
+    id: str
+    digest: str
+    source_id: str
+    object_sha256: str
+    programs: tuple
+    maps: tuple
+    source: str
+    compiler: str
+    cflags: tuple
+
+    def as_record(self):
+        return {**self._asdict(), "format": 1}
+
+    @classmethod
+    def from_record(cls, record):
+        """Fields of a later format that we do not know are ignored."""
+        known = {field: record[field] for field in cls._fields}
+        known.update(programs=tuple(tuple(row) for row in known["programs"]), maps=tuple(known["maps"]))
+        return cls(**{**known, "cflags": tuple(known["cflags"])})
+
+    @property
+    def program_types(self):
+        """{program: (type, expected attach type)}, the kernel's numbers."""
+        return {name: (number, attach) for name, dummy, number, attach in self.programs}
+
+
+def identify(data, spec, map_records, chosen=None, *, source_id="", source="", compiler="", cflags=()):
+    """The Release that the object's bytes and the chosen programs (None: all) make.
+
+    `spec` is elf.ObjectSpec, `map_records` its maps as plain data. Two hosts, or two runs, that give the kernel the same get the same id.
+    """
+    programs = tuple(sorted(tuple(row) for row in spec.programs if chosen is None or row.name in chosen))
+    object_sha256 = hashlib.sha256(data).hexdigest()
+    given = {"object": object_sha256, "programs": [[row[0], row[2], row[3]] for row in programs]}
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return Release(
+        id=digest[:ID_LENGTH],
+        digest=digest,
+        source_id=source_id or object_sha256,
+        object_sha256=object_sha256,
+        programs=programs,
+        maps=tuple(map_records),
+        source=source,
+        compiler=compiler,
+        cflags=tuple(cflags),
+    )

@@ -1,0 +1,205 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A source or an object becomes the deployment's staged load: compiled, judged by this kernel's verifier, loaded, pinned.
+
+What runs at the hooks is not touched here. Compiling and verifying come before the lock.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from typing import NamedTuple, Optional
+
+from ..errors import BadRequest, Busy, Failure, MapChanged
+from ..kernel import bpf, btf, files
+from ..objects import elf, maps, source as sources
+from . import apply, observe, plan, release as releases, store, transitions
+
+
+class Given(NamedTuple):
+    """What the user gave: C source (sources.Source) or an object's bytes, and the programs chosen by name or pattern."""
+
+    source: Optional[sources.Source] = None
+    object: bytes = b""
+    file: str = ""
+    programs: tuple = ()
+
+
+class Built(NamedTuple):
+    """An object and its identity."""
+
+    object: bytes
+    spec: elf.ObjectSpec
+    release: releases.Release
+    chosen: Optional[tuple]
+    compiled: Optional[sources.Compiled]
+
+
+class Result(NamedTuple):
+    """What staging did, or would do. `figures` are the verifier's, by program; none where nothing had to be verified."""
+
+    built: Built
+    load: str
+    steps: tuple
+    seen: observe.Facts
+    figures: dict
+    state: str
+
+
+def build(name, given, keep=True):
+    """The object and the release it makes, nothing loaded. With keep=False nothing is written to the cache."""
+    compiled = sources.compile_source(given.source, keep) if given.source else None
+    data = compiled.object if compiled else given.object
+    spec = elf.inspect(data, name)
+    chosen = _choose(spec, given.programs)
+    release = releases.identify(
+        data,
+        spec,
+        [maps.as_record(shape) for shape in spec.maps],
+        chosen,
+        source_id=given.source.id if given.source else "",
+        source=given.file,
+        compiler=compiled.compiler if compiled else "",
+        cflags=given.source.cflags if given.source else (),
+    )
+    return Built(data, spec, release, chosen, compiled)
+
+
+def _choose(spec, patterns):
+    """The names that the patterns match, None for all; BadRequest where a pattern matches nothing."""
+    names = [program.name for program in spec.programs]
+    if not names:
+        raise BadRequest("The object holds no program", 'Give functions a section, such as SEC("xdp")')
+    if not patterns:
+        return None
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise BadRequest(f"The object has no program {pattern}", f"It has: {', '.join(names)}", programs=names)
+    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def verify(name, built):
+    """The verifier's figures by program; nothing stays loaded."""
+    return elf.load(built.object, name, built.chosen)
+
+
+def stage(name, given, *, rollout_id="", check_mode=False):
+    """The release is loaded and staged: unchanged where it is staged or attached already, and then nothing is verified.
+
+    Raises what source.py, elf.py and MapChanged say; then the host is as before.
+    """
+    place = store.home(name)
+    seen = observe.facts(place)
+    built = build(name, given, keep=not check_mode)
+    load = present_load(seen, built.release)
+    if load is not None and not check_mode:
+        return _stage_locked(place, built, given, None, rollout_id, {})
+    if check_mode:
+        figures = {} if load else elf.load(built.object, name, built.chosen, _shared(place, seen, built))
+        aside, load = None if load else "new", load or free_name(seen, built.release)
+        steps = plan.stage(seen, built.release, aside, load, built.object, None, rollout_id)
+        return Result(built, load, tuple(steps), seen, figures, _state(seen, load))
+    return _load_and_stage(place, seen, built, given, rollout_id)
+
+
+def _load_and_stage(place, seen, built, given, rollout_id):
+    """Load into a folder of this process's own, then take the lock and give it its name."""
+    files.mount_bpffs()
+    existed = os.path.isdir(place.pins)
+    files.make_private_folder(place.loads)
+    aside = f"{built.release.id}-{os.getpid()}-tmp"
+    folder = os.path.join(place.loads, aside)
+    try:
+        shared = _shared(place, seen, built)
+        figures = elf.load(built.object, place.name, built.chosen, shared, folder)
+        return _stage_locked(place, built, given, aside, rollout_id, figures, shared)
+    except (Failure, OSError):
+        files.remove_tree(folder)
+        if not existed:
+            files.remove_tree(place.pins)
+        raise
+
+
+def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
+    with store.locked(place.name) as home:
+        repaired = transitions.finish_interrupted(home)
+        seen = observe.facts(home)
+        load = present_load(seen, built.release)
+        if aside is not None and (load or _shared(home, seen, built) != shared):
+            raise Busy(f"Another run changed {home.name} meanwhile", "Run again")
+        load = load or free_name(seen, built.release)
+        text = given.source.text if given.source else None
+        steps = plan.stage(seen, built.release, aside, load, built.object, text, rollout_id)
+        if steps:
+            files.make_private_folder(home.folder)
+            apply.carry_out(steps, home)
+            store.journal(home, "stage", load=load, release=built.release.id, source_id=built.release.source_id)
+        after = observe.facts(home)
+        return Result(built, load, tuple([*repaired, *steps]), after, figures, _state(after, load))
+
+
+def _state(seen, load):
+    return "confirmed" if seen.confirmed and seen.confirmed.load == load and seen.links else "staged"
+
+
+def present_load(seen, release):
+    """The load of this release that can be used as it is: staged or attached now. Another one's own maps would be stale."""
+    for each in (seen.staged, seen.confirmed, seen.trial):
+        if each and each.load in seen.loads and plan.release_of(each.load) == release.id:
+            return each.load
+    return None
+
+
+def free_name(seen, release):
+    """R-K with the first K that no load on this host has."""
+    number = 1
+    while f"{release.id}-{number}" in seen.loads:
+        number += 1
+    return f"{release.id}-{number}"
+
+
+def _shared(place, seen, built):
+    """{map: path of the attached load's pin} for the maps whose entries the new load keeps; MapChanged where one differs."""
+    if seen.confirmed is None or seen.confirmed.load not in seen.loads:
+        return {}
+    folder = os.path.join(place.loads, seen.confirmed.load, "maps")
+    shared = {}
+    for shape in built.spec.maps:
+        path = os.path.join(folder, shape.name)
+        if os.path.exists(path):
+            _expect_equal(path, shape)
+            shared[shape.name] = path
+    return shared
+
+
+def _expect_equal(path, shape):
+    found = maps.differences(pinned_shape(path), shape)
+    if found:
+        raise MapChanged(
+            f"Map {shape.name} of the new release does not fit the one that is in use: {found[0]}",
+            "Keep the map's definition, or give the new map another name; the running release and its entries are untouched",
+            map=shape.name,
+            differences=found,
+        )
+
+
+def pinned_shape(path):
+    """The maps.Shape of a map that is pinned, as the kernel has it."""
+    with bpf.get_pinned(path) as fd:
+        info = bpf.map_info(fd)
+    data = bpf.btf_bytes(info.btf_id)
+    types = btf.parse(data) if data else None
+    return maps.Shape(
+        name=os.path.basename(path),
+        type=info.type_number,
+        type_name=info.type,
+        key_size=info.bytes_key,
+        value_size=info.bytes_value,
+        max_entries=info.max_entries,
+        flags=info.flags,
+        key_layout=maps.layout_of(types, info.btf_key_type_id),
+        value_layout=maps.layout_of(types, info.btf_value_type_id),
+    )

@@ -1,0 +1,277 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A deployment's state on the disk: releases, generations, pointers, journal, lock.
+
+    /var/lib/ebpf_deploy/NAME/           0700; every write aside, fsync, rename, fsync of the folder
+        releases/R/{object.o, source, manifest.json}
+        staged.json                      the load that the next bpf_attach takes
+        generations/N.json               immutable; N is never used twice (serial)
+        {trial,confirmed}                symlinks to generations: each change of state is one rename
+        journal.jsonl                    one line per event; a torn last line is ignored
+    /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
+    /sys/fs/bpf/ebpf_deploy/NAME/loads/R-K/{progs,maps}/…, links/ID
+
+What the kernel runs is not here: it is read from the kernel (observe.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import time
+from typing import NamedTuple, Optional
+
+from ..errors import BadRequest, Busy, Damaged, Unprivileged
+from ..hooks.contract import Attachment
+from ..kernel import files
+from .release import Release
+
+STATE = "/var/lib/ebpf_deploy"
+RUN = "/run/ebpf_deploy"
+PINS = os.path.join(files.BPFFS, "ebpf_deploy")
+FORMAT = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+LOCK_SECONDS = 30
+
+
+class Home(NamedTuple):
+    """Where a deployment lives. `is_locked` proves that this process may change it."""
+
+    name: str
+    folder: str
+    pins: str
+    is_locked: bool = False
+
+    @property
+    def loads(self):
+        return os.path.join(self.pins, "loads")
+
+    @property
+    def links(self):
+        return os.path.join(self.pins, "links")
+
+
+class Staged(NamedTuple):
+    """The load that the next bpf_attach takes."""
+
+    load: str
+    release: str
+    rollout_id: str = ""
+
+
+class Generation(NamedTuple):
+    """A load and all attachments of the deployment; immutable once written. `attachments` is {id: Attachment}."""
+
+    number: int
+    load: str
+    release: str
+    attachments: dict
+    previous: Optional[int] = None
+    rollout_id: str = ""
+    guarded: bool = False
+    boot_id: str = ""
+    by: str = ""
+    why: str = ""
+    when: str = ""
+
+    def as_record(self):
+        attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
+        return {**self._asdict(), "attachments": attachments, "format": FORMAT}
+
+    @classmethod
+    def from_record(cls, record):
+        known = {field: record[field] for field in cls._fields if field in record}
+        known["attachments"] = {key: Attachment(**each) for key, each in record["attachments"].items()}
+        return cls(**known)
+
+    def runs_the_same(self, other):
+        """Whether both put the same load at the same hooks."""
+        return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
+
+
+# ---- names and the lock -----------------------------------------------------------------------------------------------
+
+
+def home(name):
+    """Where the deployment lives, for reading. BadRequest for a name that is none."""
+    if not NAME.fullmatch(name):
+        raise BadRequest(
+            f"{name!r} cannot name a deployment",
+            "Use lower-case letters, digits, - and _, at most 63, beginning with a letter or digit",
+            name=name,
+        )
+    return Home(name, os.path.join(STATE, name), os.path.join(PINS, name))
+
+
+@contextlib.contextmanager
+def locked(name, seconds=LOCK_SECONDS):
+    """The deployment's Home, with the right to change it: flock on /run/ebpf_deploy/NAME.lock, gone with this process."""
+    place = home(name)
+    descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
+    try:
+        _take_lock(descriptor, place.name, seconds)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield place._replace(is_locked=True)
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path):
+    try:
+        files.make_private_folder(RUN)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+
+
+def _take_lock(descriptor, name, seconds):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise Busy(
+                    f"Another run (process {holder or 'unknown'}) has been changing deployment {name} for {seconds} s",
+                    "Run again when it has ended",
+                    pid=holder,
+                ) from None
+            time.sleep(0.05)
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+
+
+def deployments():
+    """The names of all deployments that have state on this host's disk."""
+    return [name for name in files.names_in(STATE) if NAME.fullmatch(name)]
+
+
+def staged(place):
+    """What stands in staged.json, or None."""
+    record = _record(os.path.join(place.folder, "staged.json"))
+    return record and Staged(*(record[field] for field in Staged._fields))
+
+
+def pointed(place, pointer):
+    """The Generation that `trial` or `confirmed` names, or None."""
+    record = _record(os.path.join(place.folder, pointer))
+    return record and Generation.from_record(record)
+
+
+def generation(place, number):
+    """The Generation with this number, or None where it is not kept."""
+    record = _record(_generation_path(place, number))
+    return record and Generation.from_record(record)
+
+
+def generation_numbers(place):
+    names = files.names_in(os.path.join(place.folder, "generations"))
+    return sorted(int(name[:-5]) for name in names if re.fullmatch(r"[0-9]+\.json", name))
+
+
+def next_number(place):
+    """A generation's number that was never used: serial counts on although generations are pruned."""
+    record = _record(os.path.join(place.folder, "serial"))
+    return max([record["serial"] if record else 0, *generation_numbers(place)]) + 1
+
+
+def releases(place):
+    """The ids of the releases on this disk."""
+    return [name for name in files.names_in(os.path.join(place.folder, "releases")) if "." not in name]
+
+
+def release(place, number):
+    """The Release with this id; None where it is not on this disk."""
+    record = _record(os.path.join(place.folder, "releases", number, "manifest.json"))
+    return record and Release.from_record(record)
+
+
+def _record(path):
+    try:
+        record = files.read_json(path)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+    if record.get("format", FORMAT) > FORMAT:
+        raise Damaged(
+            f"{path} was written by a newer ebpf.deploy", "Update the collection on the controller", path=path
+        )
+    return record
+
+
+def _generation_path(place, number):
+    return os.path.join(place.folder, "generations", f"{number}.json")
+
+
+# ---- changing: the steps that apply.py carries out ----------------------------------------------------------------------
+
+
+def write_release(place, made, data, source):
+    """releases/R is on the disk, whole or not at all."""
+    folder = os.path.join(place.folder, "releases", made.id)
+    aside = folder + ".aside"
+    files.remove_tree(aside)
+    files.make_private_folder(aside)
+    files.write_durably(os.path.join(aside, "object.o"), data)
+    if source is not None:
+        files.write_durably(os.path.join(aside, "source"), source)
+    files.write_json(os.path.join(aside, "manifest.json"), made.as_record())
+    files.remove_tree(folder)
+    os.rename(aside, folder)
+    files.sync_folder(os.path.dirname(folder))
+
+
+def remove_release(place, number):
+    files.remove_tree(os.path.join(place.folder, "releases", number))
+
+
+def write_staged(place, what):
+    files.make_private_folder(place.folder)
+    files.write_json(os.path.join(place.folder, "staged.json"), {**what._asdict(), "format": FORMAT})
+
+
+def remove_staged(place):
+    files.remove(os.path.join(place.folder, "staged.json"))
+
+
+def write_generation(place, what):
+    """generations/N.json is on the disk, and N will not be given again."""
+    files.make_private_folder(os.path.join(place.folder, "generations"))
+    files.write_json(os.path.join(place.folder, "serial"), {"serial": what.number, "format": FORMAT})
+    files.write_json(_generation_path(place, what.number), what.as_record())
+
+
+def remove_generation(place, number):
+    files.remove(_generation_path(place, number))
+
+
+def point(place, pointer, number):
+    """`trial` or `confirmed` names generation `number`; None: names nothing."""
+    path = os.path.join(place.folder, pointer)
+    if number is None:
+        files.remove(path)
+        if os.path.isdir(place.folder):
+            files.sync_folder(place.folder)
+    else:
+        files.point_symlink(path, f"generations/{number}.json")
+
+
+def journal(place, event, **fields):
+    """One line more in the deployment's journal: when, what, and the fields."""
+    line = {"when": now(), "event": event, **fields}
+    files.append_line(os.path.join(place.folder, "journal.jsonl"), json.dumps(line, sort_keys=True))
+
+
+def now():
+    """UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,246 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The ways a deployment moves, one function each: observe, plan, carry out, and plan again, which must come out empty.
+
+Each takes the deployment's name and answers with an Outcome. In check mode the plan is made and nothing is touched, the
+lock's file included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple, Optional
+
+from ..errors import BadRequest, Failure, NotFound
+from . import apply, observe, plan, store
+
+
+class Outcome(NamedTuple):
+    """What a transition did, or would do. `repaired`: steps that a killed run had left to do."""
+
+    steps: tuple
+    before: observe.Facts
+    after: observe.Facts
+    generation: Optional[store.Generation]
+    repaired: tuple = ()
+
+    @property
+    def changed(self):
+        return bool(self.steps or self.repaired)
+
+
+class Wish(NamedTuple):
+    """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged)."""
+
+    attachments: tuple = ()
+    release: str = ""
+    purge: bool = False
+    detach: bool = False
+    by: str = ""
+    why: str = ""
+    rollout_id: str = ""
+
+
+def attach(name, wish, check_mode=False):
+    """The wished attachments run the wished release, and so do all others of the deployment; confirmed at once.
+
+    All or none: when one hook refuses, those before it run again what they ran.
+    """
+    with _home(name, check_mode) as home:
+        repaired = finish_interrupted(home)
+        seen = observe.facts(home)
+        generation = _signed(plan_for(seen, wish), wish, seen)
+        seen = observe.hooks(seen, generation)
+        if check_mode and generation.load not in seen.loads:
+            return Outcome(_without_kernel(seen, generation), seen, seen, generation)
+        steps = plan.change(seen, generation)
+        _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
+        after = seen if check_mode else _expect_settled(home, generation)
+        return Outcome(tuple(steps), seen, after, generation, repaired)
+
+
+def plan_for(seen, wish):
+    """The Generation, not numbered yet, that the wish makes of what is confirmed."""
+    if wish.detach:
+        if seen.confirmed is None:
+            return store.Generation(0, "", "", {})
+        return plan.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
+    load = _load_for(seen, wish.release)
+    if wish.purge and not wish.attachments:
+        raise BadRequest("purge with no attachments would take everything off", "Use state: detached and name them")
+    generation = plan.wanted(seen, wish.attachments, load, replace=wish.purge)
+    if not generation.attachments:
+        raise BadRequest(
+            f"Deployment {seen.name} has no attachments yet, and none were given", "Add program:, hook: and its target"
+        )
+    return generation
+
+
+def _load_for(seen, release):
+    """The load of the release: staged, else confirmed, else the newest that is pinned."""
+    current = [each.load for each in (seen.staged, seen.confirmed) if each]
+    if not release:
+        if current:
+            return current[0]
+        raise _nothing_staged(seen)
+    matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if plan.release_of(load) == release]
+    if matching:
+        return matching[0]
+    raise NotFound(
+        f"Release {release} of {seen.name} is not loaded on this host",
+        "Run bpf_program with its source, or name one of those listed",
+        releases=sorted({plan.release_of(load) for load in seen.loads}),
+    )
+
+
+def _nothing_staged(seen):
+    return NotFound(
+        f"Nothing is staged for deployment {seen.name} on this host", "Run bpf_program first: it compiles, loads and stages"
+    )
+
+
+def _signed(generation, wish, seen):
+    return generation._replace(
+        boot_id=seen.boot_id, by=wish.by, why=wish.why, rollout_id=wish.rollout_id, when=store.now()
+    )
+
+
+def _without_kernel(seen, generation):
+    """The steps as far as they can be known before the programs are loaded: check mode on a host that has none of them."""
+    for place in seen.places.values():
+        if isinstance(place, Failure):
+            raise place
+    return tuple(
+        plan.Attach(key, attachment, seen.places[key], generation.load)
+        for key, attachment in generation.attachments.items()
+    )
+
+
+def roll_back(name, target=None, check_mode=False, everything_off=False):
+    """The hooks run again what was confirmed before the release last changed, or the named release; or nothing.
+
+    No compiler and no verifier: the programs are still loaded and pinned. `target` is a release id.
+    """
+    with _home(name, check_mode) as home:
+        repaired = finish_interrupted(home)
+        seen = observe.facts(home)
+        if seen.confirmed is None:
+            raise NotFound(f"Deployment {name} has nothing confirmed on this host", "There is nothing to go back from")
+        goal = None if everything_off else _goal(seen, target)
+        if goal is not None and goal.release == seen.confirmed.release:
+            return _as_confirmed(home, seen, repaired, check_mode)
+        if goal is None and not seen.confirmed.attachments:
+            return Outcome((), seen, seen, seen.confirmed, repaired)
+        generation = plan.returning(seen, goal)
+        seen = observe.hooks(seen, generation)
+        steps = plan.going_back(seen, goal)
+        _carry_out(home, steps, "return", check_mode)
+        after = seen if check_mode else _expect_settled(home, generation)
+        return Outcome(tuple(steps), seen, after, generation, repaired)
+
+
+def _goal(seen, release):
+    """The generation whose load is to run again."""
+    if release:
+        matching = [each for number, each in sorted(seen.generations.items()) if each.release == release]
+        if matching and matching[-1].load in seen.loads:
+            return matching[-1]
+        raise NotFound(
+            f"Release {release} of {seen.name} is not on this host any more",
+            "Roll it out again with bpf_program and bpf_attach",
+            releases=sorted({each.release for each in seen.generations.values()}),
+        )
+    previous = seen.generations.get(seen.confirmed.previous)
+    if previous is None:
+        raise NotFound(
+            f"Deployment {seen.name} has no earlier release to go back to",
+            "Name a release, or release: none to take everything off",
+            release=seen.confirmed.release,
+        )
+    return previous
+
+
+def confirm(name, check_mode=False):
+    """The hooks run the confirmed generation; what a killed run left is finished."""
+    with _home(name, check_mode) as home:
+        repaired = finish_interrupted(home)
+        seen = observe.facts(home)
+        if seen.confirmed is None:
+            raise NotFound(f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first")
+        return _as_confirmed(home, seen, repaired, check_mode)
+
+
+def _as_confirmed(home, seen, repaired, check_mode):
+    seen = observe.hooks(seen, seen.confirmed)
+    steps = plan.switch(seen, seen.confirmed)
+    _carry_out(home, steps, "repair", check_mode)
+    after = seen if check_mode else _expect_settled(home, seen.confirmed)
+    return Outcome(tuple(steps), seen, after, seen.confirmed, repaired)
+
+
+def remove(name, check_mode=False, *, only_unattached=False):
+    """Nothing of the deployment is left on the host, hooks first. only_unattached: refused while something is attached."""
+    store.home(name)
+    with _home(name, check_mode, must_exist=False) as home:
+        seen = observe.facts(home)
+        if not seen.exists:
+            return Outcome((), seen, seen, None)
+        if only_unattached and seen.links:
+            raise BadRequest(
+                f"Deployment {name} is still attached",
+                "Use bpf_release state: absent to take everything off, or bpf_attach state: detached first",
+                attachments=sorted(seen.links),
+            )
+        steps = plan.removal(seen)
+        if not check_mode:
+            apply.carry_out(steps, home)
+        return Outcome(tuple(steps), seen, seen if check_mode else observe.facts(home), None)
+
+
+def finish_interrupted(home):
+    """What a killed run began is done, or given up where that cannot be; the steps it took. Reads only without the lock."""
+    seen = observe.facts(home)
+    if seen.trial is None or not home.is_locked:
+        return ()
+    seen = observe.hooks(seen, seen.trial)
+    try:
+        steps = plan.finish(seen) if seen.trial.boot_id == seen.boot_id else _steps_back(seen)
+        _carry_out(home, steps, "repair", False)
+    except Failure:
+        steps = _steps_back(observe.facts(home))
+        _carry_out(home, steps, "back", False)
+    return tuple(steps)
+
+
+def _steps_back(seen):
+    return plan.back(observe.hooks(seen, seen.confirmed) if seen.confirmed else seen)
+
+
+@contextlib.contextmanager
+def _home(name, check_mode, must_exist=True):
+    """The deployment's Home: locked, but in check mode, and where there is no deployment, only looked at."""
+    place = store.home(name)
+    exists = observe.facts(place).exists
+    if not exists and must_exist and not check_mode:
+        raise _nothing_staged(observe.Facts(name))
+    if check_mode or not exists:
+        yield place
+        return
+    with store.locked(name) as home:
+        yield home
+
+
+def _carry_out(home, steps, event, check_mode):
+    if not steps or check_mode:
+        return
+    apply.carry_out(steps, home)
+    store.journal(home, event, steps=[plan.describe(step) for step in steps])
+
+
+def _expect_settled(home, generation):
+    """The Facts after the change, the plan for it empty."""
+    seen = observe.hooks(observe.facts(home), generation)
+    plan.expect_empty(plan.switch(seen, generation))
+    return seen
