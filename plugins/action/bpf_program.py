@@ -1,0 +1,106 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ship bpf_program's source inside the task, so that copying it is no task of its own."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import os
+import re
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
+
+INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
+IN_COLLECTION = re.compile(r"([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)\.([A-Za-z0-9_]+)")
+INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
+
+
+class ActionModule(ActionBase):
+    """Reads src on the controller; everything else is the module's."""
+
+    TRANSFERS_FILES = True
+    _requires_connection = True
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        source = arguments.get("src")
+        if source and not self._is_remote(arguments):
+            arguments["_shipped"] = self._shipped(source)
+        result.update(
+            self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)
+        )
+        if not self._task.async_val:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    def _is_remote(self, arguments):
+        return str(arguments.get("remote_src", False)).lower() in ("true", "yes", "on", "1", "y", "t")
+
+    def _shipped(self, source):
+        path = self._find(source)
+        with open(path, "rb") as stream:
+            data = stream.read()
+        shipped = {"file": os.path.basename(path), "headers": {}}
+        if len(data) > INLINE_BYTES:
+            shipped["path"] = self._transferred(path)
+        else:
+            shipped["data"] = base64.b64encode(data).decode()
+        if path.endswith(".c"):
+            shipped["headers"] = {name: base64.b64encode(text).decode() for name, text in headers(path, data).items()}
+        return shipped
+
+    def _find(self, source):
+        """The file on the controller: beside role or playbook, or bpf/NAME.bpf.c of a collection."""
+        try:
+            return self._find_needle("files", source)
+        except AnsibleError as error:
+            named = IN_COLLECTION.fullmatch(source)
+            path = named and in_collection(*named.groups())
+            if path:
+                return path
+            raise AnsibleActionFail(
+                f"There is no source {source} on the controller. Give a path, or NAMESPACE.COLLECTION.NAME for the "
+                f"file bpf/NAME.bpf.c of an installed collection.",
+                orig_exc=error,
+            ) from error
+
+    def _transferred(self, path):
+        if self._connection._shell.tmpdir is None:
+            self._make_tmp_path()
+        remote = self._connection._shell.join_path(self._connection._shell.tmpdir, os.path.basename(path))
+        self._transfer_file(path, remote)
+        self._fixup_perms2((self._connection._shell.tmpdir, remote))
+        return remote
+
+
+def in_collection(namespace, collection, name):
+    """The path of bpf/NAME.bpf.c in an installed collection, None where there is none."""
+    try:
+        package = importlib.import_module(f"ansible_collections.{namespace}.{collection}")
+    except ImportError:
+        return None
+    for folder in package.__path__:
+        path = os.path.join(folder, "bpf", f"{name}.bpf.c")
+        if os.path.exists(path):
+            return path
+    return None
+
+
+def headers(path, text):
+    """{relative name: bytes} of what the source includes from beside itself, and what that includes."""
+    folder, found, waiting = os.path.dirname(path), {}, [text]
+    while waiting:
+        for name in (match.decode(errors="replace") for match in INCLUDE.findall(waiting.pop())):
+            beside = os.path.normpath(os.path.join(folder, name))
+            inside = beside.startswith(os.path.join(os.path.normpath(folder), "")) and os.path.isfile(beside)
+            if inside and name not in found and os.path.basename(name) != "vmlinux.h":
+                with open(beside, "rb") as stream:
+                    found[name] = stream.read()
+                waiting.append(found[name])
+    return found

@@ -1,0 +1,79 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Door 1: an Ansible module's arguments in, the core's answer out. The one file of module_utils that knows Ansible.
+
+A Failure becomes fail_json with one sentence what is wrong and one what to do, and the structured detail in `failure`.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._core.deployment import plan
+from ._core.errors import Failure, Unprivileged
+
+
+def run(work, **spec):
+    """Run `work(module)` -> result fields, and end the process as Ansible wants it."""
+    module = AnsibleModule(supports_check_mode=True, **spec)
+    try:
+        if os.geteuid() != 0:
+            raise Unprivileged("eBPF programs and their state need root on the host", "Add become: true", uid=os.geteuid())
+        module.exit_json(**work(module))
+    except Failure as failure:
+        module.fail_json(msg=str(failure), failure=failure.as_fields())
+    except OSError as error:
+        what = f"{error.filename or 'A system call'} failed: {error.strerror}"
+        module.fail_json(
+            msg=f"{what}. This errno was not expected here: please report it with -vvv.",
+            failure={"code": "unexpected", "what": what, "errno": error.errno, "log": getattr(error, "log", [])},
+            exception=traceback.format_exc(),
+        )
+
+
+def outcome_fields(module, outcome):
+    """What every module that moves a deployment returns: changed, steps, generation, state, and the diff where wanted."""
+    generation = outcome.generation
+    fields = {
+        "changed": outcome.changed,
+        "steps": [plan.describe(step) for step in outcome.steps],
+        "repaired": [plan.describe(step) for step in outcome.repaired],
+        "generation": generation.number if generation and generation.number else None,
+        "release": generation.release if generation else None,
+    }
+    if outcome.after.confirmed and not module.check_mode:
+        fields["generation"] = outcome.after.confirmed.number
+    if module._diff:
+        fields["diff"] = diff(view(outcome.before, outcome.before.confirmed), view(outcome.after, generation))
+    return fields
+
+
+def view(seen, generation):
+    """What a generation puts where, free of ids that change with every load."""
+    if generation is None or not generation.attachments:
+        return {"release": None, "attachments": {}}
+    return {
+        "release": generation.release,
+        "attachments": {each.describe(): each.program for each in generation.attachments.values()},
+    }
+
+
+def diff(before, after):
+    return {"before": before, "after": after}
+
+
+def attachment_rows(seen, generation):
+    """The generation's attachments as the kernel has them now, with bpftool's field names."""
+    rows = []
+    for key, attachment in generation.attachments.items() if generation else ():
+        link = seen.links.get(key)
+        row = {"id": key, **attachment.as_record()}
+        if link is not None:
+            row.update(link_id=link.id, prog_id=link.prog_id, severed=link.is_severed)
+        rows.append(row)
+    return rows

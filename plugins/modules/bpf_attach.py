@@ -1,0 +1,246 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bpf_attach
+short_description: Attach a deployment's programs to hooks, replace and detach them
+description:
+  - Makes hooks run what M(ebpf.deploy.bpf_program) staged. A hook that runs an earlier release is updated in place, so that no
+    packet passes without a program.
+  - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses, those before
+    it run again what they ran.
+  - With O(name) alone, the attachments that are there move to the staged release. Named attachments are added to them.
+  - Programs of others are never touched. Where only one program may sit, the holder is named and the run fails.
+extends_documentation_fragment:
+  - ebpf.deploy._common
+  - ebpf.deploy._common.name
+  - ebpf.deploy._common.rollout
+options:
+  release:
+    description:
+      - The release to attach, as RV(ebpf.deploy.bpf_program#module:release) names it. The staged one by default.
+    type: str
+    default: ""
+  program:
+    description: The program of a single attachment, by its function's name.
+    type: str
+  hook:
+    description:
+      - Where the program runs.
+      - V(xdp) is an interface's receive path, one program per interface and mode (Linux 5.9). V(tcx) is an interface's ingress or
+        egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the network (Linux 5.7).
+    type: str
+    choices: [xdp, tcx, cgroup]
+  interface:
+    description: The interface, for V(xdp) and V(tcx).
+    type: str
+  netns:
+    description: The network namespace that the interface is in, a name of C(ip netns) or a path. The host's own by default.
+    type: str
+  direction:
+    description: For V(tcx), and for V(cgroup) where the program's section does not say it.
+    type: str
+    choices: [ingress, egress]
+  mode:
+    description:
+      - For V(xdp). V(native) runs in the driver and fails where the driver cannot. V(generic) runs later, on every driver.
+      - There is no silent fallback. V(native) is the default. Changing the mode detaches and attaches, with a gap.
+    type: str
+    choices: [native, generic]
+  cgroup:
+    description: The cgroup's path below the cgroup v2 mount, for V(cgroup).
+    type: str
+  attachments:
+    description: Several attachments in one call, instead of the single one above.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      program:
+        description: As O(program).
+        type: str
+        required: true
+      hook:
+        description: As O(hook).
+        type: str
+        choices: [xdp, tcx, cgroup]
+        required: true
+      interface:
+        description: As O(interface).
+        type: str
+      netns:
+        description: As O(netns).
+        type: str
+      direction:
+        description: As O(direction).
+        type: str
+        choices: [ingress, egress]
+      mode:
+        description: As O(mode).
+        type: str
+        choices: [native, generic]
+      cgroup:
+        description: As O(cgroup).
+        type: str
+  purge:
+    description: Whether attachments that are not named are taken off.
+    type: bool
+    default: false
+  state:
+    description:
+      - V(attached) attaches and replaces. V(detached) takes the named attachments off and keeps the release.
+    type: str
+    choices: [attached, detached]
+    default: attached
+seealso:
+  - module: ebpf.deploy.bpf_program
+  - module: ebpf.deploy.bpf_release
+author:
+  - the ebpf.deploy contributors (@ebpf-deploy)
+"""
+
+EXAMPLES = r"""
+---
+- name: Count packets on an interface
+  ebpf.deploy.bpf_attach:
+    name: counter
+    program: xdp_packet_counter
+    hook: xdp
+    interface: eth0
+  become: true
+
+- name: Move all attachments of the deployment to the staged release
+  ebpf.deploy.bpf_attach:
+    name: counter
+  become: true
+
+- name: Exactly these attachments, all or none
+  ebpf.deploy.bpf_attach:
+    name: edge
+    purge: true
+    attachments:
+      - {program: drop_blocked, hook: xdp, interface: eth0}
+      - {program: mark, hook: tcx, interface: eth0, direction: egress}
+      - {program: deny_metadata, hook: cgroup, cgroup: /system.slice/web.service}
+  become: true
+
+- name: Take one off
+  ebpf.deploy.bpf_attach:
+    name: edge
+    state: detached
+    program: mark
+    hook: tcx
+    interface: eth0
+    direction: egress
+  become: true
+"""
+
+RETURN = r"""
+generation:
+  description: The number of the confirmed generation, the deployment's load and all its attachments.
+  returned: success
+  type: int
+  sample: 4
+release:
+  description: The release that all attachments run.
+  returned: success
+  type: str
+  sample: 3f1c0f4f6c9de2ab
+state:
+  description: The deployment's state.
+  returned: success
+  type: str
+  sample: confirmed
+attachments:
+  description: All attachments of the deployment, with the link and the program that the kernel shows there.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {id: 5d2c3b0f1e9a, hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, link_id: 12, prog_id: 345, severed: false}
+steps:
+  description: What was done, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: ["attach xdp_packet_counter of load 3f1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
+repaired:
+  description: What a killed run had begun and this one finished first.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+failure:
+  description: What is wrong, as data. C(code) names the kind, C(holders) who holds the hook.
+  returned: on failure
+  type: dict
+  sample: {code: hook_held, holders: [{prog_id: 77, name: xdp_pass, tag: 3b185187f1855c4c, pids: [{pid: 812, comm: suricata}]}]}
+"""
+
+from ..module_utils import _module
+from ..module_utils._core.deployment import transitions
+from ..module_utils._core.errors import BadRequest
+from ..module_utils._core.hooks import catalogue
+
+ATTACHMENT = {
+    "program": {"type": "str"},
+    "hook": {"type": "str", "choices": ["xdp", "tcx", "cgroup"]},
+    "interface": {"type": "str"},
+    "netns": {"type": "str"},
+    "direction": {"type": "str", "choices": ["ingress", "egress"]},
+    "mode": {"type": "str", "choices": ["native", "generic"]},
+    "cgroup": {"type": "str"},
+}
+
+
+def main():
+    listed = {name: {**spec, "required": name in ("program", "hook")} for name, spec in ATTACHMENT.items()}
+    _module.run(
+        work,
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "release": {"type": "str", "default": ""},
+            "attachments": {"type": "list", "elements": "dict", "default": [], "options": listed},
+            "purge": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["attached", "detached"], "default": "attached"},
+            "rollout_id": {"type": "str", "default": ""},
+            **ATTACHMENT,
+        },
+    )
+
+
+def work(module):
+    params = module.params
+    wish = transitions.Wish(
+        attachments=wanted(params),
+        release=params["release"],
+        purge=params["purge"],
+        detach=params["state"] == "detached",
+        by="bpf_attach",
+        rollout_id=params["rollout_id"],
+    )
+    if wish.detach and not wish.attachments:
+        raise BadRequest("state: detached names what to take off", "Add program:, hook: and its target, or attachments:")
+    outcome = transitions.attach(params["name"], wish, module.check_mode)
+    return {
+        **_module.outcome_fields(module, outcome),
+        "state": "confirmed",
+        "attachments": _module.attachment_rows(outcome.after, outcome.generation),
+    }
+
+
+def wanted(params):
+    """The Attachments that the arguments name, one inline or a list."""
+    single = {name: params[name] for name in ATTACHMENT if params[name] is not None}
+    if single and params["attachments"]:
+        raise BadRequest("An attachment stands inline and in attachments", "Put all of them in attachments:")
+    rows = [single] if single else params["attachments"]
+    return tuple(catalogue.attachment_from(row) for row in rows)
+
+
+if __name__ == "__main__":
+    main()

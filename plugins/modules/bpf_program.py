@@ -1,0 +1,334 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bpf_program
+short_description: Compile, verify, load and stage an eBPF program
+description:
+  - Compiles C on the host (or takes an object as it is), has the host's own verifier judge it, loads its programs and maps,
+    pins them and stages them for M(ebpf.deploy.bpf_attach). What runs at the hooks is not touched.
+  - A release is one immutable build, named by the digest of what the kernel is given. The same source gives the same release
+    from whatever folder and user. A release that is loaded already is neither compiled nor verified again.
+  - Maps that the attached release has too are shared, so that their entries stay. A map that does not fit is refused, field
+    by field.
+  - In check mode the source is compiled in a temporary folder and judged by the real verifier, and nothing is left behind.
+extends_documentation_fragment:
+  - ebpf.deploy._common
+  - ebpf.deploy._common.name
+  - ebpf.deploy._common.rollout
+attributes:
+  action:
+    support: full
+    description: Has an action plugin, which ships the source inside the task.
+options:
+  src:
+    description:
+      - C source (its name ends in C(.c)) or a BPF object on the controller, looked for in C(files/) of role and playbook too.
+      - C(NAMESPACE.COLLECTION.NAME) takes C(bpf/NAME.bpf.c) of an installed collection, for example
+        V(ebpf.deploy.xdp_packet_counter).
+      - Headers that the source includes by C(#include "…") from beside itself travel with it.
+      - With O(remote_src=true) a path on the host.
+    type: path
+  content:
+    description: C source as text, instead of O(src).
+    type: str
+  remote_src:
+    description: Whether O(src) is on the host.
+    type: bool
+    default: false
+  state:
+    description:
+      - V(present) loads and stages.
+      - V(verified) asks the verifier of this host and leaves nothing loaded.
+      - V(built) compiles, and returns the object for other hosts.
+      - V(absent) removes the deployment. Refused while something is attached; see M(ebpf.deploy.bpf_release).
+    type: str
+    choices: [present, verified, built, absent]
+    default: present
+  compiler:
+    description:
+      - What compiles C source. V(auto) takes clang.
+    type: str
+    choices: [auto, clang]
+    default: auto
+  cflags:
+    description: Further flags for the compiler, after ours.
+    type: list
+    elements: str
+    default: []
+  programs:
+    description: Programs of the object to load, by name or shell pattern. All by default.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: ebpf.deploy.bpf_attach
+  - module: ebpf.deploy.bpf_release
+author:
+  - the ebpf.deploy contributors (@ebpf-deploy)
+"""
+
+EXAMPLES = r"""
+---
+- name: Load the packet counter of this collection and stage it
+  ebpf.deploy.bpf_program:
+    name: counter
+    src: ebpf.deploy.xdp_packet_counter
+  become: true
+
+- name: Ask the verifier of every host, change nothing
+  ebpf.deploy.bpf_program:
+    name: counter
+    src: counter.bpf.c
+    state: verified
+  become: true
+
+- name: Compile once, on one host
+  ebpf.deploy.bpf_program:
+    name: counter
+    src: counter.bpf.c
+    state: built
+  become: true
+  delegate_to: build.example.com
+  run_once: true
+  register: built
+"""
+
+RETURN = r"""
+release:
+  description: The release's id.
+  returned: success, except for O(state=absent)
+  type: str
+  sample: 3f1c0f4f6c9de2ab
+load:
+  description: The load in the kernel, the release's id and a number.
+  returned: for O(state=present)
+  type: str
+  sample: 3f1c0f4f6c9de2ab-1
+source_id:
+  description: What reports compare between hosts that compile for themselves. Source and flags, compiler and kernel left out.
+  returned: success, except for O(state=absent)
+  type: str
+  sample: 0a4d55a8d778e5022fab701977c5d840bbc486d0d40a7e8a1f0e8e5a7b0f2b1c
+state:
+  description: V(staged), or V(confirmed) where this very load runs at the hooks.
+  returned: for O(state=present)
+  type: str
+  sample: staged
+compiled:
+  description: Whether the compiler ran. False where the object came from the cache or from you.
+  returned: success, except for O(state=absent)
+  type: bool
+  sample: false
+programs:
+  description: The programs, fields named as bpftool names them. Where the verifier ran, with its figures.
+  returned: success, except for O(state=absent)
+  type: list
+  elements: dict
+  sample: [{name: xdp_packet_counter, section: xdp, type: xdp, tag: b63b4fc4f3b5d0f8, processed_insns: 19}]
+maps:
+  description: The maps that the object defines.
+  returned: success, except for O(state=absent)
+  type: list
+  elements: dict
+  sample: [{name: packet_count_map, type: percpu_array, bytes_key: 4, bytes_value: 8, max_entries: 1, flags: 0}]
+object:
+  description: The object's bytes in base64.
+  returned: for O(state=built)
+  type: str
+steps:
+  description: What was done, or would be in check mode.
+  returned: for O(state=present) and O(state=absent)
+  type: list
+  elements: str
+  sample: [keep release 3f1c0f4f6c9de2ab, pin load 3f1c0f4f6c9de2ab-1, stage load 3f1c0f4f6c9de2ab-1]
+compiler_output:
+  description: What the compiler printed, its warnings.
+  returned: when it printed something
+  type: list
+  elements: str
+failure:
+  description:
+    - What is wrong, as data. C(code) names the kind. A verifier's refusal has C(diagnosis), C(cause), C(source) (file, line, text),
+      C(instruction), C(registers) and the deciding part of the C(log).
+  returned: on failure
+  type: dict
+  sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c, line: 12}}
+"""
+
+import base64
+import binascii
+import os
+
+from ..module_utils import _module
+from ..module_utils._core.deployment import stage, transitions
+from ..module_utils._core.errors import BadRequest
+from ..module_utils._core.kernel import bpf
+from ..module_utils._core.objects.source import Source
+
+ELF_MAGIC = b"\x7fELF"
+
+
+def main():
+    _module.run(
+        work,
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "src": {"type": "path"},
+            "content": {"type": "str"},
+            "remote_src": {"type": "bool", "default": False},
+            "state": {"type": "str", "choices": ["present", "verified", "built", "absent"], "default": "present"},
+            "compiler": {"type": "str", "choices": ["auto", "clang"], "default": "auto"},
+            "cflags": {"type": "list", "elements": "str", "default": []},
+            "programs": {"type": "list", "elements": "str", "default": []},
+            "rollout_id": {"type": "str", "default": ""},
+            # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host
+            "_shipped": {"type": "dict"},
+        },
+        mutually_exclusive=[("src", "content")],
+        required_if=[(("state"), each, ("src", "content"), True) for each in ("present", "verified", "built")],
+    )
+
+
+def work(module):
+    name, state = module.params["name"], module.params["state"]
+    if state == "absent":
+        outcome = transitions.remove(name, module.check_mode, only_unattached=True)
+        return _module.outcome_fields(module, outcome)
+    given = given_by(module.params)
+    if state == "present":
+        return staged(module, stage.stage(name, given, rollout_id=module.params["rollout_id"], check_mode=module.check_mode))
+    built = stage.build(name, given, keep=not module.check_mode)
+    figures = stage.verify(name, built) if state == "verified" else {}
+    fields = {"changed": False, **described(built, figures)}
+    if state == "built":
+        fields["object"] = base64.b64encode(built.object).decode()
+    return fields
+
+
+# ---- what was given ---------------------------------------------------------------------------------------------------
+
+
+def given_by(params):
+    """The stage.Given of the module's arguments."""
+    file, data, headers = _text(params)
+    if data.startswith(ELF_MAGIC) or not file.endswith(".c"):
+        return stage.Given(object=data, file=file, programs=tuple(params["programs"]))
+    source = Source(file, data, headers, tuple(params["cflags"]))
+    return stage.Given(source=source, file=file, programs=tuple(params["programs"]))
+
+
+def _text(params):
+    """(file name, bytes, headers) of what is to be compiled or loaded."""
+    if params["content"] is not None:
+        return f"{params['name']}.bpf.c", params["content"].encode(), ()
+    shipped = params["_shipped"]
+    if params["remote_src"]:
+        return os.path.basename(params["src"]), _read(params["src"]), _headers_beside(params["src"])
+    if shipped is None:
+        raise BadRequest(
+            f"{params['src']} was not shipped to the host: the module ran without its action plugin",
+            "Call it by its full name, ebpf.deploy.bpf_program, or use remote_src: true for a file on the host",
+        )
+    data = _read(shipped["path"]) if shipped.get("path") else _decoded(shipped["data"])
+    headers = tuple(sorted((name, _decoded(text)) for name, text in shipped.get("headers", {}).items()))
+    return shipped["file"], data, headers
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise BadRequest(f"{path} cannot be read on the host: {error.strerror}", "Look at src", path=path) from error
+
+
+def _headers_beside(path):
+    """The .h files in the folder of a source on the host."""
+    folder = os.path.dirname(path) or "."
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".h") and name != "vmlinux.h")
+    return tuple((name, _read(os.path.join(folder, name))) for name in names) if path.endswith(".c") else ()
+
+
+def _decoded(text):
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise BadRequest("The shipped source is damaged", "This is a fault of ebpf.deploy: please report it") from error
+
+
+# ---- what is returned -------------------------------------------------------------------------------------------------
+
+
+def staged(module, result):
+    """The module's answer for O(state=present)."""
+    steps = [_module.plan.describe(step) for step in result.steps]
+    figures = result.figures or _loaded_figures(result)
+    fields = {
+        "changed": bool(steps),
+        "load": result.load,
+        "state": result.state,
+        "steps": steps,
+        **described(result.built, figures),
+    }
+    if module._diff:
+        before = result.seen.staged or result.seen.confirmed if module.check_mode or not steps else None
+        fields["diff"] = _module.diff(
+            {"release": before.release if before else None}, {"release": result.built.release.id, "programs": _tags(fields)}
+        )
+    return fields
+
+
+def described(built, figures):
+    """Release, programs and maps as data."""
+    fields = {
+        "release": built.release.id,
+        "source_id": built.release.source_id,
+        "compiled": bool(built.compiled and not built.compiled.was_cached),
+        "programs": [
+            {
+                "name": program.name,
+                "section": program.section,
+                "type": bpf.prog_type_name(program.type),
+                **figures.get(program.name, {}),
+            }
+            for program in built.spec.programs
+            if built.chosen is None or program.name in built.chosen
+        ],
+        "maps": [
+            {
+                "name": shape.name,
+                "type": shape.type_name,
+                "bytes_key": shape.key_size,
+                "bytes_value": shape.value_size,
+                "max_entries": shape.max_entries,
+                "flags": shape.flags,
+            }
+            for shape in built.spec.maps
+        ],
+    }
+    if built.compiled and built.compiled.messages:
+        fields["compiler_output"] = list(built.compiled.messages)
+    return fields
+
+
+def _loaded_figures(result):
+    """{program: id, tag, verified_insns} of the load that is in the kernel already."""
+    load = result.seen.loads.get(result.load)
+    figures = {}
+    for name, number in load.programs.items() if load else ():
+        info = bpf.program(number)
+        figures[name] = {"id": info.id, "tag": info.tag, "verified_insns": info.verified_insns}
+    return figures
+
+
+def _tags(fields):
+    return {program["name"]: program.get("tag") for program in fields["programs"]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bpf_release
+short_description: Confirm, roll back or remove a deployment
+description:
+  - V(confirmed) makes the hooks run the confirmed generation again where something moved them, and finishes what a killed run began.
+  - V(rolled_back) makes them run the release that was confirmed before the last one. Its programs are still loaded, so that
+    neither compiler nor verifier is needed.
+  - V(absent) takes everything of the deployment off the host, hooks first.
+extends_documentation_fragment:
+  - ebpf.deploy._common
+  - ebpf.deploy._common.name
+options:
+  state:
+    description: What the deployment shall be.
+    type: str
+    choices: [confirmed, rolled_back, absent]
+    default: confirmed
+  release:
+    description:
+      - For V(rolled_back), the release to run. The one confirmed before by default.
+      - V(none) takes every program off its hook and keeps the releases.
+    type: str
+    default: ""
+seealso:
+  - module: ebpf.deploy.bpf_program
+  - module: ebpf.deploy.bpf_attach
+author:
+  - the ebpf.deploy contributors (@ebpf-deploy)
+"""
+
+EXAMPLES = r"""
+---
+- name: Back to the release before
+  ebpf.deploy.bpf_release:
+    name: counter
+    state: rolled_back
+  become: true
+
+- name: Everything off its hook, now
+  ebpf.deploy.bpf_release:
+    name: counter
+    state: rolled_back
+    release: none
+  become: true
+
+- name: Nothing of it left on the host
+  ebpf.deploy.bpf_release:
+    name: counter
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+generation:
+  description: The number of the confirmed generation.
+  returned: when one is confirmed
+  type: int
+  sample: 5
+release:
+  description: The release that the attachments run now.
+  returned: when one is confirmed
+  type: str
+  sample: 9b1c0f4f6c9de2ab
+attachments:
+  description: All attachments of the deployment, with the link and the program that the kernel shows there.
+  returned: success
+  type: list
+  elements: dict
+  sample: []
+steps:
+  description: What was done, or would be in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: ["replace program 345 by xdp_packet_counter of load 9b1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
+repaired:
+  description: What a killed run had begun and this one finished first.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ..module_utils import _module
+from ..module_utils._core.deployment import transitions
+from ..module_utils._core.errors import BadRequest
+
+
+def main():
+    _module.run(
+        work,
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["confirmed", "rolled_back", "absent"], "default": "confirmed"},
+            "release": {"type": "str", "default": ""},
+        },
+    )
+
+
+def work(module):
+    outcome = moved(module.params, module.check_mode)
+    return {
+        **_module.outcome_fields(module, outcome),
+        "attachments": _module.attachment_rows(outcome.after, outcome.generation),
+    }
+
+
+def moved(params, check_mode):
+    """The Outcome of what O(state) asks for."""
+    name, release = params["name"], params["release"]
+    if params["state"] == "rolled_back":
+        if release == "none":
+            return transitions.roll_back(name, check_mode=check_mode, everything_off=True)
+        return transitions.roll_back(name, release, check_mode)
+    if release:
+        raise BadRequest("release goes with state: rolled_back", "Leave release out, or set state: rolled_back")
+    if params["state"] == "absent":
+        return transitions.remove(name, check_mode)
+    return transitions.confirm(name, check_mode)
+
+
+if __name__ == "__main__":
+    main()
