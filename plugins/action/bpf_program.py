@@ -32,9 +32,7 @@ class ActionModule(ActionBase):
         source = arguments.get("src")
         if source and not self._is_remote(arguments):
             arguments["_shipped"] = self._shipped(source)
-        result.update(
-            self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val)
-        )
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
         if not self._task.async_val:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result

@@ -17,7 +17,8 @@ requirements:
 attributes:
   check_mode:
     support: full
-    description: Can run in C(check_mode) and tells what would be done, without changing anything in the kernel, on bpffs or on disk.
+    description: Can run in C(check_mode) and tells what would be done, without changing anything in the kernel, on
+      bpffs or on disk.
   diff_mode:
     support: full
     description: Returns what changes, before and after. Never source or secret values.

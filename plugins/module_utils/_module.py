@@ -23,7 +23,9 @@ def run(work, **spec):
     module = AnsibleModule(supports_check_mode=True, **spec)
     try:
         if os.geteuid() != 0:
-            raise Unprivileged("eBPF programs and their state need root on the host", "Add become: true", uid=os.geteuid())
+            raise Unprivileged(
+                "eBPF programs and their state need root on the host", "Add become: true", uid=os.geteuid()
+            )
         module.exit_json(**work(module))
     except Failure as failure:
         module.fail_json(msg=str(failure), failure=failure.as_fields())
@@ -37,7 +39,8 @@ def run(work, **spec):
 
 
 def outcome_fields(module, outcome):
-    """What every module that moves a deployment returns: changed, steps, generation, state, and the diff where wanted."""
+    """What every module that moves a deployment returns: changed, steps, generation, state, and the diff where
+    wanted."""
     generation = outcome.generation
     fields = {
         "changed": outcome.changed,

@@ -9,9 +9,11 @@ DOCUMENTATION = r"""
 module: bpf_attach
 short_description: Attach a deployment's programs to hooks, replace and detach them
 description:
-  - Makes hooks run what M(ebpf.deploy.bpf_program) staged. A hook that runs an earlier release is updated in place, so that no
+  - Makes hooks run what M(ebpf.deploy.bpf_program) staged. A hook that runs an earlier release is updated in place,
+    so that no
     packet passes without a program.
-  - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses, those before
+  - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses,
+    those before
     it run again what they ran.
   - With O(name) alone, the attachments that are there move to the staged release. Named attachments are added to them.
   - Programs of others are never touched. Where only one program may sit, the holder is named and the run fails.
@@ -31,15 +33,18 @@ options:
   hook:
     description:
       - Where the program runs.
-      - V(xdp) is an interface's receive path, one program per interface and mode (Linux 5.9). V(tcx) is an interface's ingress or
-        egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the network (Linux 5.7).
+      - V(xdp) is an interface's receive path, one program per interface and mode (Linux 5.9). V(tcx) is an
+        interface's ingress or
+        egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the
+        network (Linux 5.7).
     type: str
     choices: [xdp, tcx, cgroup]
   interface:
     description: The interface, for V(xdp) and V(tcx).
     type: str
   netns:
-    description: The network namespace that the interface is in, a name of C(ip netns) or a path. The host's own by default.
+    description: The network namespace that the interface is in, a name of C(ip netns) or a path. The host's own by
+      default.
     type: str
   direction:
     description: For V(tcx), and for V(cgroup) where the program's section does not say it.
@@ -47,7 +52,8 @@ options:
     choices: [ingress, egress]
   mode:
     description:
-      - For V(xdp). V(native) runs in the driver and fails where the driver cannot. V(generic) runs later, on every driver.
+      - For V(xdp). V(native) runs in the driver and fails where the driver cannot. V(generic) runs later, on every
+        driver.
       - There is no silent fallback. V(native) is the default. Changing the mode detaches and attaches, with a gap.
     type: str
     choices: [native, generic]
@@ -161,7 +167,8 @@ attachments:
   type: list
   elements: dict
   sample:
-    - {id: 5d2c3b0f1e9a, hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, link_id: 12, prog_id: 345, severed: false}
+    - {id: 5d2c3b0f1e9a, hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, link_id: 12, prog_id:
+      345, severed: false}
 steps:
   description: What was done, or would be in check mode.
   returned: success
@@ -178,7 +185,8 @@ failure:
   description: What is wrong, as data. C(code) names the kind, C(holders) who holds the hook.
   returned: on failure
   type: dict
-  sample: {code: hook_held, holders: [{prog_id: 77, name: xdp_pass, tag: 3b185187f1855c4c, pids: [{pid: 812, comm: suricata}]}]}
+  sample: {code: hook_held, holders: [{prog_id: 77, name: xdp_pass, tag: 3b185187f1855c4c, pids: [{pid: 812, comm:
+    suricata}]}]}
 """
 
 from ..module_utils import _module
@@ -224,7 +232,9 @@ def work(module):
         rollout_id=params["rollout_id"],
     )
     if wish.detach and not wish.attachments:
-        raise BadRequest("state: detached names what to take off", "Add program:, hook: and its target, or attachments:")
+        raise BadRequest(
+            "state: detached names what to take off", "Add program:, hook: and its target, or attachments:"
+        )
     outcome = transitions.attach(params["name"], wish, module.check_mode)
     return {
         **_module.outcome_fields(module, outcome),

@@ -9,13 +9,17 @@ DOCUMENTATION = r"""
 module: bpf_program
 short_description: Compile, verify, load and stage an eBPF program
 description:
-  - Compiles C on the host (or takes an object as it is), has the host's own verifier judge it, loads its programs and maps,
+  - Compiles C on the host (or takes an object as it is), has the host's own verifier judge it, loads its programs and
+    maps,
     pins them and stages them for M(ebpf.deploy.bpf_attach). What runs at the hooks is not touched.
-  - A release is one immutable build, named by the digest of what the kernel is given. The same source gives the same release
+  - A release is one immutable build, named by the digest of what the kernel is given. The same source gives the same
+    release
     from whatever folder and user. A release that is loaded already is neither compiled nor verified again.
-  - Maps that the attached release has too are shared, so that their entries stay. A map that does not fit is refused, field
+  - Maps that the attached release has too are shared, so that their entries stay. A map that does not fit is refused,
+    field
     by field.
-  - In check mode the source is compiled in a temporary folder and judged by the real verifier, and nothing is left behind.
+  - In check mode the source is compiled in a temporary folder and judged by the real verifier, and nothing is left
+    behind.
 extends_documentation_fragment:
   - ebpf.deploy._common
   - ebpf.deploy._common.name
@@ -27,7 +31,8 @@ attributes:
 options:
   src:
     description:
-      - C source (its name ends in C(.c)) or a BPF object on the controller, looked for in C(files/) of role and playbook too.
+      - C source (its name ends in C(.c)) or a BPF object on the controller, looked for in C(files/) of role and
+        playbook too.
       - C(NAMESPACE.COLLECTION.NAME) takes C(bpf/NAME.bpf.c) of an installed collection, for example
         V(ebpf.deploy.xdp_packet_counter).
       - Headers that the source includes by C(#include "…") from beside itself travel with it.
@@ -110,7 +115,8 @@ load:
   type: str
   sample: 3f1c0f4f6c9de2ab-1
 source_id:
-  description: What reports compare between hosts that compile for themselves. Source and flags, compiler and kernel left out.
+  description: What reports compare between hosts that compile for themselves. Source and flags, compiler and kernel
+    left out.
   returned: success, except for O(state=absent)
   type: str
   sample: 0a4d55a8d778e5022fab701977c5d840bbc486d0d40a7e8a1f0e8e5a7b0f2b1c
@@ -153,11 +159,13 @@ compiler_output:
   elements: str
 failure:
   description:
-    - What is wrong, as data. C(code) names the kind. A verifier's refusal has C(diagnosis), C(cause), C(source) (file, line, text),
+    - What is wrong, as data. C(code) names the kind. A verifier's refusal has C(diagnosis), C(cause), C(source)
+      (file, line, text),
       C(instruction), C(registers) and the deciding part of the C(log).
   returned: on failure
   type: dict
-  sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c, line: 12}}
+  sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c,
+    line: 12}}
 """
 
 import base64
@@ -201,7 +209,9 @@ def work(module):
         return _module.outcome_fields(module, outcome)
     given = given_by(module.params)
     if state == "present":
-        return staged(module, stage.stage(name, given, rollout_id=module.params["rollout_id"], check_mode=module.check_mode))
+        return staged(
+            module, stage.stage(name, given, rollout_id=module.params["rollout_id"], check_mode=module.check_mode)
+        )
     built = stage.build(name, given, keep=not module.check_mode)
     figures = stage.verify(name, built) if state == "verified" else {}
     fields = {"changed": False, **described(built, figures)}
@@ -210,7 +220,7 @@ def work(module):
     return fields
 
 
-# ---- what was given ---------------------------------------------------------------------------------------------------
+# ---- what was given ------------------------------------------------------------------------------
 
 
 def given_by(params):
@@ -261,7 +271,7 @@ def _decoded(text):
         raise BadRequest("The shipped source is damaged", "This is a fault of ebpf.deploy: please report it") from error
 
 
-# ---- what is returned -------------------------------------------------------------------------------------------------
+# ---- what is returned ----------------------------------------------------------------------------
 
 
 def staged(module, result):
@@ -278,7 +288,8 @@ def staged(module, result):
     if module._diff:
         before = result.seen.staged or result.seen.confirmed if module.check_mode or not steps else None
         fields["diff"] = _module.diff(
-            {"release": before.release if before else None}, {"release": result.built.release.id, "programs": _tags(fields)}
+            {"release": before.release if before else None},
+            {"release": result.built.release.id, "programs": _tags(fields)},
         )
     return fields
 

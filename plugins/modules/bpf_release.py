@@ -9,8 +9,10 @@ DOCUMENTATION = r"""
 module: bpf_release
 short_description: Confirm, roll back or remove a deployment
 description:
-  - V(confirmed) makes the hooks run the confirmed generation again where something moved them, and finishes what a killed run began.
-  - V(rolled_back) makes them run the release that was confirmed before the last one. Its programs are still loaded, so that
+  - V(confirmed) makes the hooks run the confirmed generation again where something moved them, and finishes what a
+    killed run began.
+  - V(rolled_back) makes them run the release that was confirmed before the last one. Its programs are still loaded,
+    so that
     neither compiler nor verifier is needed.
   - V(absent) takes everything of the deployment off the host, hooks first.
 extends_documentation_fragment:

@@ -23,7 +23,8 @@ def trace(moment, step):
 
 
 def carry_out(steps, home):
-    """All steps are done. When one fails, those before it are undone in reverse, unless the transition's commit was passed."""
+    """All steps are done. When one fails, those before it are undone in reverse, unless the transition's commit was
+    passed."""
     if not home.is_locked:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
     done = []
@@ -62,7 +63,7 @@ def _undo(done, home):
     return problems
 
 
-# ---- hooks ------------------------------------------------------------------------------------------------------------
+# ---- hooks ---------------------------------------------------------------------------------------
 
 
 def _link_path(home, key):
@@ -132,7 +133,7 @@ def _detach_undo(step, home):
             bpf.pin(link, _link_path(home, step.key))
 
 
-# ---- loads ------------------------------------------------------------------------------------------------------------
+# ---- loads ---------------------------------------------------------------------------------------
 
 
 def _pin_load(step, home):
@@ -143,7 +144,7 @@ def _remove_load(step, home):
     files.remove_tree(os.path.join(home.loads, step.load))
 
 
-# ---- state on the disk --------------------------------------------------------------------------------------------------
+# ---- state on the disk ---------------------------------------------------------------------------
 
 
 def _write_generation(step, home):

@@ -2,14 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What store, bpffs, kernel and network say of one deployment, side by side. Reads only, and never believes a file over the kernel."""
+"""What store, bpffs, kernel and network say of one deployment, side by side. Reads only, and never believes a file
+over the kernel."""
 
 from __future__ import annotations
 
 import os
 from typing import NamedTuple, Optional
 
-from ..errors import Failure, Unprivileged
+from ..errors import Failure, NotFound, Unprivileged
 from ..hooks import catalogue
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
@@ -136,3 +137,17 @@ def _links(place):
         elif name not in unsettled and name + "-next" not in found:
             found.setdefault(name, link)
     return found, frozenset(unsettled)
+
+
+def map_path(place, seen, name):
+    """Where the deployment's map is pinned: the confirmed load's, where that is not there the staged one's."""
+    for each in (seen.confirmed, seen.staged):
+        load = seen.loads.get(each.load) if each else None
+        if load and name in load.maps:
+            return os.path.join(place.loads, each.load, "maps", name)
+    known = sorted({name for load in seen.loads.values() for name in load.maps})
+    raise NotFound(
+        f"Deployment {place.name} has no map {name} on this host",
+        namespaces.did_you_mean(name, known) if known else "Run bpf_program first",
+        maps=known,
+    )

@@ -4,7 +4,8 @@
 # PRIVATE to the collection ebpf.deploy
 """Facts and a wanted generation to steps. Pure: values in, values out; an empty plan means that all is as wanted.
 
-Every transition of a deployment is a list of these steps; apply.py carries them out. One step of a transition is its commit:
+Every transition of a deployment is a list of these steps; apply.py carries them out. One step of a transition is its
+commit:
 what fails before it is undone, what fails after it is finished by the next run.
 """
 
@@ -21,7 +22,7 @@ from . import store
 KEEP = 3  # generations that stay for going back
 
 
-# ---- steps ------------------------------------------------------------------------------------------------------------
+# ---- steps ---------------------------------------------------------------------------------------
 
 
 class Settle(NamedTuple):
@@ -144,7 +145,7 @@ _HOUSEKEEPING = {
 HOOK_STEPS = (Settle, Attach, Swap, Detach)
 
 
-# ---- the hooks --------------------------------------------------------------------------------------------------------
+# ---- the hooks -----------------------------------------------------------------------------------
 
 
 def switch(seen, generation):
@@ -221,7 +222,7 @@ def expect_empty(steps):
         )
 
 
-# ---- the transitions --------------------------------------------------------------------------------------------------
+# ---- the transitions -----------------------------------------------------------------------------
 
 
 def wanted(seen, attachments, load, *, replace=False, without=()):
@@ -234,9 +235,7 @@ def wanted(seen, attachments, load, *, replace=False, without=()):
     for key in by_id(without):
         merged.pop(key, None)
     release = release_of(load)
-    return store.Generation(
-        number=0, load=load, release=release, attachments=merged, previous=_previous(seen, release)
-    )
+    return store.Generation(number=0, load=load, release=release, attachments=merged, previous=_previous(seen, release))
 
 
 def by_id(attachments):
@@ -259,7 +258,8 @@ def _previous(seen, release):
 
 
 def change(seen, generation):
-    """Steps from the confirmed generation to this one, confirmed at the end; only the hooks where nothing else differs."""
+    """Steps from the confirmed generation to this one, confirmed at the end; only the hooks where nothing else
+    differs."""
     hook_steps = switch(seen, generation)
     if generation.runs_the_same(seen.confirmed):
         return hook_steps
@@ -316,7 +316,8 @@ def returning(seen, target):
 
 
 def stage(seen, release, aside, load, data, source, rollout_id=""):
-    """Steps that make `load` the staged one; `aside` names the pins to take over, None where the load is there already."""
+    """Steps that make `load` the staged one; `aside` names the pins to take over, None where the load is there
+    already."""
     staged = store.Staged(load, release.id, rollout_id)
     if seen.staged == staged:
         return []
@@ -329,7 +330,8 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
 
 
 def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
-    """Steps that drop generations, loads and releases nobody needs: not staged, not confirmed nor its previous, not among
+    """Steps that drop generations, loads and releases nobody needs: not staged, not confirmed nor its previous, not
+    among
     the newest `keep`. `staged` and `confirmed` say what will be so when these steps are reached."""
     staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
@@ -348,7 +350,9 @@ def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
 
 def removal(seen):
     """Steps after which nothing of the deployment is left but its serial."""
-    empty = store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
+    empty = (
+        store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
+    )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
     known = empty or store.Generation(0, "", "", {})
     steps += switch(seen, known)

@@ -17,7 +17,8 @@ ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest ho
 
 
 class Release(NamedTuple):
-    """One immutable build. `programs` are rows of name, section, type, expected attach type; `maps` are shape records."""
+    """One immutable build. `programs` are rows of name, section, type, expected attach type; `maps` are shape
+    records."""
 
     id: str
     digest: str
@@ -48,7 +49,8 @@ class Release(NamedTuple):
 def identify(data, spec, map_records, chosen=None, *, source_id="", source="", compiler="", cflags=()):
     """The Release that the object's bytes and the chosen programs (None: all) make.
 
-    `spec` is elf.ObjectSpec, `map_records` its maps as plain data. Two hosts, or two runs, that give the kernel the same get the same id.
+    `spec` is elf.ObjectSpec, `map_records` its maps as plain data. Two hosts, or two runs, that give the kernel the
+    same get the same id.
     """
     programs = tuple(sorted(tuple(row) for row in spec.programs if chosen is None or row.name in chosen))
     object_sha256 = hashlib.sha256(data).hexdigest()

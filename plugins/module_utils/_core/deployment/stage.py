@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""A source or an object becomes the deployment's staged load: compiled, judged by this kernel's verifier, loaded, pinned.
+"""A source or an object becomes the deployment's staged load: compiled, judged by this kernel's verifier, loaded,
+pinned.
 
 What runs at the hooks is not touched here. Compiling and verifying come before the lock.
 """
@@ -20,7 +21,8 @@ from . import apply, observe, plan, release as releases, store, transitions
 
 
 class Given(NamedTuple):
-    """What the user gave: C source (sources.Source) or an object's bytes, and the programs chosen by name or pattern."""
+    """What the user gave: C source (sources.Source) or an object's bytes, and the programs chosen by name or
+    pattern."""
 
     source: Optional[sources.Source] = None
     object: bytes = b""
@@ -39,7 +41,8 @@ class Built(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What staging did, or would do. `figures` are the verifier's, by program; none where nothing had to be verified."""
+    """What staging did, or would do. `figures` are the verifier's, by program; none where nothing had to be
+    verified."""
 
     built: Built
     load: str
@@ -146,7 +149,8 @@ def _state(seen, load):
 
 
 def present_load(seen, release):
-    """The load of this release that can be used as it is: staged or attached now. Another one's own maps would be stale."""
+    """The load of this release that can be used as it is: staged or attached now. Another one's own maps would be
+    stale."""
     for each in (seen.staged, seen.confirmed, seen.trial):
         if each and each.load in seen.loads and plan.release_of(each.load) == release.id:
             return each.load
@@ -162,7 +166,8 @@ def free_name(seen, release):
 
 
 def _shared(place, seen, built):
-    """{map: path of the attached load's pin} for the maps whose entries the new load keeps; MapChanged where one differs."""
+    """{map: path of the attached load's pin} for the maps whose entries the new load keeps; MapChanged where one
+    differs."""
     if seen.confirmed is None or seen.confirmed.load not in seen.loads:
         return {}
     folder = os.path.join(place.loads, seen.confirmed.load, "maps")
@@ -180,7 +185,8 @@ def _expect_equal(path, shape):
     if found:
         raise MapChanged(
             f"Map {shape.name} of the new release does not fit the one that is in use: {found[0]}",
-            "Keep the map's definition, or give the new map another name; the running release and its entries are untouched",
+            "Keep the map's definition, or give the new map another name; the running release and its entries are
+            untouched",
             map=shape.name,
             differences=found,
         )

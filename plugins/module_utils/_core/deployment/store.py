@@ -94,7 +94,7 @@ class Generation(NamedTuple):
         return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
 
 
-# ---- names and the lock -----------------------------------------------------------------------------------------------
+# ---- names and the lock --------------------------------------------------------------------------
 
 
 def home(name):
@@ -110,7 +110,8 @@ def home(name):
 
 @contextlib.contextmanager
 def locked(name, seconds=LOCK_SECONDS):
-    """The deployment's Home, with the right to change it: flock on /run/ebpf_deploy/NAME.lock, gone with this process."""
+    """The deployment's Home, with the right to change it: flock on /run/ebpf_deploy/NAME.lock, gone with this
+    process."""
     place = home(name)
     descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
     try:
@@ -147,7 +148,7 @@ def _take_lock(descriptor, name, seconds):
             time.sleep(0.05)
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def deployments():
@@ -213,7 +214,7 @@ def _generation_path(place, number):
     return os.path.join(place.folder, "generations", f"{number}.json")
 
 
-# ---- changing: the steps that apply.py carries out ----------------------------------------------------------------------
+# ---- changing: the steps that apply.py carries out -----------------------------------------------
 
 
 def write_release(place, made, data, source):

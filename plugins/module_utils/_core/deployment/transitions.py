@@ -97,7 +97,8 @@ def _load_for(seen, release):
 
 def _nothing_staged(seen):
     return NotFound(
-        f"Nothing is staged for deployment {seen.name} on this host", "Run bpf_program first: it compiles, loads and stages"
+        f"Nothing is staged for deployment {seen.name} on this host",
+        "Run bpf_program first: it compiles, loads and stages",
     )
 
 
@@ -108,7 +109,8 @@ def _signed(generation, wish, seen):
 
 
 def _without_kernel(seen, generation):
-    """The steps as far as they can be known before the programs are loaded: check mode on a host that has none of them."""
+    """The steps as far as they can be known before the programs are loaded: check mode on a host that has none of
+    them."""
     for place in seen.places.values():
         if isinstance(place, Failure):
             raise place
@@ -168,7 +170,9 @@ def confirm(name, check_mode=False):
         repaired = finish_interrupted(home)
         seen = observe.facts(home)
         if seen.confirmed is None:
-            raise NotFound(f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first")
+            raise NotFound(
+                f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first"
+            )
         return _as_confirmed(home, seen, repaired, check_mode)
 
 
@@ -181,7 +185,8 @@ def _as_confirmed(home, seen, repaired, check_mode):
 
 
 def remove(name, check_mode=False, *, only_unattached=False):
-    """Nothing of the deployment is left on the host, hooks first. only_unattached: refused while something is attached."""
+    """Nothing of the deployment is left on the host, hooks first. only_unattached: refused while something is
+    attached."""
     store.home(name)
     with _home(name, check_mode, must_exist=False) as home:
         seen = observe.facts(home)
@@ -200,7 +205,8 @@ def remove(name, check_mode=False, *, only_unattached=False):
 
 
 def finish_interrupted(home):
-    """What a killed run began is done, or given up where that cannot be; the steps it took. Reads only without the lock."""
+    """What a killed run began is done, or given up where that cannot be; the steps it took. Reads only without the
+    lock."""
     seen = observe.facts(home)
     if seen.trial is None or not home.is_locked:
         return ()

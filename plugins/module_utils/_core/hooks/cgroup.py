@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""cgroup: programs that judge what a cgroup's processes do on the network, beside those of others (link since Linux 5.7).
+"""cgroup: programs that judge what a cgroup's processes do on the network, beside those of others (link since Linux
+5.7).
 
 The program's own attach type (SEC("cgroup_skb/egress"), SEC("cgroup/connect4") …) says what it judges.
 """

@@ -127,7 +127,8 @@ class Hook:
             raise self._swap_refusal(attachment, error) from error
 
     def detach(self, link_fd):
-        """The link runs nothing; what it is attached to has no trace of it. A severed one is left to its last reference."""
+        """The link runs nothing; what it is attached to has no trace of it. A severed one is left to its last
+        reference."""
         try:
             bpf.link_detach(link_fd)
         except OSError as error:
@@ -138,7 +139,9 @@ class Hook:
         """What the errno of BPF_LINK_CREATE means at this hook."""
         where = attachment.describe()
         if error.errno == errno.EEXIST:
-            return HookHeld(f"{where} runs this very program already, by a link that is not ours", OWNER_ADVICE, errno=17)
+            return HookHeld(
+                f"{where} runs this very program already, by a link that is not ours", OWNER_ADVICE, errno=17
+            )
         if error.errno == errno.EPERM:
             return Unprivileged(
                 f"The kernel refused to attach at {where}: operation not permitted",
@@ -164,7 +167,9 @@ class Hook:
             )
         if error.errno == errno.ENOLINK:
             return NotFound(
-                f"{where} is gone: its link has been severed", "Run again once the interface or cgroup is back", errno=67
+                f"{where} is gone: its link has been severed",
+                "Run again once the interface or cgroup is back",
+                errno=67,
             )
         return Failure(f"Replacing the program at {where} failed: {error.strerror}", "", errno=error.errno)
 
@@ -186,4 +191,3 @@ def interface_place(attachment, attach_type):
             interfaces=sorted(others),
         )
     return Place(number, attach_type, netns=attachment.netns)
-

@@ -89,7 +89,8 @@ class Map(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link. ifindex is 0 for a severed xdp or tcx link, cgroup_id 0 for a severed cgroup link, None where not theirs."""
+    """A link. ifindex is 0 for a severed xdp or tcx link, cgroup_id 0 for a severed cgroup link, None where not
+    theirs."""
 
     id: int
     type: str
@@ -104,7 +105,7 @@ class Link(NamedTuple):
         return self.ifindex == 0 or self.cgroup_id == 0
 
 
-# ---- names ------------------------------------------------------------------------------------------------------------
+# ---- names ---------------------------------------------------------------------------------------
 
 
 def prog_type_name(number):
@@ -128,7 +129,7 @@ def _name(symbol, number):
     return text or NEWER_NAMES[symbol].get(number) or f"type {number}"
 
 
-# ---- objects ----------------------------------------------------------------------------------------------------------
+# ---- objects -------------------------------------------------------------------------------------
 
 
 def get_pinned(path):
@@ -271,17 +272,19 @@ def btf_bytes(number):
         return room.raw[:size]
 
 
-# ---- hooks ------------------------------------------------------------------------------------------------------------
+# ---- hooks ---------------------------------------------------------------------------------------
 
 
 def link_create(prog_fd, target, attach_type, flags=0):
-    """A new link that runs the program at `target`, an ifindex or an fd (BPF_LINK_CREATE); it goes with its last fd or pin."""
+    """A new link that runs the program at `target`, an ifindex or an fd (BPF_LINK_CREATE); it goes with its last fd
+    or pin."""
     options = libbpf.LinkCreateOpts(flags=flags)
     return Fd(libbpf.call("bpf_link_create", prog_fd, target, attach_type, libbpf.byref(options)))
 
 
 def link_update(link_fd, new_fd, expected_fd):
-    """The link runs the new program, if it still ran the expected one: EPERM otherwise (BPF_LINK_UPDATE, BPF_F_REPLACE)."""
+    """The link runs the new program, if it still ran the expected one: EPERM otherwise (BPF_LINK_UPDATE,
+    BPF_F_REPLACE)."""
     options = libbpf.LinkUpdateOpts(flags=F_REPLACE, old_prog_fd=expected_fd)
     libbpf.call("bpf_link_update", link_fd, new_fd, libbpf.byref(options))
 
@@ -294,7 +297,8 @@ def link_detach(link_fd):
 def prog_query(target, attach_type):
     """(program id, link id) of what sits at a tcx or cgroup hook, in running order; link id 0: attached without a link.
 
-    target is an ifindex or the fd of a cgroup folder. bpf(2) itself, since bpf_prog_query_opts has the link ids from 1.3 on.
+    target is an ifindex or the fd of a cgroup folder. bpf(2) itself, since bpf_prog_query_opts has the link ids from
+    1.3 on.
     Kernels before 6.6 leave the link ids untouched.
     """
     room = 64
@@ -332,7 +336,7 @@ def test_run(prog_fd, data, repeat=1):
     return run.retval, out.raw[: run.data_size_out], run.duration
 
 
-# ---- entries ----------------------------------------------------------------------------------------------------------
+# ---- entries -------------------------------------------------------------------------------------
 
 
 def possible_cpus():
@@ -356,9 +360,7 @@ def map_lookup(fd, info, key):
 
 def map_update(fd, key, value, flags=0):
     """`value` stands under `key`. E2BIG: the map is full."""
-    libbpf.call(
-        "bpf_map_update_elem", fd, libbpf.byref(libbpf.buffer(key)), libbpf.byref(libbpf.buffer(value)), flags
-    )
+    libbpf.call("bpf_map_update_elem", fd, libbpf.byref(libbpf.buffer(key)), libbpf.byref(libbpf.buffer(value)), flags)
 
 
 def map_delete(fd, key):
@@ -371,9 +373,7 @@ def map_items(fd, info):
     key, following = None, libbpf.buffer(info.bytes_key)
     while True:
         try:
-            libbpf.call(
-                "bpf_map_get_next_key", fd, None if key is None else libbpf.byref(key), libbpf.byref(following)
-            )
+            libbpf.call("bpf_map_get_next_key", fd, None if key is None else libbpf.byref(key), libbpf.byref(following))
         except FileNotFoundError:
             return
         key = libbpf.buffer(following.raw[: info.bytes_key])

@@ -112,7 +112,8 @@ def read_json(path):
     except ValueError as error:
         raise Damaged(
             f"{path} is not readable as JSON",
-            "Restore the file from a backup, or remove the deployment with bpf_release state=absent and roll it out again",
+            "Restore the file from a backup, or remove the deployment with bpf_release state=absent and roll it out
+            again",
             path=path,
             error=str(error),
         ) from error

@@ -4,7 +4,8 @@
 # PRIVATE to the collection ebpf.deploy
 """The host's libbpf and the few libc calls beside it: symbols, checks, captured log. The only room that imports ctypes.
 
-`call("bpf_obj_get", path)` either returns what the C function gives, as a Python value, or raises OSError(errno, text, symbol)
+`call("bpf_obj_get", path)` either returns what the C function gives, as a Python value, or raises OSError(errno,
+text, symbol)
 whose `log` attribute holds the lines that libbpf printed. What an errno means is not this room's business.
 
 Symbols are bound by probing, never by version: what this library lacks is skipped at load, and `has` answers for it.
@@ -22,7 +23,7 @@ from ..errors import ToolMissing, Unsupported
 ERR_PTR = 2**64 - 4096  # before libbpf 1.0 a failed pointer carries its errno in the last page
 STRICT_CLEAN_PTRS_AND_DIRECT_ERRS = 0x3  # LIBBPF_STRICT_CLEAN_PTRS | _DIRECT_ERRS: speak as 1.0 does
 
-# ---- structures -------------------------------------------------------------------------------------------------------
+# ---- structures ----------------------------------------------------------------------------------
 
 
 class _Opts(ctypes.Structure):
@@ -73,7 +74,9 @@ class XdpQueryOpts(_Opts):  # struct bpf_xdp_query_opts, 0.7
     )
 
 
-class ProgQueryAttr(ctypes.Structure):  # union bpf_attr, BPF_PROG_QUERY: the library before 1.3 has no room for link ids
+class ProgQueryAttr(
+    ctypes.Structure
+):  # union bpf_attr, BPF_PROG_QUERY: the library before 1.3 has no room for link ids
     _fields_ = (
         ("target", c_uint32),  # target_fd or target_ifindex
         ("attach_type", c_uint32),
@@ -204,7 +207,7 @@ class BtfInfo(ctypes.Structure):  # struct bpf_btf_info
     )
 
 
-# ---- symbols ----------------------------------------------------------------------------------------------------------
+# ---- symbols -------------------------------------------------------------------------------------
 
 # symbol -> kind of result, arguments                                     | C prototype
 # kinds: fd, zero, count (all: < 0 is -errno or -1 with errno), pointer (NULL fails), maybe (NULL is an answer),
@@ -231,7 +234,8 @@ SYMBOLS = {
     # struct bpf_program *bpf_object__next_program(const struct bpf_object *, struct bpf_program *), 0.6; maps likewise
     "bpf_object__next_program": ("maybe", (c_void_p, c_void_p)),
     "bpf_object__next_map": ("maybe", (c_void_p, c_void_p)),
-    # struct bpf_program *bpf_program__next(struct bpf_program *, const struct bpf_object *): the other order, gone in 1.0
+    # struct bpf_program *bpf_program__next(struct bpf_program *, const struct bpf_object *): the other order, gone in
+    # 1.0
     "bpf_program__next": ("maybe", (c_void_p, c_void_p)),
     "bpf_map__next": ("maybe", (c_void_p, c_void_p)),
     # const char *bpf_program__name(const struct bpf_program *)
@@ -276,7 +280,8 @@ SYMBOLS = {
     # __u32 btf__type_cnt(const struct btf *), 0.6, counts void; btf__get_nr_types before does not
     "btf__type_cnt": ("number", (c_void_p,)),
     "btf__free": ("nothing", (c_void_p,)),
-    # struct btf_dump *btf_dump__new(const struct btf *, btf_dump_printf_fn_t, void *ctx, const struct btf_dump_opts *), 0.6
+    # struct btf_dump *btf_dump__new(const struct btf *, btf_dump_printf_fn_t, void *ctx, const struct btf_dump_opts
+    # *), 0.6
     "btf_dump__new": ("pointer", (c_void_p, c_void_p, c_void_p, c_void_p)),
     # int btf_dump__dump_type(struct btf_dump *, __u32 id)
     "btf_dump__dump_type": ("zero", (c_void_p, c_uint32)),
@@ -431,7 +436,7 @@ def _the_library():
     return _library[0]
 
 
-# ---- for the rooms above ----------------------------------------------------------------------------------------------
+# ---- for the rooms above -------------------------------------------------------------------------
 
 u32 = c_uint32
 byref = ctypes.byref
@@ -483,7 +488,6 @@ def read(pointer, size):
     return ctypes.string_at(pointer, size)
 
 
-
 def struct_info(fd, structure):
     """A bpf_*_info structure filled by the kernel for `fd`."""
     length = c_uint32(ctypes.sizeof(structure))
@@ -495,7 +499,9 @@ def bpf_syscall(command, attributes):
     """bpf(2) itself, for what this library has no field for."""
     number = BPF_SYSCALL.get(os.uname().machine)
     if number is None:
-        raise Unsupported(f"The number of bpf(2) on {os.uname().machine} is not known here", "Update libbpf on the host")
+        raise Unsupported(
+            f"The number of bpf(2) on {os.uname().machine} is not known here", "Update libbpf on the host"
+        )
     return call("syscall", number, command, ctypes.addressof(attributes), ctypes.sizeof(attributes))
 
 

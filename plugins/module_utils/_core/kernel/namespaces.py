@@ -23,7 +23,8 @@ NAMED = "/run/netns"  # where `ip netns add` keeps them
 
 @contextlib.contextmanager
 def network(name):
-    """The calling thread is in the network namespace (a name of `ip netns`, or a path; empty: where it is), and back after.
+    """The calling thread is in the network namespace (a name of `ip netns`, or a path; empty: where it is), and back
+    after.
 
     The mount namespace stays: pins and /sys are the same inside.
     """

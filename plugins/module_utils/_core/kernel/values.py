@@ -83,7 +83,7 @@ def unpack(btf, type_id, data, byteorder=sys.byteorder):
     return _unpack(job, type_id, bytes(data))
 
 
-# ---- packing ---------------------------------------------------------------------------------------------------------
+# ---- packing -------------------------------------------------------------------------------------
 
 
 def _pack(job, type_id, value, path):
@@ -199,7 +199,7 @@ def _refuse_overlap(taken, path):
             end, before = beyond, name
 
 
-# ---- numbers ---------------------------------------------------------------------------------------------------------
+# ---- numbers -------------------------------------------------------------------------------------
 
 
 def _number(job, type_id, value, path, bits=0):
@@ -266,7 +266,7 @@ def _range(signed, bits):
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
 
-# ---- addresses -------------------------------------------------------------------------------------------------------
+# ---- addresses -----------------------------------------------------------------------------------
 
 
 def _address_bytes(job, type_id, found, text, path):
@@ -357,7 +357,7 @@ def masked(data, bits):
     return (int.from_bytes(data, "big") >> above << above).to_bytes(len(data), "big")
 
 
-# ---- unpacking -------------------------------------------------------------------------------------------------------
+# ---- unpacking -----------------------------------------------------------------------------------
 
 
 def _unpack(job, type_id, data):
@@ -490,7 +490,7 @@ def _is_address(btf, type_id):
     return bool(_address_room(btf, found)) or (found.kind == "int" and found.size == 4 and btf.order(type_id) == "big")
 
 
-# ---- bytes as they are, and what is said of errors -------------------------------------------------------------------
+# ---- bytes as they are, and what is said of errors -----------------------------------------------
 
 
 def _is_hex(value):

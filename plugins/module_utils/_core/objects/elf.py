@@ -4,7 +4,8 @@
 # PRIVATE to the collection ebpf.deploy
 """An object opened, tuned, loaded, pinned: libbpf does it, in a child process of ours.
 
-The child is there because the bytes are not trusted: what crashes libbpf, or the verifier, ends the child alone and becomes
+The child is there because the bytes are not trusted: what crashes libbpf, or the verifier, ends the child alone and
+becomes
 a Failure. Where the pins go and which maps are shared is the caller's decision.
 """
 
@@ -61,14 +62,16 @@ def inspect(data, name="object"):
 def load(data, name="object", programs=None, shared=None, pins=None):
     """The verifier's figures by program, after this kernel accepted and loaded them all.
 
-    With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at pins/maps/NAME;
-    without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it is to be}.
+    With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at
+    pins/maps/NAME;
+    without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it
+    is to be}.
     Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned.
     """
     return _in_child(lambda: _load(data, name, programs, shared or {}, pins), "load")
 
 
-# ---- in the child -----------------------------------------------------------------------------------------------------
+# ---- in the child --------------------------------------------------------------------------------
 
 
 class _Object:
@@ -107,7 +110,9 @@ class _Object:
         found, last = [], None
         while True:
             last = (
-                libbpf.call(symbol, self.pointer, last) if libbpf.has(symbol) else libbpf.call(older, last, self.pointer)
+                libbpf.call(symbol, self.pointer, last)
+                if libbpf.has(symbol)
+                else libbpf.call(older, last, self.pointer)
             )
             if not last:
                 return found
@@ -273,7 +278,7 @@ def _culprit(error):
     return written[-1] if written else ""
 
 
-# ---- the child itself -------------------------------------------------------------------------------------------------
+# ---- the child itself ----------------------------------------------------------------------------
 
 
 def _in_child(work, phase):
@@ -329,10 +334,13 @@ def _died(status, phase, is_late):
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     how = f"did not end within {CHILD_SECONDS} s" if is_late else f"was ended by signal {number}"
     if phase == "open":
-        return BadObject(f"libbpf {how} while opening the object", "The file is damaged; compile it again", signal=number)
+        return BadObject(
+            f"libbpf {how} while opening the object", "The file is damaged; compile it again", signal=number
+        )
     return VerifierRefused(
         f"The process that loads the program {how}",
-        "Read the end of the kernel's log (dmesg) on this host before trying again: a fault in the verifier looks like this",
+        "Read the end of the kernel's log (dmesg) on this host before trying again: a fault in the verifier looks like
+        this",
         diagnosis="loader_killed",
         signal=number,
         kernel=os.uname().release,

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""Who holds a program: its own record, the processes that have it open, the pins that keep it. Asked only in a conflict."""
+"""Who holds a program: its own record, the processes that have it open, the pins that keep it. Asked only in a
+conflict."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ..kernel import bpf, files
 
 
 def describe(prog_id, link_id=0, mode=""):
-    """A foreign holder as plain data: id, name, tag, uid, loaded_at; link_id; mode; pids; pins. Empty fields are left out."""
+    """A foreign holder as plain data: id, name, tag, uid, loaded_at; link_id; mode; pids; pins. Empty fields are left
+    out."""
     try:
         info = bpf.program(prog_id)
         fields = {"name": info.name, "tag": info.tag, "type": info.type, "uid": info.uid, "loaded_at": info.loaded_at}

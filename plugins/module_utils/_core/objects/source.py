@@ -37,7 +37,8 @@ ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:f
 
 
 class Source(NamedTuple):
-    """C text to compile: the file's own name, its bytes, the headers beside it by relative path, clang's further flags."""
+    """C text to compile: the file's own name, its bytes, the headers beside it by relative path, clang's further
+    flags."""
 
     file: str
     text: bytes
@@ -100,7 +101,9 @@ def _cache_key(source, clang):
     """Everything that decides the object's bytes; the compiler by path, size and time, which spares starting it."""
     tool = os.stat(clang)
     kernel = _kernel_btf_digest() if source.wants_vmlinux else ""
-    headers = [[name, _file_digest(os.path.join("/usr/include/bpf", name))] for name in files.names_in("/usr/include/bpf")]
+    headers = [
+        [name, _file_digest(os.path.join("/usr/include/bpf", name))] for name in files.names_in("/usr/include/bpf")
+    ]
     return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, headers, os.uname().machine])
 
 
@@ -140,7 +143,12 @@ def _flags(source, folder, keep):
 
 def _compile_error(source, run):
     errors = [
-        {"file": os.path.normpath(m["file"]), "line": int(m["line"]), "column": int(m["column"]), "message": m["message"]}
+        {
+            "file": os.path.normpath(m["file"]),
+            "line": int(m["line"]),
+            "column": int(m["column"]),
+            "message": m["message"],
+        }
         for m in ERROR_LINE.finditer(run.stderr)
     ]
     if not errors:
@@ -159,11 +167,12 @@ def _compiler_version(clang):
     return run.stdout.splitlines()[0].strip()
 
 
-# ---- vmlinux.h --------------------------------------------------------------------------------------------------------
+# ---- vmlinux.h -----------------------------------------------------------------------------------
 
 
 def _provide_vmlinux(folder, keep):
-    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does: one path for the object."""
+    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does: one path for the
+    object."""
     cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32])
     if not os.path.exists(os.path.join(cached, "vmlinux.h")):
         os.mkdir(folder)

@@ -1,0 +1,44 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evaluate bpf_info's query on the controller: the hosts need no jmespath."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+try:
+    import jmespath
+except ImportError:
+    jmespath = None
+
+
+class ActionModule(ActionBase):
+    """Runs the module, then the query over its result."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        expression = arguments.pop("query", None)
+        compiled = compiled_query(expression) if expression else None
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+        if compiled is not None and not result.get("failed"):
+            result["queried"] = compiled.search({key: value for key, value in result.items() if key != "invocation"})
+        self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+
+def compiled_query(expression):
+    """The JMESPath expression, checked before the host is asked."""
+    if jmespath is None:
+        raise AnsibleActionFail(
+            "query needs jmespath on the controller. Install it beside ansible-core: pip install jmespath"
+        )
+    try:
+        return jmespath.compile(expression)
+    except jmespath.exceptions.JMESPathError as error:
+        raise AnsibleActionFail(f"query is no JMESPath expression: {error}") from error

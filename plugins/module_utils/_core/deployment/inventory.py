@@ -1,0 +1,199 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What is on the host, ours or not: programs, maps, links, attachments, deployments, the host itself. Reads only."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Failure
+from ..hooks.tcx import ATTACH_TYPE
+from ..kernel import bpf, files, libbpf, namespaces, netlink
+from . import observe, plan, store
+
+
+def programs():
+    """Every program in the kernel, fields as `bpftool prog show` has them; bytes_memlock beside them."""
+    return [_record(number, bpf.prog_by_id, bpf.prog_info) for number in bpf.prog_ids()]
+
+
+def maps():
+    """Every map in the kernel, fields as `bpftool map show` has them."""
+    return [_record(number, bpf.map_by_id, bpf.map_info, leave_out=("type_number",)) for number in bpf.map_ids()]
+
+
+def links():
+    """Every link in the kernel, fields as `bpftool link show` has them; `deployment` names whose it is, if ours."""
+    owners = _deployment_of_links()
+    return [
+        {
+            **{field: value for field, value in link._asdict().items() if value is not None},
+            **({"attach_type": bpf.attach_type_name(link.attach_type)} if link.attach_type is not None else {}),
+            "deployment": owners.get(link.id),
+        }
+        for link in bpf.links()
+    ]
+
+
+def _record(number, opened, info, leave_out=()):
+    try:
+        with opened(number) as fd:
+            record = {**info(fd)._asdict(), "bytes_memlock": bpf.memlock(fd)}
+    except FileNotFoundError:  # it went meanwhile
+        return {"id": number}
+    return {field: value for field, value in record.items() if field not in leave_out}
+
+
+def attachments():
+    """(rows, warnings): what sits at XDP, tcx, tc and cgroup hooks that this network namespace and cgroup tree show."""
+    owners, by_program = _deployment_of_links(), {link.prog_id: link for link in bpf.links()}
+    interfaces = {number: name for name, number in namespaces.interfaces().items()}
+    rows, warnings = [], []
+    for ifindex, name in sorted(interfaces.items()):
+        rows += [_xdp_row(name, mode, number, by_program, owners) for mode, number in bpf.xdp_query(ifindex).items()]
+        rows += _tcx_rows(ifindex, name, owners)
+    filters = netlink.tc_filters(interfaces)
+    if filters is None:
+        warnings.append("pyroute2 is not installed on this host: classic tc filters are not listed (python3-pyroute2)")
+    rows += [_tc_row(each, interfaces) for each in filters or ()]
+    return rows + _cgroup_rows(owners), warnings
+
+
+def _xdp_row(name, mode, number, by_program, owners):
+    link = by_program.get(number)
+    link_id = link.id if link and link.type == "xdp" else 0
+    return _row("xdp", number, link_id, owners, interface=name, mode=mode)
+
+
+def _tcx_rows(ifindex, name, owners):
+    rows = []
+    for direction, attach_type in ATTACH_TYPE.items():
+        try:
+            sitting = bpf.prog_query(ifindex, attach_type)
+        except OSError:  # before 6.6 the kernel has no tcx
+            return []
+        rows += [_row("tcx", number, link, owners, interface=name, direction=direction) for number, link in sitting]
+    return rows
+
+
+def _tc_row(each, interfaces):
+    where = {"interface": interfaces[each.ifindex], "direction": each.direction, "priority": each.priority}
+    return _row("tc", each.prog_id, 0, {}, **where)
+
+
+def _cgroup_rows(owners):
+    """By links alone: asking every cgroup for every attach type would take seconds on a large host."""
+    paths = _cgroup_paths()
+    return [
+        _row(
+            "cgroup",
+            link.prog_id,
+            link.id,
+            owners,
+            cgroup=paths.get(link.cgroup_id, ""),
+            attach_type=bpf.attach_type_name(link.attach_type),
+        )
+        for link in bpf.links()
+        if link.cgroup_id is not None
+    ]
+
+
+def _cgroup_paths():
+    """{cgroup id: path below the cgroup v2 mount}."""
+    try:
+        root = files.cgroup2_root()
+    except Failure:
+        return {}
+    return {os.stat(folder).st_ino: folder[len(root) :] or "/" for folder, dummy, dummy2 in os.walk(root)}
+
+
+def _row(hook, prog_id, link_id, owners, **where):
+    try:
+        info = bpf.program(prog_id)
+        named = {"program": info.name, "tag": info.tag, "type": info.type}
+    except FileNotFoundError:
+        named = {}
+    return {"hook": hook, **where, "prog_id": prog_id, **named, "link_id": link_id, "deployment": owners.get(link_id)}
+
+
+def _deployment_of_links():
+    """{link id: name of the deployment that pins it}."""
+    found = {}
+    for name in store.deployments():
+        for link in observe.facts(store.home(name)).links.values():
+            found[link.id] = name
+    return found
+
+
+def deployments(only=""):
+    """Every deployment on this host, or the named one: state, what is staged and confirmed, attachments, drift."""
+    rows = [deployment(name) for name in store.deployments() if only in ("", name)]
+    return [row for row in rows if row["state"] != "absent" or only]
+
+
+def deployment(name):
+    """One deployment as the disk and the kernel have it; `drift` says in words what the next run would mend."""
+    seen = observe.facts(store.home(name))
+    generation = seen.trial or seen.confirmed
+    seen = observe.hooks(seen, generation) if generation else seen
+    drift = _drift(seen, generation)
+    return {
+        "name": name,
+        "state": _state(seen, drift),
+        "release": generation.release if generation else None,
+        "load": generation.load if generation else None,
+        "generation": generation.number if generation else None,
+        "previous": generation.previous if generation else None,
+        "staged": seen.staged.release if seen.staged else None,
+        "releases": sorted(seen.releases),
+        "attachments": [
+            _attachment(seen, key, each) for key, each in (generation.attachments if generation else {}).items()
+        ],
+        "maps": _maps(seen, generation),
+        "drift": drift,
+    }
+
+
+def _state(seen, drift):
+    if not seen.exists:
+        return "absent"
+    if seen.trial:
+        return "trial"
+    if seen.confirmed is None:
+        return "staged"
+    return "drifted" if drift else "confirmed"
+
+
+def _drift(seen, generation):
+    """What differs from the generation, in words."""
+    if generation is None:
+        return []
+    try:
+        return [plan.describe(step) for step in plan.switch(seen, generation)]
+    except Failure as failure:
+        return [str(failure)]
+
+
+def _attachment(seen, key, attachment):
+    link = seen.links.get(key)
+    where = {"prog_id": link.prog_id, "link_id": link.id, "severed": link.is_severed} if link else {}
+    return {"id": key, **attachment.as_record(), **where}
+
+
+def _maps(seen, generation):
+    load = seen.loads.get((generation or seen.staged).load) if generation or seen.staged else None
+    return [{"name": name, "id": number} for name, number in load.maps.items()] if load else []
+
+
+def host():
+    """What decides whether eBPF works here."""
+    return {
+        "kernel": os.uname().release,
+        "machine": os.uname().machine,
+        "libbpf": libbpf.version(),
+        "kernel_btf": os.path.exists("/sys/kernel/btf/vmlinux"),
+        "bpffs": files.has_bpffs(),
+        "possible_cpus": bpf.possible_cpus(),
+    }
