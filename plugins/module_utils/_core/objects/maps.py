@@ -4,9 +4,9 @@
 # PRIVATE to the collection ebpf.deploy
 """A map's shape against the pinned one: may the new release go on with the entries of the old?
 
-libbpf compares type, sizes, entries and flags before it uses a pinned map again, and not what the bytes of keys and values
-mean: {packets, bytes} over {bytes, packets} passes there. What to do about a difference (copy, merge, refuse) is the
-caller's decision, what the entries are that of entries.py.
+libbpf compares type, sizes, entries and flags before it uses a pinned map again, and not what the bytes of keys and
+values mean: {packets, bytes} over {bytes, packets} passes there. What to do about a difference (copy, merge, refuse) is
+the caller's decision; entries are the business of entries.py.
 """
 
 from __future__ import annotations
@@ -17,20 +17,13 @@ from typing import Any, NamedTuple
 from ..kernel import btf
 
 # enum bpf_map_type: by number, because libbpf before 1.0 has no names for them
-ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE, DEVMAP, DEVMAP_HASH, RINGBUF, USER_RINGBUF = (
-    2,
-    4,
-    6,
-    11,
-    14,
-    25,
-    27,
-    31,
-)
+ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 4, 6, 11
+DEVMAP, DEVMAP_HASH, RINGBUF, USER_RINGBUF = 14, 25, 27, 31
 # libbpf creates these without BTF, whatever the object says (bpf_object__create_map): perf_event_array, stack_trace,
 # cgroup_array, array_of_maps, hash_of_maps, devmap, sockmap, cpumap, xskmap, sockhash, queue, stack, devmap_hash, arena
 MADE_WITHOUT_BTF = {4, 7, 8, 12, 13, 14, 15, 16, 17, 18, 22, 23, 25, 33}
-NO_LAYOUT = {"kind": "void"}
+
+NO_LAYOUT = {"kind": "void"}  # what btf.layout gives for type id 0
 
 RDONLY_PROG, MMAPABLE = 1 << 7, 1 << 10
 FLAGS = {
@@ -53,7 +46,7 @@ INTERNAL = {"data", "bss", "rodata", "kconfig"}
 
 
 class Shape(NamedTuple):
-    """What two maps must have in common for one to take the other's place. Sizes in bytes, layouts as btf.layout gives them."""
+    """What two maps must share for one to take the other's place. Sizes in bytes; a layout is None without BTF."""
 
     name: str
     type: int
@@ -62,17 +55,17 @@ class Shape(NamedTuple):
     value_size: int
     max_entries: int
     flags: int = 0
-    key_layout: Any = NO_LAYOUT
-    value_layout: Any = NO_LAYOUT
+    key_layout: Any = None
+    value_layout: Any = None
 
 
 def layout_of(types, type_id):
-    """The layout of a map's key or value; without BTF (types None, id 0) one that says so."""
-    return btf.layout(types, type_id) if types is not None and type_id else dict(NO_LAYOUT)
+    """The layout of a map's key or value; None without BTF (types None, id 0)."""
+    return btf.layout(types, type_id) if types is not None and type_id else None
 
 
 def differences(old, new, cpus=0, page_size=mmap.PAGESIZE):
-    """What keeps `new` from using the entries of `old`, a sentence each: "max_entries: 2048, was 1024". Empty: nothing does.
+    """What keeps `new` from using the entries of `old`, a sentence each: "max_entries: 2048, was 1024"; empty: nothing.
 
     What libbpf and the kernel change by themselves at creation is no difference: a ring's size is rounded up, a
     perf_event_array of 0 entries has one for each CPU (`cpus`; 0: not known, not compared), some flags are added, and
@@ -105,7 +98,7 @@ def from_record(record):
 def _part_differences(old, new, part, comparable):
     lines = []
     if comparable:
-        layouts = (getattr(shape, f"{part}_layout") for shape in (old, new))
+        layouts = (getattr(shape, f"{part}_layout") or NO_LAYOUT for shape in (old, new))
         lines = btf.differences(*layouts, path=part)
     before, after = (getattr(shape, f"{part}_size") for shape in (old, new))
     if before != after and not lines:
@@ -122,7 +115,7 @@ def _layouts_are_comparable(old, new):
 
 
 def _is_bare(shape):
-    return shape.key_layout["kind"] == shape.value_layout["kind"] == "void"
+    return shape.key_layout is None and shape.value_layout is None
 
 
 def _loses_btf(shape):
@@ -133,10 +126,11 @@ def _loses_btf(shape):
     """
     key = shape.key_layout
     if shape.type in (ARRAY, PERCPU_ARRAY):
-        is_section = key["kind"] == "void" and shape.max_entries == 1
-        return not is_section and (key["kind"] != "int" or key["size"] != 4)
+        if key is None:
+            return shape.max_entries != 1  # .data and its like: a value, no key
+        return key["kind"] != "int" or key["size"] != 4
     if shape.type == LPM_TRIE:
-        return key["kind"] != "struct"
+        return key is None or key["kind"] != "struct"
     return shape.type in MADE_WITHOUT_BTF
 
 
