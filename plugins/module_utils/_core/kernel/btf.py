@@ -89,7 +89,7 @@ class Field(NamedTuple):
 def parse(data):
     """The types in raw BTF bytes, of either byte order. ValueError says what is damaged.
 
-    The whole of a kernel's own BTF (6 MB, 127,000 types) takes 30 ms here, and a layout out of it one more.
+    The whole of a kernel's own BTF (5.5 MB, 127,000 types) takes 25 to 50 ms here, a name found in it 3 more.
     """
     order = _byteorder(data)
     if len(data) < 24:
