@@ -40,7 +40,7 @@ attributes:
 options:
   name:
     description:
-      - The deployment: programs, maps and attachments that belong together.
+      - The deployment. Programs, maps and attachments that belong together.
       - Lower-case letters, digits, C(-) and C(_), beginning with a letter or digit, at most 63 characters.
     type: str
     required: true

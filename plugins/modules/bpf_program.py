@@ -277,7 +277,7 @@ def _decoded(text):
 def staged(module, result):
     """The module's answer for O(state=present)."""
     steps = [_module.plan.describe(step) for step in result.steps]
-    figures = result.figures or _loaded_figures(result)
+    figures = result.figures or dict(_in_kernel(result.after, result.load))
     fields = {
         "changed": bool(steps),
         "load": result.load,
@@ -286,12 +286,18 @@ def staged(module, result):
         **described(result.built, figures),
     }
     if module._diff:
-        before = result.seen.staged or result.seen.confirmed if module.check_mode or not steps else None
-        fields["diff"] = _module.diff(
-            {"release": before.release if before else None},
-            {"release": result.built.release.id, "programs": _tags(fields)},
-        )
+        after = {"release": result.built.release.id, "programs": _tags(fields["programs"])}
+        fields["diff"] = _module.diff(before_staging(result) if steps else after, after)
     return fields
+
+
+def before_staging(result):
+    """What was staged, or else what runs, as the diff shows it."""
+    seen = result.before
+    current = seen.staged or seen.confirmed
+    if current is None:
+        return {"release": None, "programs": {}}
+    return {"release": current.release, "programs": {name: row["tag"] for name, row in _in_kernel(seen, current.load)}}
 
 
 def described(built, figures):
@@ -327,18 +333,15 @@ def described(built, figures):
     return fields
 
 
-def _loaded_figures(result):
-    """{program: id, tag, verified_insns} of the load that is in the kernel already."""
-    load = result.seen.loads.get(result.load)
-    figures = {}
-    for name, number in load.programs.items() if load else ():
+def _in_kernel(seen, load):
+    """(program, its id, tag, verified_insns) of a load that is in the kernel."""
+    for name, number in seen.loads[load].programs.items() if load in seen.loads else ():
         info = bpf.program(number)
-        figures[name] = {"id": info.id, "tag": info.tag, "verified_insns": info.verified_insns}
-    return figures
+        yield name, {"id": info.id, "tag": info.tag, "verified_insns": info.verified_insns}
 
 
-def _tags(fields):
-    return {program["name"]: program.get("tag") for program in fields["programs"]}
+def _tags(programs):
+    return {program["name"]: program.get("tag") for program in programs}
 
 
 if __name__ == "__main__":

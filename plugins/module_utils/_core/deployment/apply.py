@@ -10,6 +10,7 @@ missing is what the next plan says.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import Damaged, Failure
@@ -70,8 +71,9 @@ def _link_path(home, key):
     return os.path.join(home.links, key)
 
 
-def _program_path(home, load, program):
-    return os.path.join(home.loads, load, "progs", program)
+def _program(step, home):
+    """An Fd of the program that the step is about, from its load's pins: no compiler, no verifier."""
+    return bpf.get_pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
 
 
 def _settle(step, home):
@@ -83,10 +85,9 @@ def _attach(step, home):
     hook = catalogue.hook_of(step.attachment)
     files.make_private_folder(home.links)
     pinned = _link_path(home, step.key)
-    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as program:
-        with hook.attach(step.attachment, step.place, program) as link:
-            bpf.pin(link, pinned + "-next")
-            os.rename(pinned + "-next", pinned)
+    with _program(step, home) as program, hook.attach(step.attachment, step.place, program) as link:
+        bpf.pin(link, pinned + "-next")
+        os.rename(pinned + "-next", pinned)
 
 
 def _attach_undo(step, home):
@@ -94,15 +95,13 @@ def _attach_undo(step, home):
 
 
 def _swap(step, home):
-    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as new:
-        with bpf.prog_by_id(step.expected) as old:
-            _update(step, home, new, old)
+    with _program(step, home) as new, bpf.prog_by_id(step.expected) as old:
+        _update(step, home, new, old)
 
 
 def _swap_undo(step, home):
-    with bpf.get_pinned(_program_path(home, step.load, step.attachment.program)) as new:
-        with bpf.prog_by_id(step.expected) as old:
-            _update(step, home, old, new)
+    with _program(step, home) as new, bpf.prog_by_id(step.expected) as old:
+        _update(step, home, old, new)
 
 
 def _update(step, home, new, expected):
@@ -159,6 +158,8 @@ def _remove_folders(step, home):
     for folder in (home.links, home.loads, home.pins):
         if os.path.isdir(folder):
             os.rmdir(folder)
+    with contextlib.suppress(OSError):  # other deployments may still pin there
+        os.rmdir(store.PINS)
     for name in ("releases", "generations", "journal.jsonl"):
         path = os.path.join(home.folder, name)
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)

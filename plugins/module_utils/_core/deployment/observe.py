@@ -81,8 +81,11 @@ def hooks(seen, generation):
     types = release.program_types if release else {}
     for key, attachment in generation.attachments.items():
         hook = catalogue.hook_of(attachment)
+        program_type = types.get(attachment.program)
         try:
-            places[key] = hook.place(attachment, types.get(attachment.program, (0, 0)))
+            if program_type:
+                hook.accepts(attachment, program_type)
+            places[key] = hook.place(attachment, program_type or (0, 0))
             sitting = hook.holders(places[key])
         except Failure as failure:
             places[key], sitting = failure, ()

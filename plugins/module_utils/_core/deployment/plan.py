@@ -122,7 +122,8 @@ def describe(step):
     if kind == "Attach":
         return f"attach {step.attachment.program} of load {step.load} at {step.attachment.describe()}"
     if kind == "Swap":
-        return f"replace program {step.expected} by {step.attachment.program} of load {step.load} at {step.attachment.describe()}"
+        new = f"{step.attachment.program} of load {step.load}"
+        return f"replace program {step.expected} by {new} at {step.attachment.describe()}"
     if kind == "Detach":
         return f"detach {step.attachment.program} from {step.attachment.describe()}"
     return _HOUSEKEEPING[kind](step)
@@ -170,7 +171,7 @@ def _program(load, attachment, generation):
     if attachment.program not in load.programs:
         raise NotFound(
             f"Release {generation.release} has no program {attachment.program}, which {attachment.describe()} needs",
-            f"It has: {', '.join(sorted(load.programs))}. Name another program, or detach {attachment.describe()} first",
+            f"It has: {', '.join(sorted(load.programs))}. Name another, or detach {attachment.describe()} first",
             program=attachment.program,
             programs=sorted(load.programs),
         )

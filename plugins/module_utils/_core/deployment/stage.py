@@ -16,8 +16,10 @@ from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure, MapChanged
 from ..kernel import bpf, btf, files
-from ..objects import elf, maps, source as sources
-from . import apply, observe, plan, release as releases, store, transitions
+from ..objects import elf, maps
+from ..objects import source as sources
+from . import apply, observe, plan, store, transitions
+from . import release as releases
 
 
 class Given(NamedTuple):
@@ -47,7 +49,8 @@ class Result(NamedTuple):
     built: Built
     load: str
     steps: tuple
-    seen: observe.Facts
+    before: observe.Facts
+    after: observe.Facts
     figures: dict
     state: str
 
@@ -104,7 +107,7 @@ def stage(name, given, *, rollout_id="", check_mode=False):
         figures = {} if load else elf.load(built.object, name, built.chosen, _shared(place, seen, built))
         aside, load = None if load else "new", load or free_name(seen, built.release)
         steps = plan.stage(seen, built.release, aside, load, built.object, None, rollout_id)
-        return Result(built, load, tuple(steps), seen, figures, _state(seen, load))
+        return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load))
     return _load_and_stage(place, seen, built, given, rollout_id)
 
 
@@ -141,7 +144,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
             apply.carry_out(steps, home)
             store.journal(home, "stage", load=load, release=built.release.id, source_id=built.release.source_id)
         after = observe.facts(home)
-        return Result(built, load, tuple([*repaired, *steps]), after, figures, _state(after, load))
+        return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
 
 
 def _state(seen, load):
@@ -185,8 +188,7 @@ def _expect_equal(path, shape):
     if found:
         raise MapChanged(
             f"Map {shape.name} of the new release does not fit the one that is in use: {found[0]}",
-            "Keep the map's definition, or give the new map another name; the running release and its entries are
-            untouched",
+            "Keep the map's definition, or give the new map another name; the running release was not touched",
             map=shape.name,
             differences=found,
         )

@@ -31,6 +31,9 @@ class Outcome(NamedTuple):
         return bool(self.steps or self.repaired)
 
 
+TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_program ran in check mode too
+
+
 class Wish(NamedTuple):
     """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged)."""
 
@@ -51,7 +54,7 @@ def attach(name, wish, check_mode=False):
     with _home(name, check_mode) as home:
         repaired = finish_interrupted(home)
         seen = observe.facts(home)
-        generation = _signed(plan_for(seen, wish), wish, seen)
+        generation = _signed(plan_for(seen, wish, check_mode), wish, seen)
         seen = observe.hooks(seen, generation)
         if check_mode and generation.load not in seen.loads:
             return Outcome(_without_kernel(seen, generation), seen, seen, generation)
@@ -61,13 +64,16 @@ def attach(name, wish, check_mode=False):
         return Outcome(tuple(steps), seen, after, generation, repaired)
 
 
-def plan_for(seen, wish):
-    """The Generation, not numbered yet, that the wish makes of what is confirmed."""
+def plan_for(seen, wish, check_mode=False):
+    """The Generation, not numbered yet, that the wish makes of what is confirmed.
+
+    In check mode its load may be one that bpf_program would have made, had it not run in check mode too.
+    """
     if wish.detach:
         if seen.confirmed is None:
             return store.Generation(0, "", "", {})
         return plan.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
-    load = _load_for(seen, wish.release)
+    load = _load_for(seen, wish.release, check_mode)
     if wish.purge and not wish.attachments:
         raise BadRequest("purge with no attachments would take everything off", "Use state: detached and name them")
     generation = plan.wanted(seen, wish.attachments, load, replace=wish.purge)
@@ -78,16 +84,20 @@ def plan_for(seen, wish):
     return generation
 
 
-def _load_for(seen, release):
+def _load_for(seen, release, check_mode):
     """The load of the release: staged, else confirmed, else the newest that is pinned."""
     current = [each.load for each in (seen.staged, seen.confirmed) if each]
     if not release:
         if current:
             return current[0]
+        if check_mode:
+            return TO_BE_STAGED
         raise _nothing_staged(seen)
     matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if plan.release_of(load) == release]
     if matching:
         return matching[0]
+    if check_mode:
+        return f"{release}-1"
     raise NotFound(
         f"Release {release} of {seen.name} is not loaded on this host",
         "Run bpf_program with its source, or name one of those listed",

@@ -85,7 +85,7 @@ class Hook:
         if number not in self.program_types:
             wanted = " or ".join(bpf.prog_type_name(each) for each in self.program_types)
             raise WrongType(
-                f"Program {attachment.program} is of type {bpf.prog_type_name(number)}, and hook {self.kind} takes {wanted}",
+                f"{attachment.program} is of type {bpf.prog_type_name(number)}, and hook {self.kind} takes {wanted}",
                 self.type_advice,
                 program=attachment.program,
                 type=bpf.prog_type_name(number),

@@ -9,6 +9,7 @@ What the files mean is not this room's business.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -112,8 +113,7 @@ def read_json(path):
     except ValueError as error:
         raise Damaged(
             f"{path} is not readable as JSON",
-            "Restore the file from a backup, or remove the deployment with bpf_release state=absent and roll it out
-            again",
+            "Restore it from a backup, or remove the deployment's folder and roll out again",
             path=path,
             error=str(error),
         ) from error
@@ -148,18 +148,14 @@ def append_line(path, text):
 
 def remove(path):
     """No file or symlink at `path`."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def remove_tree(path):
     """No folder at `path`. On bpffs this is the unpinning of all below it."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
-    except FileNotFoundError:
-        pass
 
 
 def names_in(path):

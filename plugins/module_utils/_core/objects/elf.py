@@ -339,8 +339,7 @@ def _died(status, phase, is_late):
         )
     return VerifierRefused(
         f"The process that loads the program {how}",
-        "Read the end of the kernel's log (dmesg) on this host before trying again: a fault in the verifier looks like
-        this",
+        "Read the end of dmesg on this host before trying again: a fault in the verifier looks like this",
         diagnosis="loader_killed",
         signal=number,
         kernel=os.uname().release,

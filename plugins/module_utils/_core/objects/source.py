@@ -163,7 +163,9 @@ def _compile_error(source, run):
 
 
 def _compiler_version(clang):
-    run = subprocess.run([clang, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    run = subprocess.run(  # pylint: disable=ansible-bad-function
+        [clang, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+    )
     return run.stdout.splitlines()[0].strip()
 
 
@@ -222,7 +224,7 @@ def _kernel_btf_digest():
     except OSError as error:
         raise Unsupported(
             f"The source includes vmlinux.h, but this kernel shows no BTF at {KERNEL_BTF}",
-            "Use a kernel built with CONFIG_DEBUG_INFO_BTF=y, or compile on a host that has one (bpf_program state=built)",
+            "Use a kernel with CONFIG_DEBUG_INFO_BTF=y, or compile on a host that has one (bpf_program state=built)",
             kernel=os.uname().release,
         ) from error
 
