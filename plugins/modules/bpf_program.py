@@ -70,6 +70,9 @@ options:
     type: list
     elements: str
     default: []
+  _shipped:
+    description: What the action plugin read on the controller. Not for users.
+    type: dict
 seealso:
   - module: ebpf.deploy.bpf_attach
   - module: ebpf.deploy.bpf_release

@@ -174,17 +174,23 @@ def _shared(place, seen, built):
     if seen.confirmed is None or seen.confirmed.load not in seen.loads:
         return {}
     folder = os.path.join(place.loads, seen.confirmed.load, "maps")
+    manifest = seen.releases.get(seen.confirmed.release)
+    layouts = {record["name"]: maps.from_record(record) for record in manifest.maps} if manifest else {}
     shared = {}
     for shape in built.spec.maps:
         path = os.path.join(folder, shape.name)
         if os.path.exists(path):
-            _expect_equal(path, shape)
+            _expect_equal(path, shape, layouts.get(shape.name))
             shared[shape.name] = path
     return shared
 
 
-def _expect_equal(path, shape):
-    found = maps.differences(pinned_shape(path), shape)
+def _expect_equal(path, shape, declared):
+    """Sizes as the kernel has them, layouts as the manifest: many kinds of map lose their BTF when they are created."""
+    pinned = pinned_shape(path)
+    if declared is not None:
+        pinned = pinned._replace(key_layout=declared.key_layout, value_layout=declared.value_layout)
+    found = maps.differences(pinned, shape)
     if found:
         raise MapChanged(
             f"Map {shape.name} of the new release does not fit the one that is in use: {found[0]}",

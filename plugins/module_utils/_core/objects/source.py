@@ -110,7 +110,7 @@ def _cache_key(source, clang):
 def _compile(source, clang, folder, keep):
     _write_sources(source, folder)
     command = [clang, *_flags(source, folder, keep), "-c", source.file, "-o", "object.o"]
-    run = subprocess.run(
+    run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
     if run.returncode != 0:
