@@ -1,0 +1,876 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""One entry per refusal: how it shows, what it means, what to write instead.
+
+The first rule that matches wins, so the particular stands above the general. How a log becomes the lines that are
+matched here, and which line of the source is to blame, is verifier.py's.
+
+A pattern is a regular expression over all of these lines:
+- the verdict, that is what the verifier said after its last instruction. A line that starts with a register has behind
+  it, after a tab, what that register last held: "R0 unbounded memory access, …<tab>[map_value(map=rows,ks=4,vs=64)]";
+- of Linux 7.3 and newer also the headline ("Verification failed: …") and "Reason: …", one line each;
+- where the verifier said nothing, what libbpf printed instead;
+- facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
+  "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
+  "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone).
+
+Named groups fill the sentences; program, section, verdict and capabilities are always there. Group `instruction`
+moves the blame to that instruction of the program.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LAST, START = (
+    "last",
+    "start",
+)  # whose line is to blame: of the last instruction that was looked at, or of the program's first
+
+
+class Rule(NamedTuple):
+    """How a refusal shows, and the three sentences. Every pattern of `also` must be found too."""
+
+    code: str
+    pattern: str
+    summary: str
+    cause: str
+    fix: str
+    also: tuple = ()
+    blame: str = LAST
+
+
+RULES = (
+    # ---- the kernel, the host or the loader failed, not the program
+    Rule(
+        "loader_killed",
+        r"RIP: \w+:(?:do_check|bpf_check|push_stack|check_|maybe_fork|is_state|states_equal)|^fact: killed"
+        r"|\b(?:exit(?:ed)?(?: with)?(?: status| code)? 137|killed by signal 9)\b",
+        "the kernel killed the process that loads the program",
+        "The verifier itself crashed, or memory ran out. The program may be harmless; this kernel has a fault.",
+        "Read dmesg on this host before another try, report the kernel's fault, and load on another kernel version "
+        "meanwhile.",
+        blame=START,
+    ),
+    Rule(
+        "verifier_bug",
+        r"(?i)\bverifier bug\b|verifier internal error|kernel subsystem misconfigured",
+        "the verifier found a fault in itself: {verdict}",
+        "The kernel's own checks contradict each other on this program; the program may be right.",
+        "Try the newest stable kernel, report the log to bpf@vger.kernel.org, and write the expression at this line in "
+        "a simpler way.",
+    ),
+    # ---- relocations that libbpf turned into a poisoned instruction
+    Rule(
+        "core_relocation_failed",
+        r"failed to resolve CO-RE relocation <(?P<kind>[^>]+)> (?:\[\d+\] )?(?P<wanted>[^(\n]*\w)",
+        "this kernel has no {wanted}",
+        "The object was compiled against another kernel's types. Here the field, type or value is missing or named "
+        "differently.",
+        "Ask before use: if (bpf_core_field_exists(task->field)) …; for a renamed field declare struct NAME___old and "
+        "read that one.",
+    ),
+    Rule(
+        "core_relocation_failed",
+        r"(?:invalid func|unknown func|call) unknown#195896080|<invalid CO-RE relocation>|\b0?x?bad2310\b"
+        r"|failed to perform CO-RE relocations|relo #\d+: (?:target candidate search failed|failed to relocate)",
+        "the program uses a field, type or value that this kernel does not have",
+        "libbpf found no match in this kernel's BTF and left an instruction that cannot run; 195896080 is 0xbad2310, "
+        "its mark.",
+        "Ask before use: if (bpf_core_field_exists(task->field)) …; for a renamed field declare struct NAME___old and "
+        "read that one.",
+    ),
+    Rule(
+        "kfunc_missing",
+        r"extern \(func ksym\) '(?P<name>[^']+)': not found"
+        r"|kfunc '(?P<name_in_log>[^']+)' is referenced but wasn't resolved"
+        r"|<invalid kfunc call>",
+        "this kernel has no kernel function {name}{name_in_log}",
+        "A kfunc is no stable interface: it exists from some version on, in some configurations, or in a module that "
+        "is not loaded.",
+        "Declare it weak and ask before the call: extern … __ksym __weak; if (!bpf_foo) return 0; or use a kernel that "
+        "has it.",
+        blame=LAST,
+    ),
+    Rule(
+        "map_not_created",
+        r"BPF map '(?P<map>[^']+)' is referenced but wasn't created",
+        "map {map} is used here but was not created",
+        "Its creation was switched off (autocreate), while this code still runs.",
+        "Create the map, or guard the code with a constant: if (have_map) …, with have_map const volatile and false.",
+    ),
+    Rule(
+        "symbol_missing",
+        r"extern (?:\((?:var )?k(?:sym|cfg)\) )?'(?P<name>[^']+)'(?: \(strong\))?: (?:not found|not resolved)",
+        "this kernel has no symbol {name}",
+        "An extern (ksym or Kconfig value) was found neither in the kernel's BTF nor in kallsyms or its configuration.",
+        "Declare it weak and give the other way: extern … __ksym __weak; if (&name) …",
+        blame=START,
+    ),
+    # ---- loops and size
+    Rule(
+        "unbounded_loop",
+        r"infinite loop detected(?: at insn (?P<where>\d+))?|Program Structure: .*[Ii]nfinite loop",
+        "the loop has no end that the verifier can see",
+        "The verifier came back to the same place with nothing changed that would end the loop.",
+        "Bound it by a constant: for (int i = 0; i < 64; i++) {{ if (done) break; … }}",
+    ),
+    Rule(
+        "unbounded_loop",
+        r"back-edge from insn (?P<instruction>\d+) to (?P<target>\d+)",
+        "the program jumps backwards, which is not allowed here",
+        "Loops need Linux 5.3 and CAP_BPF; without them any jump backwards is refused.",
+        "Load with CAP_BPF, or unroll: #pragma unroll before for (int i = 0; i < 64; i++) …",
+    ),
+    Rule(
+        "too_many_instructions",
+        r"BPF program is too large\. Processed (?P<processed>\d+) insn",
+        "the verifier gave up after {processed} instructions",
+        "It walks every path and every turn of a loop; the limit is one million (4096 without CAP_BPF). A loop whose "
+        "end is "
+        "not a small constant ends here as well.",
+        "Bound the loop by a constant, for (int i = 0; i < 64; i++), or let it be checked once: "
+        "bpf_loop(count, body, &state, 0) (Linux 5.17).",
+    ),
+    Rule(
+        "too_complex",
+        r"The sequence of (?P<jumps>\d+) jumps is too complex",
+        "too many undecided branches wait at once ({jumps})",
+        "A branch in a long loop leaves one path per turn to check later; older kernels accepted more or fewer, errno "
+        "varies with it.",
+        "Take the branch out of the loop, or let the body be checked once: bpf_loop(count, body, &state, 0) (Linux "
+        "5.17).",
+    ),
+    Rule(
+        "too_many_instructions",
+        r"(?:BPF )?program (?:is )?too (?:large|big)|too many (?:instructions|states)",
+        "the program is larger than the verifier walks",
+        "The limit is one million instructions walked, and the same for the program's length (4096 without CAP_BPF).",
+        "Split it: tail calls, global functions, or bpf_loop(count, body, &state, 0) instead of unrolled loops.",
+    ),
+    Rule(
+        "recursion",
+        r"recursive call from|the call stack of (?P<frames>\d+) frames is too deep",
+        "functions call each other too deep, or themselves",
+        "At most eight frames are allowed, and a function that calls itself has no known depth.",
+        "Replace the recursion by a loop with a constant bound, for (int i = 0; i < 8; i++) …, or inline: static "
+        "__always_inline.",
+        blame=START,
+    ),
+    # ---- stack
+    Rule(
+        "stack_too_large",
+        r"combined stack size(?: of (?P<calls>\d+) calls)? is (?P<size>\d+)\. Too large",
+        "the stack of the called functions together is {size} bytes, more than 512",
+        "One stack of 512 bytes serves the program and all that it calls.",
+        "Move the large buffer into a per-CPU array: char *text = bpf_map_lookup_elem(&scratch, &zero); if (!text) "
+        "return 0;",
+        blame=START,
+    ),
+    Rule(
+        "stack_too_large",
+        r"tail_calls are not allowed when call stack of previous frames is (?P<size>\d+) bytes",
+        "{size} bytes of stack are in use where a called function makes a tail call; 256 are allowed",
+        "A tail call keeps the frames of the callers, so the kernel halves what they may use.",
+        "Make the tail call from the main function, or move the buffer into a per-CPU array.",
+        blame=START,
+    ),
+    Rule(
+        "stack_too_large",
+        r"invalid (?:write to |read from )?stack (?:R10 )?off=-(?:51[3-9]|5[2-9]\d|[6-9]\d\d|\d{4,}) "
+        r"|stack limit of 512 bytes",
+        "the function's variables need more than 512 bytes of stack",
+        "512 bytes are all the stack that a program has.",
+        "Move the large variable into a per-CPU array: char *text = bpf_map_lookup_elem(&scratch, &zero); if (!text) "
+        "return 0;",
+    ),
+    Rule(
+        "uninitialised_stack",
+        r"invalid (?:indirect )?(?:read from|indirect access to) stack (?:R(?P<register>\d+) )?(?:off -?\d+[+]-?\d+"
+        r"|var_off )"
+        r"|Memory Safety: .*[Uu]ninitialized stack",
+        "bytes of the stack are read that were never written",
+        "A helper reads the whole struct, padding between its fields included. CAP_PERFMON lifts this check since "
+        "Linux 6.3.",
+        "Zero it first: struct key key; __builtin_memset(&key, 0, sizeof(key)); then set its fields.",
+    ),
+    Rule(
+        "stack_out_of_bounds",
+        r"invalid (?:unbounded )?variable-offset (?P<act>read from|write to"
+        r"|indirect access to)(?: the)? stack(?: R(?P<register>\d+))?"
+        r"|variable(?:-offset)? stack (?:access|read|write)|R\d+ variable stack access prohibited",
+        "the index into an array on the stack is not bounded by the array's size",
+        "The verifier must know the smallest and the largest value that the index can have here.",
+        "Compare before use, with an unsigned index: if (i >= sizeof(array)) return 0;",
+    ),
+    Rule(
+        "stack_out_of_bounds",
+        r"invalid (?:\S+ )?(?:write to|read from|access to|type) stack|invalid stack (?:type )?(?:R\d+ )?off="
+        r"|stack pointer .*out of range"
+        r"|invalid (?:write|read|indirect access).*\bstack R\d+ off=|attempt to corrupt spilled pointer"
+        r"|corrupted spill memory",
+        "an access lies outside the variable on the stack",
+        "The offset and size reach past the stack, or over a pointer that was saved there.",
+        "Keep within the array: if (i >= sizeof(array)) return 0; and pass sizeof(variable) as the size.",
+    ),
+    # ---- NULL
+    Rule(
+        "null_not_checked",
+        r"R(?P<register>\d+) (?:invalid mem access '|pointer arithmetic on |type=)(?P<type>\w*_or_null\w*)",
+        "the pointer may be NULL here",
+        "What a lookup or a reservation returns ({type}) may be NULL, and no check lies on this path.",
+        "Check before use: if (!value) return 0;",
+    ),
+    Rule(
+        "null_not_checked",
+        r"R(?P<register>\d+) invalid mem access '\w+'\t\[(?P<type>\w*_or_null\w*)|Possibly NULL pointer passed to"
+        r"|null-check it first"
+        r"|may be NULL here|arg#\d+ (?:is|expected).*NULL",
+        "the pointer may be NULL here",
+        "No check for NULL lies on this path.",
+        "Check before use: if (!value) return 0;",
+    ),
+    # ---- packet
+    Rule(
+        "packet_out_of_bounds",
+        r"offset is outside of the packet\t\[pkt[^\n]*umax(?:_value|\d*)?=(?:0x[0-9a-f]{5,}|\d{6,})",
+        "the offset into the packet may be so large that no comparison with data_end counts",
+        "The verifier follows offsets up to 65535; what is larger may wrap around.",
+        "Bound the offset first: if (offset > 1500) return XDP_PASS; then if (data + offset + size > data_end) return "
+        "XDP_PASS;",
+    ),
+    Rule(
+        "packet_out_of_bounds",
+        r"invalid access to packet, off=(?P<offset>-?\d+) size=(?P<size>\d+), "
+        r"R(?P<register>\d+)\((?:.*?)r=(?P<range>\d+)\)",
+        "{size} bytes at offset {offset} of the packet are read or written, but only {range} bytes are known to be "
+        "there",
+        "A packet may be shorter. The comparison with data_end that covers these bytes is missing on this path.",
+        "Compare before use: if ((void *)(header + 1) > data_end) return XDP_PASS; that is data + offset + size > "
+        "data_end.",
+    ),
+    Rule(
+        "packet_out_of_bounds",
+        r"offset is outside of the packet|invalid access to packet|makes pkt(?:_meta)? pointer be out of bounds"
+        r"|math between pkt(?:_meta)? pointer|R(?P<register>\d+) (?:unbounded memory access|m(?:in"
+        r"|ax) value is)[^\n]*\t\[pkt",
+        "the access into the packet is not bounded by data_end",
+        "The offset is unknown or may be larger than the verifier follows (65535), so no comparison with data_end "
+        "covers it.",
+        "Bound the offset, then compare: if (offset > 1500) return XDP_PASS; if (data + offset + size > data_end) "
+        "return XDP_PASS;",
+    ),
+    # ---- map values and other memory
+    Rule(
+        "map_value_out_of_bounds",
+        r"invalid access to map value, value_size=(?P<have>\d+) off=(?P<offset>-?\d+) size=(?P<size>\d+)",
+        "{size} bytes at offset {offset} are used of a map value that has {have}",
+        "The index, or the cast to another type, reaches past the value.",
+        "Compare with the array's length before use: if (i >= 16) return 0; where 16 is what the value holds.",
+    ),
+    Rule(
+        "map_value_out_of_bounds",
+        r"R(?P<register>\d+) (?:unbounded memory access|m(?:in|ax) value is)[^\n]*\t\[map_value"
+        r"|math between map_value pointer"
+        r"|makes map_value pointer be out of bounds|outside of the (?:array|allowed memory) range[^\n]*\t\[map_value"
+        r"|array access into a map",
+        "the index into the map's value is not bounded",
+        "The verifier must know the smallest and the largest value that the index can have here.",
+        "Compare before use, with an unsigned index: if (i >= 16) return 0; or mask it: i &= 15.",
+    ),
+    Rule(
+        "unbounded_size",
+        r"R(?P<register>\d+) (?:min value is negative, either use unsigned or|unbounded memory access, use"
+        r"|invalid zero-sized read)",
+        "the size given to the helper has no bound that the verifier can see",
+        "It may be negative, zero, or larger than the buffer.",
+        "Bound it, unsigned: if (size > sizeof(buffer)) size = sizeof(buffer);",
+    ),
+    Rule(
+        "memory_out_of_bounds",
+        r"invalid access to (?P<what>memory|map key|mem|buffer|buf)(?:, (?:mem|key"
+        r"|buf)_size=(?P<have>\d+))? off=(?P<offset>-?\d+)"
+        r" size=(?P<size>\d+)",
+        "{size} bytes at offset {offset} are used of memory that has {have}",
+        "The record, buffer or struct is smaller than what is read or written.",
+        "Ask for as much as you use: bpf_ringbuf_reserve(&events, sizeof(struct event), 0), and stay within it.",
+    ),
+    Rule(
+        "memory_out_of_bounds",
+        r"R(?P<register>\d+) (?:unbounded memory access|m(?:in|ax) value is)|outside of the allowed memory range"
+        r"|Memory Safety: Access outside bounds|makes \w+ pointer be out of bounds|math between \w+ pointer",
+        "the access has no bound that the verifier can see",
+        "The verifier must know the smallest and the largest offset that can occur here.",
+        "Compare before use, with an unsigned index: if (i >= LENGTH) return 0;",
+    ),
+    Rule(
+        "kernel_struct_out_of_bounds",
+        r"access beyond (?:struct|the end of member) (?P<type>\S+)|cannot access ptr member",
+        "the access lies outside the kernel's struct",
+        "This kernel's struct is shorter, or the field is of another size, than the object was compiled for.",
+        "Read it through CO-RE: BPF_CORE_READ(task, field), or ask if (bpf_core_field_exists(task->field)) first.",
+    ),
+    # ---- context
+    Rule(
+        "context_access",
+        r"invalid bpf_context access off=(?P<offset>-?\d+) size=(?P<size>\d+)",
+        "this field of the context cannot be used by a program of this type",
+        "At offset {offset}, {size} bytes: the field is not there, is read-only, needs its whole width, or is not in "
+        "this kernel.",
+        "Use the fields that the program type has (ctx->rx_queue_index for XDP), in their declared width, or another "
+        "section.",
+    ),
+    Rule(
+        "context_access",
+        r"dereference of modified ctx ptr|variable ctx access"
+        r"|func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument"
+        r"|func '[^']*' arg\d+ (?:has btf_id|type)|invalid ctx access|negative offset ctx ptr",
+        "the context is not used as the verifier demands",
+        "Its fields are read at constant offsets from the pointer that the program got, and only those that exist.",
+        "Read ctx->field directly, without arithmetic on ctx; of a traced function only the arguments that it has.",
+    ),
+    # ---- registers
+    Rule(
+        "uninitialised_register",
+        r"R0 !read_ok",
+        "the function ends without a return value on this path",
+        "R0, the return value, was never set.",
+        "End every path with a value: return 0;",
+        also=(r"^fact: at exit$",),
+    ),
+    Rule(
+        "uninitialised_register",
+        r"R(?P<register>\d+) !read_ok|Register Type Safety: Unreadable register",
+        "a variable is used that has no value on this path",
+        "It is set on some paths only; or it lived in a register (R1 to R5) over a call, which clears these.",
+        "Give it a value where it is declared: __u64 sum = 0;",
+    ),
+    Rule(
+        "missing_capability",
+        r"prohibited for !root|[^\n]* functions are allowed for (?:CAP_|root)",
+        "the verifier allows this only to a process with CAP_PERFMON and CAP_BPF",
+        "Without them a program may neither store, compare nor freely compute with the kernel's addresses, nor call "
+        "functions.",
+        "Give the loader CAP_BPF and CAP_PERFMON, or load as root outside a container that drops them.",
+    ),
+    Rule(
+        "missing_capability",
+        r"leaks addr|pointer comparison prohibited",
+        "the verifier allows this only to a process with CAP_PERFMON",
+        "Without it a program may neither store nor compare the kernel's addresses.",
+        "Give the loader CAP_BPF and CAP_PERFMON, or load as root outside a container that drops them.",
+        also=(r"^fact: lacks CAP_PERFMON$",),
+    ),
+    Rule(
+        "pointer_arithmetic",
+        r"pointer arithmetic (?:on (?P<type>\S+) )?(?:with (?P<operator>\S+) operator )?prohibited"
+        r"|R\d+ pointer \S+ pointer prohibited"
+        r"|bitwise operator \S+ on pointer|subtract(?:ion from stack pointer| pointer from scalar)"
+        r"|unsupported alu operation"
+        r"|32-bit pointer arithmetic|pointer comparison prohibited",
+        "arithmetic is done on a pointer that does not allow it",
+        "To a pointer only a bounded number may be added or subtracted, in 64 bit; some pointers allow nothing at all.",
+        "Compute with numbers: __u64 length = ctx->data_end - ctx->data; and add a bounded offset to the pointer last.",
+    ),
+    Rule(
+        "pointer_leak",
+        r"leaks addr (?:into|as) (?P<where>[\w ]+)|R\d+ leaks addr",
+        "a kernel address would leave the program",
+        "An address of the kernel must not reach a map, a packet or the return value.",
+        "Store a number instead: an id, an index, or the value that the pointer points to.",
+    ),
+    Rule(
+        "not_a_pointer",
+        r"R(?P<register>\d+) invalid mem access '(?P<type>scalar|inv|fp|ctx)\b"
+        r"|is an integer scalar here, not a pointer",
+        "what is dereferenced here is a number to the verifier, not a pointer it knows",
+        "An address that was read from the context or from kernel memory, a pointer into a packet that may have "
+        "moved since, or an object that was released or submitted already.",
+        "Copy through a helper: bpf_probe_read_kernel(&value, sizeof(value), address) or bpf_probe_read_user(…); of a "
+        "packet read "
+        "data and data_end anew after a helper that changes it.",
+    ),
+    Rule(
+        "not_a_pointer",
+        r"R(?P<register>\d+) invalid mem access '(?P<type>[^']+)'",
+        "memory of kind {type} cannot be accessed here",
+        "The verifier knows what the pointer is, and that it may not be dereferenced like this.",
+        "Use the pointer that a lookup gave, unchanged, or the helper that belongs to its kind.",
+    ),
+    Rule(
+        "read_only_memory",
+        r"write into map forbidden|read from map forbidden|cannot write into (?P<what>\S+)|only read is supported"
+        r"|write to change key R\d+"
+        r"|R\d+ cannot write|is read only",
+        "memory is written that is read-only here",
+        "A const global, a frozen map, a map made read-only for programs, or an object of the kernel.",
+        "Make the variable a plain global (volatile __u32 limit;), or write to a map of your own.",
+    ),
+    Rule(
+        "misaligned_access",
+        r"misaligned (?P<what>\w+ )?access off",
+        "the access is not aligned to its size",
+        "This architecture, or this kind of memory, takes only aligned accesses.",
+        "Align the struct's fields, or copy bytes: __builtin_memcpy(&value, pointer, sizeof(value));",
+    ),
+    # ---- helpers and kernel functions
+    Rule(
+        "lockdown",
+        r"Lockdown: .*use of bpf to (?P<what>read kernel RAM|write user RAM)|^fact: lockdown confidentiality$",
+        "the kernel is locked down and keeps programs from kernel memory",
+        "Lockdown takes the helpers that {what}read kernel memory or write user memory away, and the trampolines with "
+        "it on some kernels.",
+        "Boot with lockdown=integrity or none, or write without bpf_probe_read_kernel and its like: raw fields of the "
+        "context only.",
+        also=(r"bpf_probe_(?:read|write)\w*|bpf_\w*printk|bpf_seq_printf|bpf_copy_from|Lockdown: ",),
+    ),
+    Rule(
+        "missing_capability",
+        r"(?:program of this type cannot use helper|unknown func) (?P<helper>bpf_(?:probe_read|probe_write|trace_"
+        r"|snprintf)\w*)",
+        "helper {helper} takes CAP_PERFMON, which the loader lacks",
+        "It reads kernel memory; without the capability the kernel acts as if the helper did not exist.",
+        "Give the loader CAP_BPF and CAP_PERFMON, or load as root outside a container that drops them.",
+        also=(r"^fact: lacks CAP_PERFMON$",),
+    ),
+    Rule(
+        "helper_not_allowed",
+        r"program of this type cannot use helper (?P<helper>\w+)(?:#\d+)?"
+        r"|unknown func (?P<helper_before_6_6>bpf_\w+)#\d+"
+        r"|helper call (?:is not allowed in probe|is not allowed)",
+        "helper {helper}{helper_before_6_6} cannot be called from a program in section {section}",
+        "Each program type has its own helpers; on a kernel under lockdown, or without CAP_PERFMON, those that read "
+        "kernel memory "
+        "are missing too.",
+        "Use the type's own helper (in XDP bpf_xdp_load_bytes instead of bpf_skb_load_bytes), or another section, such "
+        "as "
+        'SEC("tc").',
+    ),
+    Rule(
+        "unknown_helper",
+        r"(?:invalid|unknown) func (?P<helper>\w+)#(?P<number>-?\d+)",
+        "this kernel has no helper number {number}",
+        "The helper is newer than the kernel, or the number is wrong.",
+        "Ask before the call: if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_name)) …; else use an older "
+        "helper, such as "
+        "bpf_ktime_get_ns().",
+    ),
+    Rule(
+        "gpl_only",
+        r"cannot call GPL[- ](?:restricted|only)|cannot call kernel function from non-GPL"
+        r"|must have a GPL compatible license"
+        r"|GPL.?restricted function",
+        "a helper is called that only programs under a GPL-compatible licence may call",
+        "The object's licence section says something else, or is missing.",
+        'Declare the licence, if it is so: char _license[] SEC("license") = "GPL"; or "Dual MIT/GPL".',
+    ),
+    Rule(
+        "sleep_not_allowed",
+        r"(?:helper call|kfunc|call)? ?might sleep in a? ?non-sleepable|must be sleepable to call|sleepable (?:helper"
+        r"|kfunc|call)[^\n]*(?:in|within)"
+        r"|kernel func(?:tion)? \S+ is sleepable within|is not sleepable|cannot call operations that may sleep",
+        "something that may sleep is called where sleeping is not allowed",
+        "The program is not of a sleepable kind, or holds a lock, RCU or disabled preemption here.",
+        'Use the sleepable section, SEC("fentry.s/…"), SEC("lsm.s/…") or SEC("uprobe.s/…"), or call outside the locked '
+        "region.",
+    ),
+    Rule(
+        "kfunc_not_allowed",
+        r"calling kernel function (?P<name>\S+) is not allowed|kernel function (?P<other>\S+) .*not allowed"
+        r"|calling kernel functions? (?:is|are) (?:not )?(?:supported|allowed)",
+        "kernel function {name}{other} cannot be called from a program in section {section}",
+        "A kfunc is registered for some program types only.",
+        "Use a helper for the same purpose, or a section whose type the kfunc is registered for.",
+    ),
+    Rule(
+        "lock_held",
+        r"(?:inside|while holding|in) (?:a )?(?:bpf_)?(?P<what>spin_lock|lock|rcu_read_lock|preempt_disable"
+        r"|irq\w*)(?:-ed|ed)?(?: region)?\b"
+        r"|bpf_spin_unlock is missing|(?:bpf_)?(?P<other>rcu_read_lock|preempt_disable|local_irq_save"
+        r"|spin_lock) is missing"
+        r"|bpf_spin_unlock (?:without|of different)|[Ll]ocking two|function calls are not allowed while holding a lock"
+        r"|is still inside",
+        "a lock is still held here, or is not held where it must be",
+        "Between bpf_spin_lock and bpf_spin_unlock no call, no exit and no second lock is allowed, on any path.",
+        "Release before you leave: bpf_spin_unlock(&value->lock); return 0; and call nothing in between.",
+    ),
+    Rule(
+        "reference_leak",
+        r"Unreleased reference id=(?P<id>\d+) alloc_insn=(?P<instruction>\d+)",
+        "what is acquired here is not released on every path",
+        "On the path that the log ends with, the program leaves while it still owns it.",
+        "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
+        "and so on.",
+    ),
+    Rule(
+        "reference_leak",
+        r"Owned resource \(id=(?P<id>\d+)\) was acquired at instruction (?P<instruction>\d+)",
+        "what is acquired here is not released on every path",
+        "On the path that the log ends with, the program leaves while it still owns it.",
+        "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
+        "and so on.",
+    ),
+    Rule(
+        "reference_leak",
+        r"would lead to reference leak|Resource Lifetime Safety: Unreleased resource|reference leak",
+        "the program leaves, or makes a tail call, while it owns something",
+        "A record, a socket or another object was acquired and not released on this path.",
+        "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
+        "and so on.",
+    ),
+    Rule(
+        "reference_not_held",
+        r"reference has not been acquired before|must be referenced when passed to release|expects refcounted"
+        r"|unacquired reference",
+        "something is released that this path does not own",
+        "It was released before, or never acquired on this path.",
+        "Release once, and only what was acquired: if (sk) bpf_sk_release(sk);",
+    ),
+    Rule(
+        "tail_call_incompatible",
+        r"tail_calls? (?:are|is) not allowed|tail_call (?:abusing|is only allowed|lead)|mix(?:ing|es)? of tail_?calls"
+        r"|failed to initialize slot \[\d+\] to prog|owned by prog type",
+        "the program and the prog array it calls through do not go together",
+        "All programs that use one prog array must have the same type, and JIT, XDP fragments and attach type alike.",
+        "Give each program type a prog array of its own, and put only programs of that type into it.",
+    ),
+    Rule(
+        "bad_map_for_helper",
+        r"cannot pass map_type (?P<map_type>\d+) into func (?P<helper>\w+)|map_type \d+ (?:is )?not supported",
+        "{helper} does not work on a map of type number {map_type}",
+        "Each map type has its own helpers.",
+        "Use the map type that the helper is for (bpf_redirect_map: DEVMAP, CPUMAP, XSKMAP), or the helper for this "
+        "map.",
+    ),
+    Rule(
+        "bad_global_function",
+        r"Global function \S+ doesn't return|Arg#\d+ type \S+ in \S+ is not supported"
+        r"|size cannot be determined[^\n]*\n(?:[^\n]*\n)*?Caller passes invalid args",
+        "a global function has a signature that the verifier cannot check by itself",
+        "A function without static is verified on its own: it returns a number and takes numbers, the context, or "
+        "pointers of known size.",
+        "Make it static (static __noinline), or give it such arguments.",
+    ),
+    Rule(
+        "bad_argument_type",
+        r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>[^\n\t]+)",
+        "the helper gets {type} where it takes {expected}",
+        "It is a number, a pointer to something else, or an object that this path has released already.",
+        "Pass the address of a variable of the right type: bpf_map_lookup_elem(&map, &key); never a number cast to a "
+        "pointer.",
+    ),
+    Rule(
+        "bad_argument_type",
+        r"Caller passes invalid args into func|arg(?:#| )\d+ (?:is|expected|pointer|type|has|to)[^\n]*|R\d+ must (?:be"
+        r"|have|point)[^\n]*"
+        r"|reg type unsupported for arg|Call Type Safety|is not a (?:const|known|constant)|must be a known constant"
+        r"|[Ee]xpected (?:an? )?"
+        r"(?:initialized|uninitialized)? ?(?:dynptr|iter_\w+)|dereference of modified \w+ ptr|unrecognized arg"
+        r"|invalid args?\b",
+        "an argument is not what the called function takes: {verdict}",
+        "The verifier compares each argument with the function's declaration, its kind as well as its state.",
+        "Pass what the declaration demands: an initialised, unmodified pointer to that very type, or a constant.",
+    ),
+    # ---- structure and end of the program
+    Rule(
+        "return_value_range",
+        r"(?:At (?P<where>program exit|callback return|async callback return"
+        r"|subprogram exit)[^\n]* )?(?:the )?register R0 [^\n]*"
+        r"should have been in (?P<range>[\[(][^\])\n]*[\])])",
+        "the value returned is not in {range}, which this program type demands",
+        "What a value means is fixed by the program type; others are refused before the program ever runs.",
+        "Return one of them by name or constant, on every path: return 1;",
+    ),
+    Rule(
+        "return_value_range",
+        r"R0 is not a known value|R0 has (?:unknown scalar )?value|should have been in",
+        "the value returned is not one that this program type allows",
+        "What a value means is fixed by the program type; others are refused before the program ever runs.",
+        "Return a constant that the type defines, on every path: return 1; or compare before: if (verdict > 1) verdict "
+        "= 1;",
+    ),
+    Rule(
+        "unreachable_code",
+        r"unreachable insn (?P<instruction>\d+)",
+        "there is code that no path reaches",
+        "The verifier refuses dead code in what is given to it; inline assembly or another compiler left it.",
+        "Remove the code behind the jump or the return, in inline assembly the goto that skips it.",
+    ),
+    Rule(
+        "no_exit",
+        r"last insn is not an exit or jmp|jump out of range from insn (?P<instruction>\d+)|falls? through"
+        r"|subprog\S* doesn't end",
+        "a function runs past its end",
+        "A path has no return; clang leaves that out where the C has none, or where it saw undefined behaviour.",
+        "End every path with a return: return 0; and read the compiler's warnings.",
+    ),
+    Rule(
+        "unknown_instruction",
+        r"unknown opcode|uses reserved fields|invalid (?:atomic operand|BPF_LD_IMM|bpf_ld_imm64)"
+        r"|unrecognized (?:bpf_ld_imm64|insn)"
+        r"|BPF_(?:ATOMIC|XADD) stores? into|BPF_\w+ (?:stores|atomics?)[^\n]* not (?:allowed|supported)"
+        r"|insn code .* unsupported",
+        "the program has an instruction that this kernel does not take here",
+        "The compiler wrote for a newer instruction set, or the atomic operation is not for this kind of memory.",
+        "Compile for an older set (clang -mcpu=v2, or v3 for atomics), and use atomics on map values only.",
+    ),
+    Rule(
+        "mixed_pointers",
+        r"same insn cannot be used with different pointers|different maps, paths or scalars",
+        "one instruction works on two kinds of pointer, by path",
+        "The compiler merged two branches that access different memory.",
+        "Keep the branches apart: access in each branch, with a barrier between: barrier_var(pointer);",
+    ),
+    Rule(
+        "bad_attach_target",
+        r"attach_btf_id \d+ is not|The address of function (?P<name>\S+) cannot be found|is not modifiable"
+        r"|can't modify return code"
+        r"|Cannot (?:recursively attach|replace|extend)|Subprog \S+ doesn't exist|is not (?:a )?traceable"
+        r"|must provide btf_id"
+        r"|Attaching to \S+ .*(?:denied|rejected)|Only fentry|is not (?:static|global) function",
+        "the program cannot be attached to its target: {verdict}",
+        "The kernel knows the function but does not let this kind of program attach to it.",
+        "Choose another function, or another hook (a tracepoint, fexit instead of fmod_ret).",
+        blame=START,
+    ),
+    # ---- libbpf's own words: before the verifier was asked
+    Rule(
+        "old_libbpf_btf",
+        r"Unsupported BTF_KIND[: ]*(?P<kind>\d+)|unrecognized kind (?P<other>\d+)|unsupported BTF_KIND",
+        "libbpf on this host is too old to read this kernel's BTF (kind {kind}{other})",
+        "The kernel writes a kind of type that this libbpf does not know; it then says that BTF is missing, which is "
+        "not so.",
+        "Install a newer libbpf on the host.",
+        blame=START,
+    ),
+    Rule(
+        "no_kernel_btf",
+        r"failed to find valid kernel BTF|[Ee]rror loading vmlinux BTF|kernel BTF is missing at"
+        r"|vmlinux BTF is not (?:found|present)",
+        "this kernel shows no BTF, and the program needs it",
+        "CO-RE, fentry and LSM programs need the kernel's types, from /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF).",
+        "Use a kernel with BTF; for CO-RE alone a BTF file of this very kernel (BTFHub) will do.",
+        blame=START,
+    ),
+    Rule(
+        "attach_target_missing",
+        r"failed to find kernel BTF type ID of '(?P<name>[^']+)'|BPF program .* BTF ID for '(?P<other>[^']+)'",
+        "this kernel has no function or hook {name}{other} to attach to",
+        "It is not in the kernel's BTF: renamed, inlined, in a module that is not loaded, or of another version.",
+        "Give a name that this kernel has: grep it in /sys/kernel/tracing/available_filter_functions, as in "
+        "fentry/vfs_read.",
+        blame=START,
+    ),
+    Rule(
+        "object_without_btf",
+        r"BTF is required, but is missing or corrupted",
+        "the object has no BTF of its own",
+        "Maps in .maps, globals and CO-RE are described in BTF, which the compiler writes only with debug information.",
+        "Compile with clang -g, and strip with llvm-strip -g only.",
+        blame=START,
+    ),
+    Rule(
+        "kernel_refuses_btf",
+        r"BTF is mandatory, can't proceed",
+        "this kernel does not take the object's BTF, which the program needs",
+        "The compiler wrote a kind of type that is newer than the kernel, or the kernel has no BTF support.",
+        "Compile with an older clang or pahole, or use a newer kernel.",
+        blame=START,
+    ),
+    Rule(
+        "unknown_section",
+        r"missing BPF prog type, check ELF section name '(?P<name>[^']*)'"
+        r"|failed to guess program type from ELF section '(?P<other>[^']*)'"
+        r"|invalid section (?:name )?'(?P<third>[^']*)'",
+        "libbpf does not know the section {name}{other}{third}",
+        "The section's name says what kind of program it is; a typing error, or a name that a newer libbpf knows.",
+        'Write a known name, such as SEC("xdp"), SEC("tc") or SEC("fentry/function"), or give the program\'s type.',
+        blame=START,
+    ),
+    Rule(
+        "unknown_section",
+        r"section '(?P<name>[^']*)' missing|invalid format of section definition '(?P<other>[^']*)'",
+        "section {name}{other} lacks a part",
+        "This kind of section names what it is for after a slash.",
+        'Complete it: SEC("uprobe//usr/bin/app:function"), SEC("tp/category/event").',
+        blame=START,
+    ),
+    Rule(
+        "legacy_map",
+        r"legacy map definitions in '(?P<section>[^']*)' section are not supported",
+        "the object defines its maps in the old way, which libbpf 1.0 and newer refuse",
+        'A struct bpf_map_def in SEC("maps") carries no types.',
+        "Define it by BTF: struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); "
+        '__type(value, __u64); }} hits SEC(".maps");',
+        blame=START,
+    ),
+    Rule(
+        "map_mismatch",
+        r"couldn't reuse pinned map at '(?P<path>[^']*)': parameter mismatch"
+        r"|map '(?P<map>[^']*)': error reusing pinned map",
+        "the map that is pinned already differs from the one in the object",
+        "Type, sizes, entries or flags differ, so its contents cannot be kept as they are.",
+        "Move the contents (on_change: copy or merge), start anew (on_change: reset), or keep the old definition.",
+        blame=START,
+    ),
+    Rule(
+        "memlock",
+        r"failed to create: (?:Operation not permitted|-1\b|-?EPERM)|RLIMIT_MEMLOCK|ulimit -l",
+        "the limit for locked memory is too small for this map or program",
+        "Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK.",
+        "Raise it for the loader: LimitMEMLOCK=infinity in its unit, or ulimit -l unlimited.",
+        also=(r"^fact: kernel before 5\.11$", r"^fact: errno EPERM$"),
+        blame=START,
+    ),
+    Rule(
+        "map_too_big",
+        r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Argument list too long|-?E2BIG|-7\b)",
+        "map {map} is larger than the kernel allows",
+        "Its key or value is over the kernel's size limit (a few MiB; 32 KiB where per CPU), or entries times "
+        "size overflow.",
+        "Make the value smaller: split it over several entries; or set a smaller max_entries.",
+        blame=START,
+    ),
+    Rule(
+        "map_no_memory",
+        r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Cannot allocate memory|-?ENOMEM|-12\b)",
+        "there is not enough memory for map {map}",
+        "Entries times size, times possible CPUs for per-CPU maps, is more than the host or its memory cgroup has.",
+        "Set a smaller max_entries, or BPF_F_NO_PREALLOC for a hash that stays nearly empty; or give the host more "
+        "memory.",
+        blame=START,
+    ),
+    Rule(
+        "missing_capability",
+        r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Operation not permitted|-?EPERM|-1\b)",
+        "the process may not create map {map}: {capabilities} needed",
+        "Maps need CAP_BPF (some kinds CAP_NET_ADMIN or CAP_SYS_ADMIN). libbpf's advice about ulimit -l is wrong since "
+        "Linux 5.11.",
+        "Give the loader {capabilities}, or load as root outside a container that drops them.",
+        blame=START,
+    ),
+    Rule(
+        "unsupported_map_type",
+        r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Invalid argument|-?EINVAL|-22\b|[^\n]*\b524\b"
+        r"|Operation not supported)",
+        "this kernel does not create map {map}: its type is unknown here, or a size or flag does not suit the type",
+        "The kernel says no more than that the request is invalid. A map of maps also needs its inner map defined.",
+        "Use a type that this kernel has, such as BPF_MAP_TYPE_HASH, with max_entries above 0 (a ring buffer's: pages, "
+        "a power of two).",
+        blame=START,
+    ),
+    # ---- a bare errno
+    Rule(
+        "lockdown",
+        r"^fact: errno EPERM$",
+        "the kernel refused without a word; it is locked down ({level}), and the process has what it needs",
+        "Under lockdown some kernels refuse programs that attach by trampoline (fentry, fexit, LSM); libbpf's advice "
+        "about ulimit is wrong.",
+        "Use a tracepoint, tp_btf/… or raw_tp/…, for the same event, or boot with lockdown=none.",
+        also=(
+            r"^fact: no verdict$",
+            r"^fact: has every capability$",
+            r"^fact: lockdown (?P<level>integrity|confidentiality)$",
+        ),
+        blame=START,
+    ),
+    Rule(
+        "denied_by_policy",
+        r"^fact: errno EPERM$",
+        "the kernel refused without a word, though the process has what it needs",
+        "A security module, a seccomp filter, a BPF token or lockdown said no; libbpf's advice about ulimit is wrong "
+        "since Linux 5.11.",
+        "Look at dmesg and the audit log, at /sys/kernel/security/lockdown, and at the policy of the container or "
+        "unit.",
+        also=(r"^fact: no verdict$", r"^fact: has every capability$"),
+        blame=START,
+    ),
+    Rule(
+        "missing_capability",
+        r"^fact: errno EPERM$|Couldn't load trivial BPF program|permission error while running as root",
+        "the process may not load this program: it needs {capabilities}",
+        "The kernel refused before it looked at the program. libbpf's advice about ulimit -l is wrong since Linux "
+        "5.11.",
+        "Give the loader {capabilities} (AmbientCapabilities= in its unit, --cap-add for a container), or load as "
+        "root.",
+        also=(r"^fact: no verdict$",),
+        blame=START,
+    ),
+    Rule(
+        "tail_call_incompatible",
+        r"^fact: errno EINVAL$",
+        "the verifier accepted the program, but the kernel did not: a prog array that it uses belongs to programs of "
+        "another type",
+        "All programs that use one prog array must have the same type, and JIT, XDP fragments and attach type alike.",
+        "Give each program type a prog array of its own, and put only programs of that type into it.",
+        also=(r"^fact: verified$",),
+        blame=START,
+    ),
+    Rule(
+        "jit_failed",
+        r"^fact: errno (?:ENOTSUPP|EOPNOTSUPP|ENOMEM)$",
+        "the verifier accepted the program, but it could not be translated to machine code",
+        "The JIT of this architecture lacks what the program uses, or had no memory left (net.core.bpf_jit_limit).",
+        "Compile for an older instruction set (clang -mcpu=v2), or raise net.core.bpf_jit_limit.",
+        also=(r"^fact: verified$",),
+        blame=START,
+    ),
+    Rule(
+        "log_too_small",
+        r"^fact: errno ENOSPC$",
+        "the log did not fit its buffer, so the verdict is not known",
+        "Kernels before 6.4 stop writing, and say so by this error.",
+        "Load again with a larger log buffer, or without a log.",
+        blame=START,
+    ),
+    Rule(
+        "too_many_instructions",
+        r"^fact: errno E2BIG$",
+        "the program, or what is passed with it, is larger than this kernel takes",
+        "One million instructions at most (4096 without CAP_BPF), or an attribute newer than the kernel.",
+        "Split it by tail calls, or use bpf_loop(count, body, &state, 0) instead of unrolled loops.",
+        also=(r"^fact: no verdict$",),
+        blame=START,
+    ),
+    Rule(
+        "no_memory",
+        r"^fact: errno ENOMEM$",
+        "there is not enough memory to load the program",
+        "The host's memory, its cgroup, or net.core.bpf_jit_limit is used up.",
+        "Free memory, or raise the cgroup's limit or net.core.bpf_jit_limit.",
+        also=(r"^fact: no verdict$",),
+        blame=START,
+    ),
+    Rule(
+        "unsupported_program_type",
+        r"^fact: errno (?:EINVAL|EOPNOTSUPP|ENOTSUPP)$",
+        "this kernel does not load programs of section {section}",
+        "It gave no reason: the program type or attach type is not in this kernel's version or configuration.",
+        'Use a section that this kernel has, such as SEC("socket") or SEC("xdp"); bpftool feature probe lists them.',
+        also=(r"^fact: no verdict$",),
+        blame=START,
+    ),
+)
+
+FALLBACK = Rule(
+    "verifier_refused",
+    "",
+    "the kernel refused the program: {verdict}",
+    "This refusal is not in our table; the line quoted is the kernel's own.",
+    "Look at this line of the source and at what the registers held; the kernel's words name what it could not prove.",
+)
+
+# Section -> what loading it asks for beside CAP_BPF (is_net_admin_prog_type, is_perfmon_prog_type in bpf/syscall.c).
+CAPABILITIES = (
+    (r"freplace", ("CAP_NET_ADMIN", "CAP_PERFMON")),
+    (r"cgroup_skb|cgroup/skb|sk_reuseport|sk_lookup|socket|syscall", ()),
+    (
+        r"k?(?:ret)?probe|kretprobe|ksyscall|kretsyscall|u(?:ret)?probe|usdt|tp|tracepoint|raw_t|perf_event",
+        ("CAP_PERFMON",),
+    ),
+    (r"fentry|fexit|fmod_ret|lsm|iter|struct_ops", ("CAP_PERFMON",)),
+    (r"", ("CAP_NET_ADMIN",)),
+)
+CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h

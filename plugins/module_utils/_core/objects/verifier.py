@@ -1,0 +1,375 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A log to a diagnosis: which line, what the registers held, which rule. Text in, record out; no kernel is asked.
+
+Logs grow to 55 MB, and the verdict stands at the end: the tail is read line by line, what lies before it only searched.
+Both forms are read, that of Linux 5.8 to 7.2 and that with headings of 7.3. The rules themselves are in rules.py.
+"""
+
+from __future__ import annotations
+
+import errno as errno_names
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+from .rules import CAPABILITIES, CAPABILITY_BITS, FALLBACK, RULES, START
+
+TAIL = 1 << 18
+EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
+INSTRUCTION = re.compile(r"^(?P<number>\d+): (?:\((?P<opcode>[0-9a-f]{2})\) |<invalid )")
+SOURCE = re.compile(r"^(?:; |(?P<number>\d+): )(?P<text>[^\n]*?) ?@ (?P<file>[^\s:]+):(?P<line>\d+)$")
+ONE_REGISTER = re.compile(
+    r"(?:^|\s)(?P<name>R\d+|fp-\d+)(?:_[a-zA-Z]+)?=(?P<state>.*?)(?=\s(?:R\d+|fp-\d+)\w*=|\s(?:refs|cb)=|$)"
+)
+CALL, EXIT = "85", "95"
+CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
+TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
+    r"^(?:; |;$|from \d+ to|last_idx |regs=|parent |mark_precise|propagating|caller:|callee:|returning from|to caller|"
+    r"(?:cur|old) state:|[Vv]alidating |[Ff]unc#\d+ |verification time|stack depth \d|processed \d+ insns|"
+    r"\s*(?:frame\d+: ?)?(?:R\d+\w*|fp-\d+)=|\s*$)"
+    r"|^\d+: (?:frame\d+: ?)?R\d+\w*=|: safe$|^(?:Live regs before insn|\s+\d+: [\d.]{10,} )"
+)
+FIGURES = re.compile(
+    r"^processed (?P<processed_insns>\d+) insns(?: \(limit (?P<limit>\d+)\))?(?: max_states_per_insn"
+    r" (?P<max_states_per_insn>\d+))?(?: total_states (?P<total_states>\d+))?(?: peak_states (?P<peak_states>\d+))?",
+    re.M,
+)
+STACK = re.compile(r"^stack depth (?P<depths>\d+(?:\+\d+)*)", re.M)
+TIME = re.compile(r"^verification time (\d+) usec", re.M)
+HEADLINE = "\nVerification failed: "
+HEADING = re.compile(r"^(Reason|At|Active lock|Causal path|Suggestion|[A-Z][a-z]+(?: [a-z]+)*):$")
+AT = re.compile(r"^  (?:\S+ @ )?(?P<file>[^\s:]+):(?P<line>\d+):\d+$")
+NOISE = re.compile(
+    r"Retrying without BTF|BTF is optional, ignoring|skipping (?:unrecognized|relo) |Failed to bump RLIMIT_MEMLOCK"
+)
+
+
+class Diagnosis(NamedTuple):
+    """Why a program was refused. `source` is {file, line, text} or None, `registers` what each last held."""
+
+    code: str
+    summary: str
+    cause: str
+    fix: str
+    source: dict | None
+    instruction: int | None
+    registers: dict
+    log_excerpt: list
+    stats: dict | None
+
+
+class _Verdict(NamedTuple):
+    """What the tail of a log says: the lines after the last instruction, where that is, and how it stood then."""
+
+    lines: list
+    position: int | None
+    instruction: int | None
+    is_exit: bool
+    registers: dict
+
+
+def diagnose(
+    log,
+    *,
+    errno=None,
+    program="",
+    section="",
+    libbpf_log=(),
+    kernel="",
+    line_at=None,
+    capabilities=None,
+    lockdown="",
+):
+    """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
+
+    `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines.
+    `capabilities` is the loader's effective set as a number, `lockdown` the text of /sys/kernel/security/lockdown; both
+    only sharpen what an EPERM without a word means.
+    """
+    log, libbpf_lines = _apart(log, libbpf_log)
+    verdict = _verdict(log)
+    figures = stats(log)
+    facts = _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
+    words = _annotated(verdict) if verdict.lines else libbpf_lines
+    rule, groups = _first_match("\n".join([*words, *facts]))
+    groups.update(
+        program=program,
+        section=section or "of this type",
+        capabilities=" and ".join(needed_capabilities(section)),
+        verdict=_deciding(words).split("\t")[0]
+        or "it gave no reason" + (f", only {_errno_name(abs(errno))}" if errno else ""),
+    )
+    instruction, source = _blame(log, verdict, rule, groups, line_at)
+    sentence = rule.summary.format_map(groups)
+    return Diagnosis(
+        code=rule.code,
+        summary=f"{_place(source, program)}{sentence}",
+        cause=rule.cause.format_map(groups),
+        fix=rule.fix.format_map(groups),
+        source=source,
+        instruction=instruction,
+        registers=verdict.registers,
+        log_excerpt=_excerpt(log, libbpf_lines),
+        stats=figures or None,
+    )
+
+
+def stats(log):
+    """The verifier's figures out of a log of a load that went well or not; empty where there are none.
+
+    `stack_depths` has one number for each function, the program's own first, `stack_depth` is the largest of them.
+    Beside them processed_insns, limit, max_states_per_insn, total_states, peak_states and verification_usec.
+    """
+    tail = log[-4096:]
+    counts = list(FIGURES.finditer(tail))
+    if not counts:
+        return {}
+    figures = {name: int(value) for name, value in counts[-1].groupdict().items() if value is not None}
+    depths = STACK.search(tail)
+    if depths:
+        figures["stack_depths"] = [int(depth) for depth in depths["depths"].split("+")]
+        figures["stack_depth"] = max(figures["stack_depths"])
+    took = TIME.search(tail)
+    if took:
+        figures["verification_usec"] = int(took[1])
+    return figures
+
+
+def needed_capabilities(section):
+    """The names of the capabilities that loading a program of this section takes."""
+    for pattern, beside in CAPABILITIES:
+        if re.match(pattern, section.lstrip("?")):
+            return ("CAP_BPF", *beside)
+    return ("CAP_BPF",)
+
+
+# ---- the log
+
+
+def _apart(log, libbpf_log):
+    """(the verifier's log, libbpf's own lines): libbpf prints a log that nobody took among its own lines."""
+    text = "\n".join(libbpf_log)
+    begin = text.find("-- BEGIN PROG LOAD LOG --")
+    if begin >= 0:
+        end = text.find("-- END PROG LOAD LOG --", begin)
+        end = len(text) if end < 0 else end
+        log = log or text[begin:end].partition("\n")[2]
+        text = text[: text.rfind("\n", 0, begin) + 1] + text[end:].partition("\n")[2]
+    if "-- BEGIN PROG LOAD LOG --" in log[:4096]:
+        log = log.partition("-- BEGIN PROG LOAD LOG --\n")[2].partition("-- END PROG LOAD LOG --")[0]
+    if log.startswith("libbpf: "):  # what was given as the log is no verifier's
+        log, text = "", text or log
+    lines = [line.removeprefix("libbpf: ").rstrip() for line in text.splitlines()]
+    return log, [line for line in lines if line and not NOISE.search(line)]
+
+
+def _verdict(log):
+    """What the tail of the log says. A log with headings loses them here: they follow its old lines."""
+    start = max(0, len(log) - TAIL)
+    start = log.find("\n", start) + 1 if start else 0
+    tail, headings, report = log[start:].partition(HEADLINE)
+    said, registers = [], {}
+    position = instruction = opcode = None
+    offset = start
+    for line in tail.splitlines(keepends=True):
+        text = line.rstrip("\n")
+        found = INSTRUCTION.match(text)
+        if found:
+            if opcode == CALL:
+                registers = {name: state for name, state in registers.items() if name not in CLEARED_BY_CALL}
+            said, position, instruction, opcode = [], offset, int(found["number"]), found["opcode"]
+        elif not TALK.search(text) and not SOURCE.match(text):
+            said.append(text)
+        if "=" in text:
+            registers = _registers(registers, text, found)
+        offset += len(line)
+    if headings:
+        said.extend(_headed(report))
+    return _Verdict(said, position, instruction, opcode == EXIT, registers)
+
+
+def _registers(before, text, is_instruction):
+    """The registers after this line. A line that shows R10 shows all that is known; others show what changed."""
+    if text.startswith(("regs=", "last_idx", ";", "processed", "parent", "mark_precise", "cur state", "old state")):
+        return before
+    if is_instruction:
+        text = text.partition(")")[2]  # the opcode's own parenthesis
+        whole = re.search(r"\b\d+: (?:frame\d+: ?)?(?=R\d+\w*=)", text)
+        text = text[whole.end() :] if whole else text.partition("; ")[2]
+    elif not re.match(r"\s*(?:from \d+ to )?(?:\d+: |\d+ \(spec[^:]*: )?(?:frame\d+: ?)?R\d+\w*=", text):
+        return before
+    shown = {found["name"]: found["state"].strip() for found in ONE_REGISTER.finditer(text)}
+    if re.search(r"\bR10\w*=fp", text) and len(shown) > 2:
+        return shown
+    return {**before, **shown}
+
+
+def _headed(report):
+    """The headline and the reason of a report with headings, one line each."""
+    headline, dummy, rest = report.partition("\n")
+    lines, heading = [], ""
+    for line in rest.splitlines():
+        found = HEADING.match(line)
+        if found:
+            heading = found[1]
+        elif heading == "Reason" and line.strip():
+            lines.append(line.strip())
+    return ["Verification failed: " + headline, "Reason: " + " ".join(lines)]
+
+
+def _annotated(verdict):
+    """The verdict's lines, those that start with a register followed by what it last held."""
+    lines = []
+    for line in verdict.lines:
+        name = line.partition(" ")[0]
+        state = verdict.registers.get(name)
+        lines.append(f"{line}\t[{state}]" if state else line)
+    return lines
+
+
+def _deciding(words):
+    """The line to quote: the kernel's first, libbpf's that names a cause."""
+    plain = [line for line in words if not re.search(r"failed to load(?: object)?\b|BPF program load failed", line)]
+    return (plain or words or [""])[0].partition("\t")[0]
+
+
+# ---- rules
+
+
+def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown):
+    facts = [line for line in libbpf_lines if "Lockdown: " in line or "RIP: " in line]
+    if errno:
+        facts.append(f"fact: errno {_errno_name(abs(errno))}")
+    if not verdict.lines:
+        facts.append("fact: verified" if figures else "fact: no verdict")
+    if verdict.is_exit:
+        facts.append("fact: at exit")
+    version = re.match(r"(\d+)\.(\d+)", kernel)
+    if version and (int(version[1]), int(version[2])) < (5, 11):
+        facts.append("fact: kernel before 5.11")
+    level = re.search(r"\[(\w+)\]", lockdown)
+    if level:
+        facts.append(f"fact: lockdown {level[1]}")
+    return facts + _capability_facts(section, capabilities)
+
+
+def _capability_facts(section, capabilities):
+    if capabilities is None:
+        return []
+
+    def has(name):
+        return capabilities >> CAPABILITY_BITS[name] & 1 or capabilities >> CAPABILITY_BITS["CAP_SYS_ADMIN"] & 1
+
+    missing = [f"fact: lacks {name}" for name in CAPABILITY_BITS if not has(name)]
+    if all(has(name) for name in needed_capabilities(section)):
+        missing.append("fact: has every capability")
+    return missing
+
+
+def _errno_name(number):
+    return "ENOTSUPP" if number == 524 else errno_names.errorcode.get(number, str(number))
+
+
+def _first_match(text):
+    """(the first rule whose patterns are all found, their named groups)."""
+    for rule in RULES:
+        found = [re.search(pattern, text, re.M) for pattern in (rule.pattern, *rule.also)]
+        if all(found):
+            groups = defaultdict(str)
+            for match in found:
+                groups.update({name: value for name, value in match.groupdict().items() if value})
+            return rule, groups
+    return FALLBACK, defaultdict(str)
+
+
+# ---- the line of the source
+
+
+def _blame(log, verdict, rule, groups, line_at):
+    """(instruction, source) that the rule holds responsible."""
+    instruction, position = verdict.instruction, verdict.position
+    source = _headed_source(log)
+    if groups["instruction"]:
+        instruction = int(groups["instruction"])
+        position = _position(log, instruction)
+        source = _line_in_front(log, instruction)
+    elif rule.blame == START:
+        instruction, position = (0, log.find("\n", log.find("; "))) if verdict.lines else (None, None)
+    if not source and position is not None:
+        source = _source_before(log, position)
+    if line_at and instruction is not None and not (source and source["line"]):
+        given = line_at(instruction)
+        source = {"file": given[0], "line": given[1], "text": given[2].strip()} if given else source
+    return instruction, source
+
+
+def _position(log, instruction):
+    """Where the log last shows this instruction."""
+    found = max(log.rfind(f"\n{instruction}: ("), log.rfind(f"\n{instruction}: <"))
+    if found >= 0:
+        return found + 1
+    return 0 if log.startswith(f"{instruction}: (") else None
+
+
+def _source_before(log, position):
+    """The source line that the log shows last before this place; line 0 is the compiler's own and stands for none."""
+    text_only = None
+    end = position
+    for dummy in range(1000):
+        start = log.rfind("\n; ", 0, end)
+        if start < 0 and not log.startswith("; "):
+            break
+        line = log[start + 1 : log.find("\n", start + 1)]
+        found = SOURCE.match(line)
+        if found and int(found["line"]):
+            return {"file": found["file"], "line": int(found["line"]), "text": found["text"].strip()}
+        if not found and line[2:].strip():
+            text_only = text_only or {"file": None, "line": None, "text": line[2:].strip()}
+            break
+        if start < 0:
+            break
+        end = start
+    return text_only
+
+
+def _line_in_front(log, instruction):
+    """The line that stands before the verdict on a jump: "4: for (…) @ file.c:12"."""
+    found = re.search(rf"^{instruction}: (?!\()(?P<text>.*?) ?@ (?P<file>[^\s:]+):(?P<line>\d+)$", log[-TAIL:], re.M)
+    if not found:
+        return None
+    return {"file": found["file"], "line": int(found["line"]), "text": found["text"].strip()}
+
+
+def _headed_source(log):
+    """The place under the heading "At:" of Linux 7.3 and newer."""
+    report = log[-TAIL:].partition(HEADLINE)[2].partition("\nAt:\n")[2]
+    place = AT.match(report.partition("\n")[0])
+    if not place:
+        return None
+    marked = re.search(rf"^  >>> +{place['line']} \| (.*)$", report, re.M)
+    text = marked[1].strip() if marked else ""
+    return {"file": place["file"], "line": int(place["line"]), "text": text}
+
+
+def _place(source, program):
+    if source and source["line"]:
+        return f"{source['file']}:{source['line']}: "
+    if source and source["text"]:
+        return f"at `{source['text']}`: "
+    return f"{program}: " if program else ""
+
+
+def _excerpt(log, libbpf_lines):
+    """The end of the log, or libbpf's lines, within EXCERPT_LINES and EXCERPT_BYTES."""
+    lines = log[-TAIL:].splitlines() or libbpf_lines
+    kept, size = [], 0
+    for line in reversed(lines[-EXCERPT_LINES:]):
+        line = line[:1000]
+        size += len(line.encode()) + 1
+        if size > EXCERPT_BYTES:
+            break
+        kept.append(line)
+    return kept[::-1]

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <vmlinux.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+struct row {
+	char bytes[1 << 16];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 4);
+	__type(key, __u32);
+	__type(value, struct row);
+} rows SEC(".maps");
+
+SEC("xdp")
+int look(struct xdp_md *ctx)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&rows, &key) ? XDP_PASS : XDP_DROP;
+}
+
+char _license[] SEC("license") = "GPL";

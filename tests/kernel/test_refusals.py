@@ -1,0 +1,168 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real programs that this kernel really refuses, each with its mended form beside it, against code, line and fix.
+
+refusals/expected.json says of each: the code; `at`, a piece of the culprit line; `fix`, a piece of the advice; and
+`mended`, a piece of what the mended source changed, so that it differs as the advice says. `drop` takes capabilities
+from the loader.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import verifier
+
+HERE = pathlib.Path(__file__).parent / "refusals"
+EXPECTED = json.loads((HERE / "expected.json").read_text())
+LARGEST_MENDING = 30  # lines: a map's definition moved into place takes that many
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("clang") or not shutil.which("bpftool"),
+    reason="needs root, clang and bpftool",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with this kernel's vmlinux.h."""
+    path = tmp_path_factory.mktemp("refusals")
+    types = subprocess.run(
+        ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"], check=True, stdout=subprocess.PIPE
+    ).stdout
+    (path / "vmlinux.h").write_bytes(types)
+    return path
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_refusal_gives_code_line_and_fix(folder, name):
+    expected = EXPECTED[name]
+    if is_configured(expected.get("refused_without")):
+        pytest.skip("this kernel has what the program asks for: " + expected["refused_without"])
+
+    answer = load(compiled(folder, name, expected.get("cflags", ())), expected.get("drop", ()))
+
+    assert answer["errno"] != 0, "the kernel took it"
+    diagnosis = diagnose(answer)
+    assert diagnosis.code == expected["code"], diagnosis
+    assert expected["fix"] in diagnosis.fix
+    assert culprit(name, diagnosis) == expected["at"]
+    assert len(diagnosis.log_excerpt) <= 40
+    assert diagnosis.log_excerpt
+    if "register" in expected:
+        register, kind = expected["register"]
+        assert diagnosis.registers[register].startswith(kind)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
+    expected = EXPECTED[name]
+    mended_by = expected.get("mended_by")
+    if not mended_by:
+        changed = difference(name)
+        assert expected["mended"] in "\n".join(changed)
+        assert len(changed) <= LARGEST_MENDING
+
+    source = name if mended_by else name + ".mended"
+    answer = load(compiled(folder, source), () if mended_by else expected.get("drop", ()))
+
+    assert answer["errno"] == 0, answer
+
+
+def test_log_without_places_finds_the_line_through_line_at(folder):
+    """Kernels before 6.8 write the source's text alone: the place comes out of the object."""
+    answer = load(compiled(folder, "null_not_checked"))
+    (program,) = answer["programs"].values()
+    new = diagnose(answer)
+
+    program["log"] = re.sub(r"(?m)^(; .*) @ \S+:\d+$", r"\1", program["log"])
+    old = diagnose(answer)
+
+    assert (old.code, old.source, old.instruction) == (new.code, new.source, new.instruction)
+
+
+def test_every_source_is_in_the_table():
+    names = {path.name.partition(".")[0] for path in HERE.glob("*.bpf.c")}
+    assert names == set(EXPECTED)
+
+
+def compiled(folder, name, cflags=()):
+    target = folder / f"{name}.o"
+    command = ["clang", "-O2", "-g", "-target", "bpf", "-D__TARGET_ARCH_" + architecture(), f"-I{folder}", *cflags]
+    subprocess.run([*command, "-c", f"{name}.bpf.c", "-o", str(target)], check=True, cwd=HERE)
+    return target
+
+
+def architecture():
+    return {"x86_64": "x86", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+
+
+def load(path, drop=()):
+    less = [f"--{which}=" + ",".join("-" + name for name in drop) for which in ("bounding-set", "inh-caps")]
+    command = [sys.executable, str(HERE / "loader.py"), str(path)]
+    done = subprocess.run(
+        ["setpriv", *less, *command] if drop else command, check=True, stdout=subprocess.PIPE, timeout=120
+    )
+    return json.loads(done.stdout)
+
+
+def diagnose(answer):
+    """What verifier.diagnose makes of a loader's answer, about the program that libbpf named last."""
+    programs = answer["programs"]
+    named = [name for name in programs if any(f"prog '{name}'" in line for line in answer["libbpf"])]
+    name = (named or list(programs) or [""])[-1]
+    spec = programs.get(name, {"log": "", "section": "", "lines": []})
+
+    def line_at(instruction):
+        before = [row for row in spec["lines"] if row[0] <= instruction and row[2]]
+        return (os.path.basename(before[-1][1]), before[-1][2], before[-1][3]) if before else None
+
+    return verifier.diagnose(
+        spec["log"],
+        errno=answer["errno"],
+        program=name,
+        section=spec["section"],
+        libbpf_log=answer["libbpf"],
+        kernel=answer["kernel"],
+        line_at=line_at,
+    )
+
+
+def culprit(name, diagnosis):
+    """The piece of text that expected.json has for the line found, after its number was compared with the file's."""
+    if diagnosis.source is None:
+        return None
+    line = (HERE / f"{name}.bpf.c").read_text().splitlines()[diagnosis.source["line"] - 1]
+    assert diagnosis.source["file"] == f"{name}.bpf.c"
+    assert diagnosis.source["text"] == line.strip()
+    assert f"{name}.bpf.c:{diagnosis.source['line']}" in diagnosis.summary
+    at = EXPECTED[name]["at"]
+    return at if at and at in line else line
+
+
+def difference(name):
+    """The lines that the mended source has more or less, without their mark."""
+    both = [(HERE / f"{name}{form}.bpf.c").read_text().splitlines() for form in ("", ".mended")]
+    return [
+        line[1:]
+        for line in difflib.unified_diff(*both, lineterm="", n=0)
+        if line[0] in "+-" and line[1:3] not in ("++", "--")
+    ]
+
+
+def is_configured(option):
+    if not option or not os.path.exists("/proc/config.gz"):
+        return False
+    with gzip.open("/proc/config.gz", "rt") as file:
+        return any(line.startswith(option + "=") for line in file)

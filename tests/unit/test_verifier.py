@@ -1,0 +1,475 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Logs to diagnoses, on recorded texts: what this machine's kernel cannot be made to say, or says otherwise.
+
+Refusals that any kernel gives are compiled and loaded in tests/kernel/test_refusals.py. Of the texts below "6.18" was
+recorded here; "5.x", "6.x" and "libbpf" are the formats of that kernel's verifier.c and of the library as they are
+known, not recorded; "7.3" follows its diagnostics.c, and one log is as cilium/ebpf recorded it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import pathlib
+import time
+
+import pytest
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import rules, verifier
+
+COUNT = "processed 9 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 1 mark_read 1\n"
+ROOT_EPERM = (
+    "libbpf: prog 'p': BPF program load failed: Operation not permitted",
+    "libbpf: permission error while running as root; try raising 'ulimit -l'? current value: 8.0 MiB",
+    "libbpf: prog 'p': failed to load: -1",
+)
+ALL_CAPABILITIES = (1 << 41) - 1
+HEADED = """\
+; return *value; @ count.bpf.c:19
+4: (85) call bpf_map_lookup_elem#1    ; R0=map_value_or_null(id=1,map=hits,ks=4,vs=8)
+5: (79) r0 = *(u64 *)(r0 +0)
+{old_line}
+Verification failed: Register Type Safety: Invalid dereference
+
+Reason:
+  R0 may be NULL here (a nullable map value pointer). The program could dereference NULL on this
+  path, so the verifier cannot prove this access is safe.
+
+At:
+  count @ count.bpf.c:19:9
+  Source context:
+      18 |
+  >>> 19 | 	return *value;
+         |         ^-- error: invalid dereference of R0 (a nullable map value pointer)
+  Instruction context:
+      4 | (85) call bpf_map_lookup_elem#1
+  >>> 5 | (79) r0 = *(u64 *)(r0 +0)
+
+Causal path:
+  count @ count.bpf.c:14:17
+  Source context:
+  >>> 14 | 	__u64 *value = bpf_map_lookup_elem(&hits, &zero);
+         |                 ^-- update: R0 changed
+
+Suggestion:
+  Add a NULL check before the access and dereference the pointer only on the non-NULL path.
+
+"""
+
+LOGS = [  # (code, origin, the verifier's last words, further arguments)
+    ("unbounded_loop", "5.x without CAP_BPF", "back-edge from insn 7 to 2", {}),
+    (
+        "unbounded_loop",
+        "6.18",
+        "infinite loop detected at insn 1\ncur state: R0=scalar() R10=fp0\nold state: R0=scalar()",
+        {},
+    ),
+    ("too_complex", "6.18", "The sequence of 8193 jumps is too complex.", {"errno": errno.EFAULT}),
+    ("too_complex", "6.12", "The sequence of 8193 jumps is too complex.", {"errno": errno.E2BIG}),
+    ("too_many_instructions", "5.8", "BPF program is too large. Processed 1000001 insn", {"errno": errno.E2BIG}),
+    ("recursion", "6.x", "the call stack of 9 frames is too deep !", {}),
+    ("stack_too_large", "5.x", "combined stack size of 3 calls is 608. Too large", {}),
+    (
+        "stack_too_large",
+        "5.x",
+        "tail_calls are not allowed when call stack of previous frames is 288 bytes. Too large",
+        {},
+    ),
+    ("stack_too_large", "6.x", "invalid write to stack R10 off=-520 size=8", {}),
+    ("stack_out_of_bounds", "5.8", "invalid stack type R2 off=-8 access_size=16", {}),
+    ("stack_out_of_bounds", "5.8", "variable stack access var_off=(0xffffffffffffffe0; 0x1f) off=0 size=1", {}),
+    ("stack_out_of_bounds", "6.x", "invalid indirect access to stack R2 off=-8 size=16", {}),
+    ("uninitialised_stack", "5.8", "invalid indirect read from stack off -408+308 size 312", {}),
+    ("uninitialised_stack", "6.1", "invalid indirect read from stack R2 off -408+308 size 312", {}),
+    ("uninitialised_stack", "6.1", "invalid read from stack R2 off -8+1 size 8", {}),
+    ("null_not_checked", "5.8", "R0 invalid mem access 'map_value_or_null'", {}),
+    ("null_not_checked", "6.x", "R1 pointer arithmetic on map_value_or_null prohibited, null-check it first", {}),
+    ("null_not_checked", "6.x", "Possibly NULL pointer passed to trusted arg0", {}),
+    (
+        "packet_out_of_bounds",
+        "5.8",
+        "invalid access to packet, off=13 size=1, R1(id=0,off=13,r=0)\nR1 offset is outside of the packet",
+        {},
+    ),
+    ("packet_out_of_bounds", "6.x", "value -2147483648 makes pkt pointer be out of bounds", {}),
+    (
+        "map_value_out_of_bounds",
+        "5.8",
+        "R0 unbounded memory access, make sure to bounds check any array access into a map",
+        {},
+    ),
+    (
+        "map_value_out_of_bounds",
+        "6.x",
+        "math between map_value pointer and register with unbounded min value is not allowed",
+        {},
+    ),
+    ("unbounded_size", "5.8", "R2 unbounded memory access, use 'var &= const' or 'if (var < const)'", {}),
+    ("unbounded_size", "6.x", "R2 invalid zero-sized read: u64=[0,64]", {}),
+    ("memory_out_of_bounds", "6.x", "R6 unbounded memory access, make sure to bounds check any such access", {}),
+    ("kernel_struct_out_of_bounds", "6.x", "access beyond struct task_struct at off 9000 size 8", {}),
+    ("context_access", "6.x", "func 'bpf_lsm_file_open' doesn't have 3-th argument", {}),
+    ("context_access", "5.8", "dereference of modified ctx ptr R1 off=8 disallowed", {}),
+    ("uninitialised_register", "5.8", "R3 !read_ok", {}),
+    (
+        "missing_capability",
+        "5.8",
+        "R1 has unknown scalar with mixed signed bounds, pointer arithmetic with it prohibited for !root",
+        {},
+    ),
+    (
+        "missing_capability",
+        "6.x",
+        "function calls to other bpf functions are allowed for CAP_BPF and CAP_SYS_ADMIN",
+        {},
+    ),
+    ("missing_capability", "6.x", "R1 leaks addr into map", {"capabilities": 1 << 39}),
+    ("pointer_leak", "6.x", "R1 leaks addr into map", {"capabilities": ALL_CAPABILITIES}),
+    ("pointer_arithmetic", "6.x", "R2 pointer arithmetic on pkt_end prohibited", {}),
+    ("not_a_pointer", "5.8", "R1 invalid mem access 'inv'", {}),
+    ("not_a_pointer", "6.x", "R1 invalid mem access 'map_ptr'", {}),
+    ("read_only_memory", "6.x", "R1 cannot write into rdonly_mem", {}),
+    ("misaligned_access", "6.x", "misaligned packet access off 0+14+1 size 4", {}),
+    ("core_relocation_failed", "6.x with libbpf 0.x", "invalid func unknown#195896080", {}),
+    ("helper_not_allowed", "5.8", "unknown func bpf_probe_read#4", {}),
+    ("helper_not_allowed", "6.18", "program of this type cannot use helper bpf_probe_read#4", {}),
+    (
+        "lockdown",
+        "failure-modes.md, tetragon#5507",
+        "program of this type cannot use helper bpf_probe_read#4",
+        {"lockdown": "none integrity [confidentiality]\n"},
+    ),
+    (
+        "lockdown",
+        "dmesg among libbpf's lines",
+        "program of this type cannot use helper bpf_probe_read#4",
+        {"libbpf_log": ["Lockdown: agent: use of bpf to read kernel RAM is restricted; see man kernel_lockdown.7"]},
+    ),
+    ("unknown_helper", "5.8", "invalid func unknown#9999", {}),
+    ("gpl_only", "5.8", "cannot call GPL-restricted function from non-GPL compatible program", {}),
+    ("sleep_not_allowed", "6.x", "sleepable helper bpf_copy_from_user#148 in rcu_read_lock region", {}),
+    ("kfunc_not_allowed", "6.x", "calling kernel function bpf_task_acquire is not allowed", {}),
+    ("kfunc_missing", "6.x", "kfunc 'bpf_nope' is referenced but wasn't resolved", {}),
+    ("map_not_created", "6.x", "BPF map 'hits' is referenced but wasn't created", {}),
+    ("lock_held", "5.8", "bpf_spin_unlock is missing", {}),
+    ("lock_held", "6.x", "function calls are not allowed while holding a lock", {}),
+    ("lock_held", "6.18", "BPF_EXIT instruction in main prog cannot be used inside bpf_rcu_read_lock-ed region", {}),
+    ("reference_leak", "5.8", "Unreleased reference id=2 alloc_insn=4", {}),
+    ("reference_leak", "6.x", "tail_call would lead to reference leak", {}),
+    ("reference_not_held", "5.8", "reference has not been acquired before", {}),
+    ("tail_call_incompatible", "5.8", "tail_calls are not allowed in programs with bpf-to-bpf calls", {}),
+    ("bad_map_for_helper", "5.8", "cannot pass map_type 1 into func bpf_redirect_map#51", {}),
+    ("bad_argument_type", "5.8, katran#149", "R1 type=inv expected=map_ptr", {}),
+    ("bad_argument_type", "6.x", "Expected an initialized dynptr as arg #1", {}),
+    ("bad_argument_type", "6.x", "R2 must be a known constant", {}),
+    (
+        "return_value_range",
+        "6.1",
+        "At program exit the register R0 has value (0x5; 0x0) should have been in (0x0; 0x1)",
+        {},
+    ),
+    (
+        "return_value_range",
+        "6.1",
+        "At program exit the register R0 has unknown scalar value should have been in (0x0; 0x1)",
+        {},
+    ),
+    ("unreachable_code", "5.8", "unreachable insn 3", {}),
+    ("no_exit", "5.8", "last insn is not an exit or jmp", {}),
+    ("unknown_instruction", "5.8", "BPF_ATOMIC stores into R1 ctx is not allowed", {}),
+    ("unknown_instruction", "5.8", "unknown opcode 06", {}),
+    ("mixed_pointers", "5.8", "same insn cannot be used with different pointers", {}),
+    ("bad_global_function", "5.8", "Global function foo() doesn't return scalar. Only those are supported.", {}),
+    ("bad_attach_target", "6.x", "vfs_read() is not modifiable", {}),
+    ("bad_attach_target", "6.x", "The address of function foo cannot be found", {}),
+    (
+        "verifier_bug",
+        "6.18",
+        "verifier bug: REG INVARIANTS VIOLATION (false_reg1): range bounds violation",
+        {"errno": errno.EFAULT},
+    ),
+    ("verifier_refused", "made up", "the moon is not full", {}),
+]
+
+LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
+    (
+        "no_kernel_btf",
+        "libbpf",
+        ["failed to find valid kernel BTF", "Error loading vmlinux BTF: -3"],
+        {"errno": errno.ESRCH},
+    ),
+    (
+        "no_kernel_btf",
+        "libbpf",
+        ["kernel BTF is missing at '/sys/kernel/btf/vmlinux', was CONFIG_DEBUG_INFO_BTF enabled?"],
+        {},
+    ),
+    (
+        "old_libbpf_btf",
+        "bcc#4815",
+        ["Unsupported BTF_KIND:19", "failed to find valid kernel BTF", "Error loading vmlinux BTF: -3"],
+        {},
+    ),
+    ("old_libbpf_btf", "libbpf 1.4", ["btf: type [123]: unrecognized kind 20", "failed to find valid kernel BTF"], {}),
+    ("object_without_btf", "libbpf#678", ["BTF is required, but is missing or corrupted."], {}),
+    ("kernel_refuses_btf", "libbpf", ["Error loading .BTF into kernel: -22. BTF is mandatory, can't proceed."], {}),
+    ("attach_target_missing", "6.18", ["prog 'p': failed to find kernel BTF type ID of 'no_such': -3"], {}),
+    (
+        "core_relocation_failed",
+        "libbpf",
+        ["prog 'p': relo #3: target candidate search failed for [7] struct foo: -2"],
+        {},
+    ),
+    ("symbol_missing", "libbpf", ["extern (var ksym) 'nope': not found in kernel BTF"], {}),
+    (
+        "unknown_section",
+        "libbpf 0.x",
+        ["prog 'p': failed to guess program type from ELF section 'foo/bar'"],
+        {"errno": 3},
+    ),
+    ("unknown_section", "libbpf", ["prog 'p': section 'uprobe/app' missing ':function[+offset]' specification"], {}),
+    ("legacy_map", "libbpf", ["elf: legacy map definitions in 'maps' section are not supported by libbpf v1.0+"], {}),
+    (
+        "map_mismatch",
+        "6.18",
+        [
+            "couldn't reuse pinned map at '/sys/fs/bpf/cnt': parameter mismatch",
+            "map 'cnt': error reusing pinned map",
+            "map 'cnt': failed to create: Invalid argument(-22)",
+        ],
+        {"errno": errno.EINVAL},
+    ),
+    ("map_no_memory", "bcc#3453", ["map 'm': failed to create: Cannot allocate memory(-12)"], {"errno": errno.ENOMEM}),
+    ("map_no_memory", "libbpf 1.6", ["map 'm': failed to create: -ENOMEM"], {"errno": errno.ENOMEM}),
+    ("map_too_big", "libbpf 1.6", ["map 'm': failed to create: -E2BIG"], {"errno": errno.E2BIG}),
+    ("unsupported_map_type", "libbpf 1.6", ["map 'm': failed to create: -EINVAL"], {"errno": errno.EINVAL}),
+    (
+        "memlock",
+        "failure-modes.md F14",
+        ["map 'm': failed to create: Operation not permitted(-1)", ROOT_EPERM[1]],
+        {"errno": errno.EPERM, "kernel": "5.10.0-28-amd64"},
+    ),
+    (
+        "missing_capability",
+        "failure-modes.md F14",
+        ["map 'm': failed to create: Operation not permitted(-1)", ROOT_EPERM[1]],
+        {"errno": errno.EPERM, "kernel": "6.1.0"},
+    ),
+    ("missing_capability", "6.18", ROOT_EPERM, {"errno": errno.EPERM, "section": "xdp"}),
+    (
+        "denied_by_policy",
+        "6.18",
+        ROOT_EPERM,
+        {"errno": errno.EPERM, "section": "lsm/x", "capabilities": ALL_CAPABILITIES},
+    ),
+    (
+        "lockdown",
+        "6.18, fentry on this kernel",
+        ROOT_EPERM,
+        {
+            "errno": errno.EPERM,
+            "section": "fentry/vfs_read",
+            "capabilities": ALL_CAPABILITIES,
+            "lockdown": "none [integrity] confidentiality\n",
+        },
+    ),
+    ("tail_call_incompatible", "libbpf", ["map 'jumps': failed to initialize slot [0] to prog 'p' fd=7: -22"], {}),
+    (
+        "unsupported_program_type",
+        "6.18",
+        ["prog 'p': BPF program load failed: Invalid argument"],
+        {"errno": errno.EINVAL},
+    ),
+    (
+        "too_many_instructions",
+        "5.8",
+        ["prog 'p': BPF program load failed: Argument list too long"],
+        {"errno": errno.E2BIG},
+    ),
+    ("no_memory", "6.x", ["prog 'p': BPF program load failed: Cannot allocate memory"], {"errno": errno.ENOMEM}),
+    ("log_too_small", "5.x", ["prog 'p': BPF program load failed: No space left on device"], {"errno": errno.ENOSPC}),
+    (
+        "loader_killed",
+        "failure-modes.md F19",
+        ["RIP: 0010:maybe_fork_scalars+0x4a/0x120", "the loader: exit status 137"],
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "origin", "words", "more"), LOGS)
+def test_verifier_words_give_the_code(code, origin, words, more):
+    log = f"; x = 1; @ a.bpf.c:7\n2: (b7) r1 = 1                        ; R1_w=1\n{words}\n{COUNT}"
+
+    found = verifier.diagnose(log, **{"errno": errno.EACCES, "program": "p", "section": "xdp", **more})
+
+    assert found.code == code
+    assert_whole(found)
+
+
+@pytest.mark.parametrize(("code", "origin", "lines", "more"), LIBBPF)
+def test_libbpf_words_give_the_code(code, origin, lines, more):
+    found = verifier.diagnose("", program="p", libbpf_log=lines, **more)
+
+    assert found.code == code
+    assert_whole(found)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EINVAL, "tail_call_incompatible"), (524, "jit_failed")])
+def test_refusal_after_the_verifier_agreed(number, code):
+    log = f"verification time 31 usec\nstack depth 0\n{COUNT}"
+    found = verifier.diagnose(log, errno=number, program="p", section="tc")
+    assert found.code == code
+
+
+def test_every_rule_is_shown():
+    """A code that neither a real refusal nor a recorded text shows would be a guess."""
+    table = pathlib.Path(__file__).parent.parent / "kernel" / "refusals" / "expected.json"
+    shown = {row["code"] for row in json.loads(table.read_text()).values()} | {row[0] for row in LOGS + LIBBPF}
+    assert {rule.code for rule in rules.RULES} - shown == {"jit_failed"}
+
+
+@pytest.mark.parametrize("old_line", ["R0 invalid mem access 'map_value_or_null'\n", ""])
+def test_log_with_headings(old_line):
+    """Linux 7.3: code, place and registers, with the old line or, should it go one day, without."""
+    found = verifier.diagnose(HEADED.format(old_line=old_line) + COUNT, errno=errno.EACCES, program="count")
+
+    assert found.code == "null_not_checked"
+    assert found.source == {"file": "count.bpf.c", "line": 19, "text": "return *value;"}
+    assert found.instruction == 5
+    assert found.registers["R0"].startswith("map_value_or_null")
+
+
+def test_log_with_headings_and_no_source():
+    """As recorded in cilium/ebpf#2111."""
+    log = (
+        "0: R1=ctx() R10=fp0\n0: (95) exit\nR0 !read_ok\n"
+        "\nVerification failed: Register Type Safety: Unreadable register\n"
+        "\nReason:\n  R0 has never been initialized on this path, so the verifier cannot use it as an input.\n"
+        "\nAt:\n  insn 0\n"
+        "       | ^-- error: R0 is not readable\n  Instruction context:\n  >>> 0 | (95) exit\n\nCausal path:\n"
+        "  no retained diagnostic events on this path\n\nSuggestion:\n"
+        f"  Initialize R0 on every path before this instruction.\n\n{COUNT}"
+    )
+    found = verifier.diagnose(log, errno=errno.EACCES, program="p", line_at=lambda number: ("a.bpf.c", 3 + number, "}"))
+
+    assert (found.code, found.instruction) == ("uninitialised_register", 0)
+    assert "return" in found.fix
+    assert found.source == {"file": "a.bpf.c", "line": 3, "text": "}"}
+
+
+def test_old_log_gives_the_text_and_the_last_state():
+    log = (
+        "; value = bpf_map_lookup_elem(&hits, &zero);\n5: (85) call bpf_map_lookup_elem#1\n"
+        "6: R0_w=map_value_or_null(id=1,off=0,ks=4,vs=8,imm=0) R10=fp0 fp-8=0000????\n; *value += 1;\n"
+        "6: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access 'map_value_or_null'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+
+    assert found.source == {"file": None, "line": None, "text": "*value += 1;"}
+    assert "*value += 1;" in found.summary
+    assert found.registers["R0"] == "map_value_or_null(id=1,off=0,ks=4,vs=8,imm=0)"
+    assert found.registers["fp-8"] == "0000????"
+
+
+def test_line_of_a_jump_that_was_never_walked():
+    log = "7: for (i = 0; i < n; i++) @ loop.bpf.c:12\n2: x += i; @ loop.bpf.c:13\nback-edge from insn 7 to 2\n" + COUNT
+    found = verifier.diagnose(log, errno=errno.EINVAL, program="p")
+    assert (found.instruction, found.source["line"]) == (7, 12)
+
+
+def test_reference_leak_points_to_where_it_is_acquired():
+    log = (
+        "; event = bpf_ringbuf_reserve(&events, 4, 0); @ a.bpf.c:14\n5: (85) call bpf_ringbuf_reserve#131\n"
+        "; return 0; @ a.bpf.c:20\n14: (95) exit\nUnreleased reference id=2 alloc_insn=5\n" + COUNT
+    )
+    found = verifier.diagnose(log, errno=errno.EINVAL, program="p")
+    assert (found.instruction, found.source["line"]) == (5, 14)
+
+
+def test_bounds_are_named_by_what_the_register_holds():
+    words = "R6 unbounded memory access, make sure to bounds check any such access\n"
+    for state, code in (
+        ("map_value(off=0,ks=4,vs=64,imm=0)", "map_value_out_of_bounds"),
+        ("pkt(id=2,off=0,r=0)", "packet_out_of_bounds"),
+    ):
+        log = f"3: (0f) r6 += r1                      ; R6_w={state}\n4: (71) r1 = *(u8 *)(r6 +0)\n{words}{COUNT}"
+        assert verifier.diagnose(log, errno=errno.EACCES).code == code
+
+
+def test_log_among_libbpfs_lines_is_read():
+    lines = (
+        f"libbpf: prog 'p': BPF program load failed: Permission denied\nlibbpf: prog 'p': -- BEGIN PROG LOAD LOG --\n"
+        f"; x @ a.c:7\n2: (bf) r0 = r3\nR3 !read_ok\n{COUNT}-- END PROG LOAD LOG --\n"
+        "libbpf: prog 'p': failed to load: -13"
+    )
+    as_lines = verifier.diagnose("", errno=errno.EACCES, libbpf_log=lines.splitlines())
+    as_log = verifier.diagnose(lines, errno=errno.EACCES)
+    assert as_lines.code == as_log.code == "uninitialised_register"
+    assert as_lines.source["line"] == as_log.source["line"] == 7
+
+
+def test_libbpfs_lines_given_as_log():
+    text = (
+        "libbpf: prog 'p': missing BPF prog type, check ELF section name 'xpd'\nlibbpf: prog 'p': failed to load: -22"
+    )
+    assert verifier.diagnose(text, errno=errno.EINVAL).code == "unknown_section"
+
+
+def test_missing_capability_is_named_instead_of_memlock():
+    for section, name in (
+        ("xdp", "CAP_NET_ADMIN"),
+        ("fentry/vfs_read", "CAP_PERFMON"),
+        ("tp/sched/sched_switch", "CAP_PERFMON"),
+    ):
+        found = verifier.diagnose(
+            "", errno=errno.EPERM, section=section, program="p", libbpf_log=ROOT_EPERM, kernel="6.18.0"
+        )
+        assert name in found.summary
+        assert name in found.fix
+    assert verifier.needed_capabilities("socket") == ("CAP_BPF",)
+
+
+def test_fallback_quotes_the_deciding_line():
+    found = verifier.diagnose("0: (95) exit\nthe moon is not full\n" + COUNT, errno=errno.EINVAL, program="p")
+    assert (found.code, "the moon is not full" in found.summary) == ("verifier_refused", True)
+
+
+def test_stats_of_a_load_that_went_well():
+    log = (
+        "verification time 121 usec\nstack depth 0+304+8\n"
+        "processed 25 insns (limit 1000000) max_states_per_insn 1 total_states 3 peak_states 2 mark_read 0\n"
+    )
+    assert verifier.stats(log) == {
+        "processed_insns": 25,
+        "limit": 1000000,
+        "max_states_per_insn": 1,
+        "total_states": 3,
+        "peak_states": 2,
+        "stack_depth": 304,
+        "stack_depths": [0, 304, 8],
+        "verification_usec": 121,
+    }
+    assert verifier.stats("") == {}
+
+
+def test_large_log_is_read_from_its_end():
+    turn = "; total += i; @ a.bpf.c:12\n5: (0f) r4 += r3                      ; R3=scalar() R4=scalar()\n"
+    log = turn * 500_000 + "BPF program is too large. Processed 1000001 insn\n" + COUNT
+    start = time.monotonic()
+    found = verifier.diagnose(log, errno=errno.E2BIG, program="p")
+
+    assert len(log) > 40_000_000
+    assert time.monotonic() - start < 2
+    assert (found.code, found.source["line"]) == ("too_many_instructions", 12)
+    assert len(found.log_excerpt) <= 40
+    assert sum(len(line) + 1 for line in found.log_excerpt) <= 8192
+
+
+def assert_whole(found):
+    for sentence in (found.summary, found.cause, found.fix):
+        assert sentence.strip()
+        assert "{" not in sentence or "{ " in sentence, "a group was left unfilled"
+        assert "  " not in sentence
