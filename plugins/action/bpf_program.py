@@ -54,19 +54,19 @@ class ActionModule(ActionBase):
         return shipped
 
     def _find(self, source):
-        """The file on the controller: beside role or playbook, or bpf/NAME.bpf.c of a collection."""
+        """The file on the controller: beside role or playbook, in the working directory, or a collection's
+        bpf/NAME.bpf.c."""
         try:
             return self._find_needle("files", source)
-        except AnsibleError as error:
+        except AnsibleError:
             named = IN_COLLECTION.fullmatch(source)
-            path = named and in_collection(*named.groups())
-            if path:
-                return path
-            raise AnsibleActionFail(
-                f"There is no source {source} on the controller. Give a path, or NAMESPACE.COLLECTION.NAME for the "
-                f"file bpf/NAME.bpf.c of an installed collection.",
-                orig_exc=error,
-            ) from error
+            for path in (os.path.abspath(source), named and in_collection(*named.groups())):
+                if path and os.path.isfile(path):
+                    return path
+        raise AnsibleActionFail(
+            f"There is no source {source} on the controller: not in files/ of role or playbook, nor in {os.getcwd()}. "
+            f"Give a path, or NAMESPACE.COLLECTION.NAME for the file bpf/NAME.bpf.c of an installed collection."
+        )
 
     def _transferred(self, path):
         if self._connection._shell.tmpdir is None:
