@@ -50,7 +50,15 @@ options:
 options:
   rollout_id:
     description:
-      - Names the rollout that makes the change, for reports. It stands in the deployment's generation.
+      - Names the rollout that makes the change. It stands in the deployment's generation.
+      - A guarded change that waits for its confirmation is superseded by a newer one of the same rollout, and refuses
+        those of others.
     type: str
     default: ""
+  retry_quarantined:
+    description:
+      - Whether to try what this host threw back before. What a user rolled back, or what was not confirmed in time,
+        is quarantined and fails at once until it changes, so that a schedule does not cause one outage per run.
+    type: bool
+    default: false
 """

@@ -49,7 +49,7 @@ def outcome_fields(module, outcome):
         "generation": generation.number if generation and generation.number else None,
         "release": generation.release if generation else None,
     }
-    if outcome.after.confirmed and not module.check_mode:
+    if outcome.after.confirmed and not (module.check_mode and outcome.steps):
         fields["generation"] = outcome.after.confirmed.number
     if module._diff:
         fields["diff"] = diff(view(outcome.before, outcome.before.confirmed), view(outcome.after, generation))

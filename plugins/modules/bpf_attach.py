@@ -96,6 +96,31 @@ options:
     description: Whether attachments that are not named are taken off.
     type: bool
     default: false
+  confirm_within:
+    description:
+      - Seconds in which the change must be confirmed. Otherwise a guard on the host takes it back, with no help from
+        outside. The task then fails as rolled back.
+      - The guard also makes the switch, when the module has ended, so that a program that cuts the host off cannot
+        cut off its own rollback. With V(0) the change is confirmed at once.
+    type: int
+    default: 0
+  confirm:
+    description:
+      - With O(confirm_within), who confirms. V(auto) opens a new connection after the switch and confirms through it.
+        V(manual) returns while the change is on trial. Confirm it with M(ebpf.deploy.bpf_release) after your own
+        checks.
+      - Where the connection cannot be opened anew (local, containers), V(auto) needs O(confirm_probe), and is
+        V(manual) without it.
+    type: str
+    choices: [auto, manual]
+    default: auto
+  confirm_probe:
+    description:
+      - With O(confirm_within), a check that the guard runs on the host after the switch, and that confirms when it
+        passes.
+      - C(tcp:HOST:PORT) connects. Anything else is a command that must end with 0 within five seconds.
+    type: str
+    default: ""
   state:
     description:
       - V(attached) attaches and replaces. V(detached) takes the named attachments off and keeps the release.
@@ -157,10 +182,15 @@ release:
   type: str
   sample: 3f1c0f4f6c9de2ab
 state:
-  description: The deployment's state.
+  description: V(confirmed), or V(trial) while a guarded change waits for its confirmation.
   returned: success
   type: str
   sample: confirmed
+guard:
+  description: What waits on the host for the confirmation. C(deadline) counts seconds from the start of the task.
+  returned: with O(confirm_within), when something changed
+  type: dict
+  sample: {how: systemd, unit: ebpf-deploy-guard-counter-4711, deadline: 60}
 attachments:
   description: All attachments of the deployment, with the link and the program that the kernel shows there.
   returned: success
@@ -190,8 +220,8 @@ failure:
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import transitions
-from ..module_utils._core.errors import BadRequest
+from ..module_utils._core.deployment import guard, transitions, trial
+from ..module_utils._core.errors import BadRequest, Failure
 from ..module_utils._core.hooks import catalogue
 
 ATTACHMENT = {
@@ -215,7 +245,11 @@ def main():
             "attachments": {"type": "list", "elements": "dict", "default": [], "options": listed},
             "purge": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["attached", "detached"], "default": "attached"},
+            "confirm_within": {"type": "int", "default": 0},
+            "confirm": {"type": "str", "choices": ["auto", "manual"], "default": "auto"},
+            "confirm_probe": {"type": "str", "default": ""},
             "rollout_id": {"type": "str", "default": ""},
+            "retry_quarantined": {"type": "bool", "default": False},
             **ATTACHMENT,
         },
     )
@@ -228,19 +262,36 @@ def work(module):
         release=params["release"],
         purge=params["purge"],
         detach=params["state"] == "detached",
+        confirm_within=params["confirm_within"],
+        probe=params["confirm_probe"],
+        retry_quarantined=params["retry_quarantined"],
         by="bpf_attach",
         rollout_id=params["rollout_id"],
     )
+    if params["confirm_within"] and wish.detach:
+        raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")
     if wish.detach and not wish.attachments:
         raise BadRequest(
             "state: detached names what to take off", "Add program:, hook: and its target, or attachments:"
         )
     outcome = transitions.attach(params["name"], wish, module.check_mode)
-    return {
+    fields = {
         **_module.outcome_fields(module, outcome),
         "state": "confirmed",
         "attachments": _module.attachment_rows(outcome.after, outcome.generation),
     }
+    if outcome.deadline:
+        fields.update(state="armed", generation=outcome.generation.number, guard=guarded(params, outcome.deadline))
+    return fields
+
+
+def guarded(params, deadline):
+    """The guard runs, as {how, deadline}: it switches when this module has ended."""
+    try:
+        return {**guard.arm(params["name"]), "deadline": params["confirm_within"]}
+    except (Failure, OSError) as error:
+        trial.abandon(params["name"], f"the guard could not be started: {error}")
+        raise
 
 
 def wanted(params):

@@ -32,7 +32,7 @@ options:
   src:
     description:
       - C source (its name ends in C(.c)) or a BPF object on the controller, looked for in C(files/) of role and
-        playbook too.
+        playbook, then in the working directory.
       - C(NAMESPACE.COLLECTION.NAME) takes C(bpf/NAME.bpf.c) of an installed collection, for example
         V(ebpf.deploy.xdp_packet_counter).
       - Headers that the source includes by C(#include "…") from beside itself travel with it.
@@ -197,6 +197,7 @@ def main():
             "cflags": {"type": "list", "elements": "str", "default": []},
             "programs": {"type": "list", "elements": "str", "default": []},
             "rollout_id": {"type": "str", "default": ""},
+            "retry_quarantined": {"type": "bool", "default": False},
             # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host
             "_shipped": {"type": "dict"},
         },
@@ -212,15 +213,22 @@ def work(module):
         return _module.outcome_fields(module, outcome)
     given = given_by(module.params)
     if state == "present":
-        return staged(
-            module, stage.stage(name, given, rollout_id=module.params["rollout_id"], check_mode=module.check_mode)
-        )
+        return staged(module, stage.stage(name, given, **how(module)))
     built = stage.build(name, given, keep=not module.check_mode)
     figures = stage.verify(name, built) if state == "verified" else {}
     fields = {"changed": False, **described(built, figures)}
     if state == "built":
         fields["object"] = base64.b64encode(built.object).decode()
     return fields
+
+
+def how(module):
+    """The rest of stage.stage's arguments."""
+    return {
+        "rollout_id": module.params["rollout_id"],
+        "retry_quarantined": module.params["retry_quarantined"],
+        "check_mode": module.check_mode,
+    }
 
 
 # ---- what was given ------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: bpf_release
 short_description: Confirm, roll back or remove a deployment
 description:
-  - V(confirmed) makes the hooks run the confirmed generation again where something moved them, and finishes what a
-    killed run began.
+  - V(confirmed) confirms a guarded change that is on trial. Without one it makes the hooks run the confirmed
+    generation again where something moved them, and finishes what a killed run began.
   - V(rolled_back) makes them run the release that was confirmed before the last one. Its programs are still loaded,
     so that
     neither compiler nor verifier is needed.
@@ -24,12 +24,22 @@ options:
     type: str
     choices: [confirmed, rolled_back, absent]
     default: confirmed
+  generation:
+    description:
+      - The generation that is meant, as RV(ebpf.deploy.bpf_attach#module:generation) names it.
+      - For V(confirmed), fails when that one was rolled back. For V(rolled_back), changes nothing where that one is
+        neither on trial nor confirmed, so that a second run does not go back further.
+    type: int
   release:
     description:
       - For V(rolled_back), the release to run. The one confirmed before by default.
       - V(none) takes every program off its hook and keeps the releases.
     type: str
     default: ""
+  _only_look:
+    description: How bpf_attach's action plugin asks. Not for users.
+    type: bool
+    default: false
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_attach
@@ -70,6 +80,11 @@ release:
   returned: when one is confirmed
   type: str
   sample: 9b1c0f4f6c9de2ab
+state:
+  description: V(confirmed), V(trial) or V(absent).
+  returned: success
+  type: str
+  sample: confirmed
 attachments:
   description: All attachments of the deployment, with the link and the program that the kernel shows there.
   returned: success
@@ -101,31 +116,37 @@ def main():
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["confirmed", "rolled_back", "absent"], "default": "confirmed"},
+            "generation": {"type": "int"},
             "release": {"type": "str", "default": ""},
+            "_only_look": {"type": "bool", "default": False},
         },
     )
 
 
 def work(module):
-    outcome = moved(module.params, module.check_mode)
+    if module.params["_only_look"]:
+        outcome = transitions.look(module.params["name"], module.params["generation"])
+    else:
+        outcome = moved(module.params, module.check_mode)
     return {
         **_module.outcome_fields(module, outcome),
+        "state": "trial" if outcome.after.trial else "confirmed" if outcome.after.confirmed else "absent",
         "attachments": _module.attachment_rows(outcome.after, outcome.generation),
     }
 
 
 def moved(params, check_mode):
     """The Outcome of what O(state) asks for."""
-    name, release = params["name"], params["release"]
+    name, release, number = params["name"], params["release"], params["generation"]
     if params["state"] == "rolled_back":
         if release == "none":
-            return transitions.roll_back(name, check_mode=check_mode, everything_off=True)
-        return transitions.roll_back(name, release, check_mode)
+            return transitions.roll_back(name, "", number, check_mode, everything_off=True)
+        return transitions.roll_back(name, release, number, check_mode)
     if release:
         raise BadRequest("release goes with state: rolled_back", "Leave release out, or set state: rolled_back")
     if params["state"] == "absent":
         return transitions.remove(name, check_mode)
-    return transitions.confirm(name, check_mode)
+    return transitions.confirm(name, number, check_mode)
 
 
 if __name__ == "__main__":

@@ -123,6 +123,32 @@ class Busy(Failure):
     can_retry = True
 
 
+class TrialRuns(Failure):
+    """Another controller's guarded change is under way on this deployment."""
+
+    code = "trial_runs"
+    can_retry = True
+
+
+class NotSwitched(Failure):
+    """A guarded change is armed, and its guard has not switched the hooks yet."""
+
+    code = "not_switched"
+    can_retry = True
+
+
+class RolledBack(Failure):
+    """A guarded change was taken back."""
+
+    code = "rolled_back"
+
+
+class Quarantined(Failure):
+    """This host threw that content back before: the user changes it, or says to try again."""
+
+    code = "quarantined"
+
+
 class Damaged(Failure):
     """Our own state on the disk cannot be read."""
 

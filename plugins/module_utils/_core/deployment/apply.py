@@ -150,6 +150,11 @@ def _write_generation(step, home):
     store.write_generation(home, step.generation)
 
 
+def _remove_generation(step, home):
+    store.remove_generation(home, step.generation.number)
+    store.remove_ended(home, step.generation.number)
+
+
 def _point(step, home):
     store.point(home, step.pointer, step.number)
 
@@ -160,7 +165,7 @@ def _remove_folders(step, home):
             os.rmdir(folder)
     with contextlib.suppress(OSError):  # other deployments may still pin there
         os.rmdir(store.PINS)
-    for name in ("releases", "generations", "journal.jsonl"):
+    for name in ("releases", "generations", "outcomes", "journal.jsonl"):
         path = os.path.join(home.folder, name)
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
 
@@ -177,8 +182,12 @@ _DO = {
     plan.WriteStaged: lambda step, home: store.write_staged(home, step.staged),
     plan.RemoveStaged: lambda step, home: store.remove_staged(home),
     plan.WriteGeneration: _write_generation,
-    plan.RemoveGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
+    plan.RemoveGeneration: _remove_generation,
     plan.Point: _point,
+    plan.WriteDeadline: lambda step, home: store.write_deadline(home, step.deadline),
+    plan.RemoveDeadline: lambda step, home: store.remove_deadline(home),
+    plan.WriteEnded: lambda step, home: store.write_ended(home, step.ended),
+    plan.WriteQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
     plan.RemoveFolders: _remove_folders,
 }
 _UNDO = {  # what is not here leaves nothing that the next run does not prune
@@ -189,4 +198,5 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.PinLoad: lambda step, home: files.remove_tree(os.path.join(home.loads, step.load)),
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
     plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
+    plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
 }

@@ -35,6 +35,8 @@ class Facts(NamedTuple):
     staged: Optional[store.Staged] = None
     trial: Optional[store.Generation] = None
     confirmed: Optional[store.Generation] = None
+    deadline: Optional[store.Deadline] = None
+    ended: Optional[store.Ended] = None  # how the trial ended, where the way back from it is not finished
     generations: dict = {}
     releases: dict = {}
     loads: dict = {}
@@ -47,6 +49,12 @@ class Facts(NamedTuple):
     modes: dict = {}
 
     @property
+    def trial_is_live(self):
+        """Whether a guard still waits for the trial's confirmation."""
+        guarded = self.trial and self.trial.guarded and not self.ended and self.deadline
+        return bool(guarded and self.deadline.is_live(self.trial, self.boot_id))
+
+    @property
     def exists(self):
         return any((self.staged, self.trial, self.confirmed, self.loads, self.links))
 
@@ -56,12 +64,15 @@ def facts(place):
     try:
         links, unsettled = _links(place)
         loads, debris = _loads(place)
+        trial = store.pointed(place, "trial")
         return Facts(
             name=place.name,
             boot_id=namespaces.boot_id(),
             staged=_staged(place, loads),
-            trial=store.pointed(place, "trial"),
+            trial=trial,
             confirmed=store.pointed(place, "confirmed"),
+            deadline=store.deadline(place),
+            ended=store.ended(place, trial.number) if trial else None,
             generations={number: store.generation(place, number) for number in store.generation_numbers(place)},
             releases={number: store.release(place, number) for number in store.releases(place)},
             loads=loads,

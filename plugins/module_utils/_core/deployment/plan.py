@@ -11,6 +11,8 @@ what fails before it is undone, what fails after it is finished by the next run.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import NamedTuple, Optional
 
 from ..errors import Failure, HookHeld, NotConverged, NotFound
@@ -102,13 +104,33 @@ class Point(NamedTuple):
     before: Optional[int]
 
 
+class WriteDeadline(NamedTuple):
+    deadline: store.Deadline
+
+
+class RemoveDeadline(NamedTuple):
+    """No deadline waits any more: its guard ends."""
+
+
+class WriteEnded(NamedTuple):
+    """How the trial ended is on the disk: from here there is only the way back."""
+
+    ended: store.Ended
+
+
+class WriteQuarantine(NamedTuple):
+    digest: str
+    why: str
+    number: int
+
+
 class RemoveFolders(NamedTuple):
     """The deployment's empty folders are gone; its serial stays, so that no generation's number comes again."""
 
     name: str
 
 
-COMMITS = (WriteStaged,)
+COMMITS = (WriteStaged, WriteEnded)
 
 
 def is_commit(step):
@@ -140,6 +162,10 @@ _HOUSEKEEPING = {
     "WriteGeneration": lambda step: f"write generation {step.generation.number}",
     "RemoveGeneration": lambda step: f"forget generation {step.generation.number}",
     "Point": lambda step: f"{step.pointer}: generation {step.number or 'none'}",
+    "WriteDeadline": lambda step: f"arm the guard of generation {step.deadline.generation}",
+    "RemoveDeadline": lambda step: "disarm the guard",
+    "WriteEnded": lambda step: f"generation {step.ended.generation} {step.ended.outcome}: {step.ended.why}",
+    "WriteQuarantine": lambda step: f"quarantine {step.digest[:16]}: {step.why}",
     "RemoveFolders": lambda step: f"remove the folders of {step.name}",
 }
 
@@ -149,10 +175,11 @@ HOOK_STEPS = (Settle, Attach, Swap, Detach)
 # ---- the hooks -----------------------------------------------------------------------------------
 
 
-def switch(seen, generation):
+def switch(seen, generation, skip_missing=False):
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
-    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone.
+    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone. skip_missing: an
+    interface or cgroup that is not there is passed over, as on the way back, which must not stop half-way for it.
     """
     load = seen.loads.get(generation.load)
     if generation.attachments and load is None:
@@ -163,6 +190,8 @@ def switch(seen, generation):
         )
     steps = [Settle(key) for key in sorted(seen.unsettled)]
     for key, attachment in generation.attachments.items():
+        if skip_missing and isinstance(seen.places[key], Failure):
+            continue
         steps += _towards(seen, key, attachment, generation.load, _program(load, attachment, generation))
     return steps + _away(seen, generation)
 
@@ -274,9 +303,16 @@ def change(seen, generation):
     ]
 
 
+def begin(seen, generation, deadline):
+    """Steps that arm a guarded change and move no hook: the guard does that. Only the trial's pointer says so from
+    then on."""
+    return [WriteGeneration(generation), WriteDeadline(deadline), Point("trial", generation.number, None)]
+
+
 def confirm(seen, number):
     before = seen.confirmed.number if seen.confirmed else None
-    return [Point("confirmed", number, before), Point("trial", None, number)]
+    disarm = [RemoveDeadline()] if seen.deadline else []
+    return [Point("confirmed", number, before), Point("trial", None, number), *disarm]
 
 
 def finish(seen):
@@ -284,22 +320,59 @@ def finish(seen):
     return [*switch(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
 
 
-def back(seen):
-    """Steps that give up the trial: the hooks run the confirmed generation again, or nothing."""
+def back(seen, ended=None, quarantine=""):
+    """Steps that give up the trial: the hooks run the confirmed generation again, or nothing.
+
+    `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
+    """
     generation = seen.confirmed or store.Generation(0, "", "", {})
-    return [*switch(seen, generation), Point("trial", None, seen.trial.number)]
+    left = seen.staged and seen.staged.load == seen.trial.load != generation.load
+    return [
+        *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
+        *([WriteEnded(ended)] if ended else []),
+        *switch(seen, generation, skip_missing=True),
+        *([RemoveStaged(seen.staged)] if left else []),
+        Point("trial", None, seen.trial.number),
+        *([RemoveDeadline()] if seen.deadline else []),
+    ]
 
 
-def going_back(seen, target):
+def digest_left(seen, generation):
+    """What is quarantined when `generation` is thrown back: its source, or where only the attachments differ, these.
+
+    Empty where it equals what is confirmed: that never is.
+    """
+    if generation.runs_the_same(seen.confirmed):
+        return ""
+    if seen.confirmed is None or generation.release != seen.confirmed.release:
+        return source_left(seen, generation)
+    return attachments_digest(generation)
+
+
+def source_left(seen, generation):
+    """The source_id of the generation's release, empty where its manifest is gone."""
+    release = seen.releases.get(generation.release)
+    return release.source_id if release else ""
+
+
+def attachments_digest(generation):
+    """The digest of a set of attachments, whatever release they run."""
+    text = json.dumps([each.as_record() for key, each in sorted(generation.attachments.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def going_back(seen, target, why=""):
     """Steps to run the release of generation `target` again, at today's attachments; `confirmed` is moved first.
 
     `seen` is observe.hooks(facts, the generation that `returning` gives).
     """
     generation = returning(seen, target)
+    left = "" if target and target.release == seen.confirmed.release else source_left(seen, seen.confirmed)
     return [
         WriteGeneration(generation),
+        *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
         Point("confirmed", generation.number, seen.confirmed.number),
-        *switch(seen, generation),
+        *switch(seen, generation, skip_missing=True),
         *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
         *prune(seen, confirmed=generation),
     ]
@@ -320,7 +393,7 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
     """Steps that make `load` the staged one; `aside` names the pins to take over, None where the load is there
     already."""
     staged = store.Staged(load, release.id, rollout_id)
-    if seen.staged == staged:
+    if aside is None and seen.staged and seen.staged.load == load:
         return []
     steps = [] if release.id in seen.releases else [WriteRelease(release, data, source)]
     if aside is not None:

@@ -11,6 +11,7 @@ What runs at the hooks is not touched here. Compiling and verifying come before 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 from typing import NamedTuple, Optional
 
@@ -18,7 +19,7 @@ from ..errors import BadRequest, Busy, Failure, MapChanged
 from ..kernel import bpf, btf, files
 from ..objects import elf, maps
 from ..objects import source as sources
-from . import apply, observe, plan, store, transitions
+from . import apply, observe, plan, store, trial
 from . import release as releases
 
 
@@ -92,13 +93,14 @@ def verify(name, built):
     return elf.load(built.object, name, built.chosen)
 
 
-def stage(name, given, *, rollout_id="", check_mode=False):
+def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=False):
     """The release is loaded and staged: unchanged where it is staged or attached already, and then nothing is verified.
 
-    Raises what source.py, elf.py and MapChanged say; then the host is as before.
+    Raises what source.py, elf.py, MapChanged and Quarantined say; then the host is as before.
     """
     place = store.home(name)
     seen = observe.facts(place)
+    _refuse_quarantined(place, seen, given, retry_quarantined)
     built = build(name, given, keep=not check_mode)
     load = present_load(seen, built.release)
     if load is not None and not check_mode:
@@ -109,6 +111,15 @@ def stage(name, given, *, rollout_id="", check_mode=False):
         steps = plan.stage(seen, built.release, aside, load, built.object, None, rollout_id)
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load))
     return _load_and_stage(place, seen, built, given, rollout_id)
+
+
+def _refuse_quarantined(place, seen, given, is_retried):
+    """What this host threw back fails before the compiler sees it; what is confirmed never does."""
+    source_id = given.source.id if given.source else hashlib.sha256(given.object).hexdigest()
+    confirmed = seen.releases.get(seen.confirmed.release) if seen.confirmed else None
+    if confirmed is None or confirmed.source_id != source_id:
+        what = f"{given.file or 'The source'} for {place.name}"
+        trial.refuse_quarantined(place, source_id, what, is_retried=is_retried)
 
 
 def _load_and_stage(place, seen, built, given, rollout_id):
@@ -131,7 +142,7 @@ def _load_and_stage(place, seen, built, given, rollout_id):
 
 def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
     with store.locked(place.name) as home:
-        repaired = transitions.finish_interrupted(home)
+        repaired = trial.settle(home, rollout_id, keep_own=True)
         seen = observe.facts(home)
         load = present_load(seen, built.release)
         if aside is not None and (load or _shared(home, seen, built) != shared):

@@ -9,8 +9,11 @@
         staged.json                      the load that the next bpf_attach takes
         generations/N.json               immutable; N is never used twice (serial)
         {trial,confirmed}                symlinks to generations: each change of state is one rename
+        outcomes/N.json                  how a trial ended that was not confirmed, and why
+        quarantine/DIGEST.json           what this host threw back
         journal.jsonl                    one line per event; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
+    /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
     /sys/fs/bpf/ebpf_deploy/NAME/loads/R-K/{progs,maps}/…, links/ID
 
 What the kernel runs is not here: it is read from the kernel (observe.py).
@@ -92,6 +95,30 @@ class Generation(NamedTuple):
     def runs_the_same(self, other):
         """Whether both put the same load at the same hooks."""
         return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
+
+
+class Deadline(NamedTuple):
+    """Until when a guarded trial must be confirmed: CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot
+    alone."""
+
+    generation: int
+    end: float
+    boot_id: str
+    rollout_id: str = ""
+    probe: str = ""
+
+    def is_live(self, trial, boot_id):
+        """Whether it is this trial's, of this boot, and not passed."""
+        return (self.generation, self.boot_id) == (trial.number, boot_id) and boottime() < self.end
+
+
+class Ended(NamedTuple):
+    """How a trial ended that was not confirmed: rolled_back, superseded or failed."""
+
+    generation: int
+    outcome: str
+    why: str
+    when: str = ""
 
 
 # ---- names and the lock --------------------------------------------------------------------------
@@ -196,6 +223,23 @@ def release(place, number):
     return record and Release.from_record(record)
 
 
+def deadline(place):
+    """The Deadline of the trial, or None."""
+    record = _record(os.path.join(RUN, place.name + ".deadline"))
+    return record and Deadline(*(record[field] for field in Deadline._fields))
+
+
+def ended(place, number):
+    """How the trial of this generation ended, None while it did not or where it was confirmed."""
+    record = _record(os.path.join(place.folder, "outcomes", f"{number}.json"))
+    return record and Ended(*(record[field] for field in Ended._fields))
+
+
+def quarantined(place, digest):
+    """{why, when, generation} where this host threw back what has this digest, or None."""
+    return _record(os.path.join(place.folder, "quarantine", digest + ".json"))
+
+
 def _record(path):
     try:
         record = files.read_json(path)
@@ -267,10 +311,44 @@ def point(place, pointer, number):
         files.point_symlink(path, f"generations/{number}.json")
 
 
+def write_deadline(place, what):
+    files.make_private_folder(RUN)
+    files.write_json(os.path.join(RUN, place.name + ".deadline"), {**what._asdict(), "format": FORMAT})
+
+
+def remove_deadline(place):
+    files.remove(os.path.join(RUN, place.name + ".deadline"))
+
+
+def write_ended(place, what):
+    files.make_private_folder(os.path.join(place.folder, "outcomes"))
+    record = {**what._asdict(), "when": now(), "format": FORMAT}
+    files.write_json(os.path.join(place.folder, "outcomes", f"{what.generation}.json"), record)
+
+
+def remove_ended(place, number):
+    files.remove(os.path.join(place.folder, "outcomes", f"{number}.json"))
+
+
+def write_quarantine(place, digest, why, number):
+    files.make_private_folder(os.path.join(place.folder, "quarantine"))
+    record = {"why": why, "generation": number, "when": now(), "format": FORMAT}
+    files.write_json(os.path.join(place.folder, "quarantine", digest + ".json"), record)
+
+
+def remove_quarantine(place, digest):
+    files.remove(os.path.join(place.folder, "quarantine", digest + ".json"))
+
+
 def journal(place, event, **fields):
     """One line more in the deployment's journal: when, what, and the fields."""
     line = {"when": now(), "event": event, **fields}
     files.append_line(os.path.join(place.folder, "journal.jsonl"), json.dumps(line, sort_keys=True))
+
+
+def boottime():
+    """Seconds since boot, suspend included (CLOCK_BOOTTIME): the same for every process of this boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def now():

@@ -14,17 +14,21 @@ import contextlib
 from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Failure, NotFound
-from . import apply, observe, plan, store
+from . import apply, observe, plan, store, trial
 
 
 class Outcome(NamedTuple):
-    """What a transition did, or would do. `repaired`: steps that a killed run had left to do."""
+    """What a transition did, or would do. `repaired`: steps that a killed run had left to do.
+
+    `deadline`: the trial is armed, and the hooks have not moved yet.
+    """
 
     steps: tuple
     before: observe.Facts
     after: observe.Facts
     generation: Optional[store.Generation]
     repaired: tuple = ()
+    deadline: Optional[store.Deadline] = None
 
     @property
     def changed(self):
@@ -35,12 +39,19 @@ TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_prog
 
 
 class Wish(NamedTuple):
-    """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged)."""
+    """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged).
+
+    `confirm_within`: seconds that the change has to be confirmed in, by a confirmation or by `probe`; 0: confirmed at
+    once.
+    """
 
     attachments: tuple = ()
     release: str = ""
     purge: bool = False
     detach: bool = False
+    confirm_within: int = 0
+    probe: str = ""
+    retry_quarantined: bool = False
     by: str = ""
     why: str = ""
     rollout_id: str = ""
@@ -52,16 +63,32 @@ def attach(name, wish, check_mode=False):
     All or none: when one hook refuses, those before it run again what they ran.
     """
     with _home(name, check_mode) as home:
-        repaired = finish_interrupted(home)
+        repaired = trial.settle(home, wish.rollout_id)
         seen = observe.facts(home)
         generation = _signed(plan_for(seen, wish, check_mode), wish, seen)
+        _refuse_quarantined(home, seen, generation, wish)
         seen = observe.hooks(seen, generation)
         if check_mode and generation.load not in seen.loads:
             return Outcome(_without_kernel(seen, generation), seen, seen, generation)
         steps = plan.change(seen, generation)
+        if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
+            generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
+            after = observe.facts(home)
+            return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
         _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
         after = seen if check_mode else _expect_settled(home, generation)
         return Outcome(tuple(steps), seen, after, generation, repaired)
+
+
+def _refuse_quarantined(home, seen, generation, wish):
+    """What this host threw back fails at once, until it changes or the user says to try again."""
+    if wish.detach or generation.runs_the_same(seen.confirmed):
+        return
+    for digest, what in (
+        (plan.source_left(seen, generation), f"Release {generation.release} of {seen.name}"),
+        (plan.attachments_digest(generation), f"This set of attachments of {seen.name}"),
+    ):
+        trial.refuse_quarantined(home, digest, what, is_retried=wish.retry_quarantined)
 
 
 def plan_for(seen, wish, check_mode=False):
@@ -130,27 +157,46 @@ def _without_kernel(seen, generation):
     )
 
 
-def roll_back(name, target=None, check_mode=False, everything_off=False):
-    """The hooks run again what was confirmed before the release last changed, or the named release; or nothing.
+def roll_back(name, release="", number=None, check_mode=False, everything_off=False, why="rolled back by a user"):
+    """A trial is taken back; without one, the hooks run what was confirmed before the release last changed, or
+    `release`.
 
-    No compiler and no verifier: the programs are still loaded and pinned. `target` is a release id.
+    No compiler and no verifier: the programs are still loaded and pinned. `number` names the generation to leave:
+    where it is neither on trial nor confirmed, nothing changes. What is left is quarantined.
     """
     with _home(name, check_mode) as home:
-        repaired = finish_interrupted(home)
         seen = observe.facts(home)
-        if seen.confirmed is None:
-            raise NotFound(f"Deployment {name} has nothing confirmed on this host", "There is nothing to go back from")
-        goal = None if everything_off else _goal(seen, target)
-        if goal is not None and goal.release == seen.confirmed.release:
-            return _as_confirmed(home, seen, repaired, check_mode)
-        if goal is None and not seen.confirmed.attachments:
-            return Outcome((), seen, seen, seen.confirmed, repaired)
-        generation = plan.returning(seen, goal)
-        seen = observe.hooks(seen, generation)
-        steps = plan.going_back(seen, goal)
-        _carry_out(home, steps, "return", check_mode)
-        after = seen if check_mode else _expect_settled(home, generation)
-        return Outcome(tuple(steps), seen, after, generation, repaired)
+        if seen.trial and seen.trial.guarded and not everything_off and number in (None, seen.trial.number):
+            return _trial_ended(home, seen, why, check_mode)
+        if number is not None and not (seen.confirmed and seen.confirmed.number == number):
+            return Outcome((), seen, seen, seen.confirmed)
+        repaired = () if check_mode else trial.end(home, why)
+        return _return_to(home, observe.facts(home), release, repaired, why, check_mode, everything_off)
+
+
+def _trial_ended(home, seen, why, check_mode):
+    steps = trial.end(home, why) if not check_mode else plan.back(observe.hooks(seen, seen.confirmed or EMPTY))
+    after = seen if check_mode else observe.facts(home)
+    return Outcome(tuple(steps), seen, after, after.confirmed)
+
+
+EMPTY = store.Generation(0, "", "", {})
+
+
+def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
+    if seen.confirmed is None:
+        raise NotFound(f"Deployment {seen.name} has nothing confirmed on this host", "There is nothing to go back from")
+    goal = None if everything_off else _goal(seen, release)
+    if goal is not None and goal.release == seen.confirmed.release:
+        return _as_confirmed(home, seen, repaired, check_mode)
+    if goal is None and not seen.confirmed.attachments:
+        return Outcome((), seen, seen, seen.confirmed, repaired)
+    generation = plan.returning(seen, goal)
+    seen = observe.hooks(seen, generation)
+    steps = plan.going_back(seen, goal, why)
+    _carry_out(home, steps, "return", check_mode)
+    after = seen if check_mode else observe.hooks(observe.facts(home), generation)
+    return Outcome(tuple(steps), seen, after, generation, repaired)
 
 
 def _goal(seen, release):
@@ -174,16 +220,47 @@ def _goal(seen, release):
     return previous
 
 
-def confirm(name, check_mode=False):
-    """The hooks run the confirmed generation; what a killed run left is finished."""
+def confirm(name, number=None, check_mode=False):
+    """The trial is confirmed; without one, the hooks run the confirmed generation, and what a killed run left is
+    finished.
+
+    `number` names the generation to confirm. RolledBack where it was taken back.
+    """
     with _home(name, check_mode) as home:
-        repaired = finish_interrupted(home)
+        seen = observe.facts(home)
+        _refuse_ended(home, seen, number)
+        if seen.trial and seen.trial.guarded and not check_mode:
+            steps = trial.confirm(home, seen)
+            return Outcome(steps, seen, observe.facts(home), seen.trial)
+        repaired = trial.settle(home)
         seen = observe.facts(home)
         if seen.confirmed is None:
             raise NotFound(
                 f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first"
             )
         return _as_confirmed(home, seen, repaired, check_mode)
+
+
+def look(name, number):
+    """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed. NotSwitched, RolledBack
+    otherwise."""
+    place = store.home(name)
+    seen = observe.facts(place)
+    _refuse_ended(place, seen, number)
+    if seen.trial and seen.ended:
+        raise trial.too_late(seen.ended, number)
+    generation = seen.trial or seen.confirmed
+    seen = observe.hooks(seen, generation)
+    if seen.trial and plan.switch(seen, generation):
+        raise trial.not_switched(number)
+    return Outcome((), seen, seen, generation)
+
+
+def _refuse_ended(home, seen, number):
+    """A confirmation for a generation that is neither on trial nor confirmed is too late."""
+    current = [each.number for each in (seen.trial, seen.confirmed) if each]
+    if number is not None and number not in current:
+        raise trial.too_late(store.ended(home, number), number)
 
 
 def _as_confirmed(home, seen, repaired, check_mode):
@@ -208,30 +285,13 @@ def remove(name, check_mode=False, *, only_unattached=False):
                 "Use bpf_release state: absent to take everything off, or bpf_attach state: detached first",
                 attachments=sorted(seen.links),
             )
+        if home.is_locked:
+            trial.end(home, "the deployment was removed")
+            seen = observe.facts(home)
         steps = plan.removal(seen)
         if not check_mode:
             apply.carry_out(steps, home)
         return Outcome(tuple(steps), seen, seen if check_mode else observe.facts(home), None)
-
-
-def finish_interrupted(home):
-    """What a killed run began is done, or given up where that cannot be; the steps it took. Reads only without the
-    lock."""
-    seen = observe.facts(home)
-    if seen.trial is None or not home.is_locked:
-        return ()
-    seen = observe.hooks(seen, seen.trial)
-    try:
-        steps = plan.finish(seen) if seen.trial.boot_id == seen.boot_id else _steps_back(seen)
-        _carry_out(home, steps, "repair", False)
-    except Failure:
-        steps = _steps_back(observe.facts(home))
-        _carry_out(home, steps, "back", False)
-    return tuple(steps)
-
-
-def _steps_back(seen):
-    return plan.back(observe.hooks(seen, seen.confirmed) if seen.confirmed else seen)
 
 
 @contextlib.contextmanager
@@ -249,10 +309,8 @@ def _home(name, check_mode, must_exist=True):
 
 
 def _carry_out(home, steps, event, check_mode):
-    if not steps or check_mode:
-        return
-    apply.carry_out(steps, home)
-    store.journal(home, event, steps=[plan.describe(step) for step in steps])
+    if not check_mode:
+        trial.carry_out(home, steps, event)
 
 
 def _expect_settled(home, generation):

@@ -251,6 +251,8 @@ def _refusal(error, data, name, chosen, shared):
         section=sections.get(culprit, ""),
         libbpf_log=error.log,
         kernel=os.uname().release,
+        capabilities=_effective_capabilities(),
+        lockdown=_lockdown(),
     )
     return VerifierRefused(
         found.summary,
@@ -266,6 +268,21 @@ def _refusal(error, data, name, chosen, shared):
         errno=error.errno,
         kernel=os.uname().release,
     )
+
+
+def _effective_capabilities():
+    """This process's CapEff as a number (proc(5))."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), None)
+
+
+def _lockdown():
+    """The text of securityfs's lockdown file, empty where securityfs is not mounted."""
+    try:
+        with open("/sys/kernel/security/lockdown", encoding="ascii") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 def _culprit(error):

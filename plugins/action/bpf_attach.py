@@ -1,0 +1,117 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stay with a guarded attachment until it is confirmed, over a connection opened after the switch, or taken back.
+
+A result waited for on a connection that was opened before the switch can hang for minutes, so none is: the module
+returns before any hook moves, and every attempt here has a time limit of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+REOPENABLE = {"ssh", "paramiko_ssh", "paramiko", "libssh"}  # a reset really makes these connect anew
+ATTEMPT_SECONDS = 8
+AFTER_DEADLINE = 15  # s in which the guard must have acted: its way back, and a connection that recovers
+
+
+class Late(Exception):
+    """An attempt took longer than it may."""
+
+
+class ActionModule(ActionBase):
+    """Runs the module; where it armed a guard, confirms."""
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        within, confirm = int(arguments.get("confirm_within") or 0), arguments.get("confirm", "auto")
+        if within and confirm == "auto" and self._task.async_val:
+            raise AnsibleActionFail(
+                "bpf_attach with confirm: auto cannot run with async. Set confirm: manual, or leave async out."
+            )
+        arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+        if result.get("state") != "armed" or self._task.async_val:
+            return result
+        if confirm == "auto" and self._connection.transport not in REOPENABLE:
+            confirm = "probe" if arguments.get("confirm_probe") else "manual"
+        return self._followed(result, arguments["name"], within, confirm, task_vars)
+
+    def _followed(self, result, name, within, confirm, task_vars):
+        """The result once the host says how it went: on trial (manual), confirmed, or rolled back."""
+        if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
+            result.setdefault("warnings", []).append(
+                f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the "
+                f"change is on trial for {within} s. Confirm it with bpf_release state=confirmed "
+                f"generation={result['generation']}."
+            )
+        end = time.monotonic() + within + AFTER_DEADLINE
+        while time.monotonic() < end:
+            time.sleep(0.5)
+            answer = self._asked(name, result["generation"], confirm, task_vars)
+            if answer is None or answer.get("failure", {}).get("code") in ("not_switched", "busy"):
+                continue
+            if confirm == "probe" and answer.get("state") == "trial":
+                continue
+            return self._concluded(result, answer, confirm)
+        return {
+            **result,
+            "failed": True,
+            "state": "unknown",
+            "msg": f"The host did not come back within {AFTER_DEADLINE} s after the deadline. Its guard needs no "
+            "connection: the release that ran before should run again. Look at the host's console.",
+        }
+
+    def _asked(self, name, generation, confirm, task_vars):
+        """What the host answers over a new connection, None where it does not answer in time."""
+        arguments = {"name": name, "generation": generation, "state": "confirmed"}
+        if confirm != "auto":
+            arguments["_only_look"] = True
+        try:
+            with at_most(ATTEMPT_SECONDS):
+                if self._connection.transport in REOPENABLE:
+                    self._connection.reset()
+                    self._connection._shell.tmpdir = None  # made over the old connection
+                answer = self._execute_module("ebpf.deploy.bpf_release", arguments, task_vars=task_vars)
+        except (Late, AnsibleConnectionFailure):
+            return None
+        return None if answer.get("unreachable") else answer
+
+    def _concluded(self, result, answer, confirm):
+        if answer.get("failed"):
+            failure = answer.get("failure", {})
+            state = "rolled_back" if failure.get("code") == "rolled_back" else "unknown"
+            return {**result, "failed": True, "state": state, "msg": answer.get("msg"), "failure": failure}
+        attachments = answer.get("attachments", result.get("attachments"))
+        return {**result, "state": "trial" if confirm == "manual" else "confirmed", "attachments": attachments}
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Raises Late in its body when the time is over. The task keyword `timeout` uses the same alarm: it is put back
+    after."""
+
+    def late(*dummy):
+        raise Late
+
+    before = signal.signal(signal.SIGALRM, late)
+    remaining = signal.setitimer(signal.ITIMER_REAL, seconds)[0]
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if remaining:
+            signal.setitimer(signal.ITIMER_REAL, max(0.01, remaining - (time.monotonic() - began)))

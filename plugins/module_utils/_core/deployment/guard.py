@@ -1,0 +1,211 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The process that waits on the host: switch once the module has ended, and take it back unless it is confirmed in
+time.
+
+It serves a deployment, not a generation, and believes only the disk and the kernel: started again after its death it
+goes on where it was. It needs no controller, no network, no compiler and no verifier. Its code lies in
+/var/lib/ebpf_deploy/.code, because a module's own files are gone when the module has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+
+from ..errors import Failure
+from ..kernel import files
+from . import observe, store, transitions, trial
+
+CODE = os.path.join(store.STATE, ".code")
+PACKAGE = "ebpf_deploy"  # the core's name in its zip
+GRACE = 0.3  # s between the module's end and the switch: its answer must have left the host
+TICK = 0.2  # s between looks at the trial
+PROBE_SECONDS = 5
+RESTARTS = 5
+
+
+def arm(name):
+    """A guard for the deployment runs, as {how, pid or unit}. It switches when this process has ended.
+
+    A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
+    """
+    command = [sys.executable, "-c", BOOTSTRAP, written_code(), name, str(os.getpid())]
+    if _pid1_sees_the_same() and shutil.which("systemd-run"):
+        return _as_unit(name, command)
+    return _as_process(command)
+
+
+BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    f"from {PACKAGE}.deployment import guard; guard.main(sys.argv[2], int(sys.argv[3]))"
+)
+
+
+# ---- how it runs ---------------------------------------------------------------------------------
+
+
+def _pid1_sees_the_same():
+    """Whether a unit would find our pins and our interfaces: PID 1 has this bpffs and this network namespace."""
+    try:
+        same_network = os.stat("/proc/1/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino
+        theirs, ours = os.stat("/proc/1/root" + files.BPFFS), os.stat(files.BPFFS)
+        return os.path.isdir("/run/systemd/system") and same_network and theirs.st_dev == ours.st_dev
+    except OSError:
+        return False
+
+
+def _as_unit(name, command):
+    """A transient service: it outlives the session that the module came by, and systemd starts it again when it
+    dies."""
+    unit = f"ebpf-deploy-guard-{name}-{os.getpid()}"
+    settings = ["Type=exec", "Restart=on-failure", "RestartSec=1", "OOMScoreAdjust=-900", "TimeoutStopSec=5"]
+    options = [part for each in settings for part in ("-p", each)]
+    run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
+        ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise Failure(f"The guard could not be started: {run.stderr.strip()}", "Look at systemd on the host", unit=unit)
+    return {"how": "systemd", "unit": unit}
+
+
+def _as_process(command):
+    """A session of its own, stdin and stdout nowhere: a child that guards and a parent that only waits for it."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return {"how": "process"}
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            _forget_parent()
+            _keep_running(command)
+    finally:
+        os._exit(0)
+
+
+def _forget_parent():
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nowhere, descriptor)
+    os.closerange(3, 1024)
+    os.chdir("/")
+
+
+def _keep_running(command):
+    """Start the guard again when it dies, as a unit's Restart=on-failure does."""
+    for dummy in range(RESTARTS):
+        run = subprocess.run(command, check=False)  # pylint: disable=ansible-bad-function
+        if run.returncode == 0:
+            return
+        time.sleep(1)
+
+
+# ---- its code ------------------------------------------------------------------------------------
+
+
+def written_code():
+    """The path of a zip that holds the core as this process has it, made where it is not there yet."""
+    data = _zipped(_sources())
+    path = os.path.join(CODE, hashlib.sha256(data).hexdigest()[:16] + ".zip")
+    if not os.path.exists(path):
+        files.make_private_folder(CODE)
+        files.write_durably(path, data)
+    return path
+
+
+def _sources():
+    """{path in the package: bytes} of the core's loaded modules, whether they come from a zip or from a folder."""
+    root = __name__.rpartition(".deployment.")[0]
+    found = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(root + ".") and getattr(module, "__file__", None):
+            inside = name[len(root) + 1 :].replace(".", "/")
+            loader = module.__spec__.loader
+            is_package = module.__file__.endswith("__init__.py")
+            found[inside + ("/__init__.py" if is_package else ".py")] = loader.get_data(module.__file__)
+    return found
+
+
+def _zipped(sources):
+    """A zip with a fixed date, so that equal sources are equal bytes; zipimport wants an __init__.py in each folder."""
+    folders = {os.path.dirname(name) for name in sources} | {""}
+    complete = {os.path.join(folder, "__init__.py"): b"" for folder in folders}
+    complete.update(sources)
+    room = io.BytesIO()
+    with zipfile.ZipFile(room, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(complete.items()):
+            archive.writestr(zipfile.ZipInfo(os.path.join(PACKAGE, name)), data, zipfile.ZIP_DEFLATED)
+    return room.getvalue()
+
+
+# ---- what it does --------------------------------------------------------------------------------
+
+
+def main(name, waits_for=0):
+    """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
+    _await_end(waits_for)
+    trial.switch(name)
+    while True:
+        seen = observe.facts(store.home(name))
+        if seen.trial is None or not seen.trial.guarded:
+            return
+        if not seen.trial_is_live:
+            _locked_patiently(trial.expire, name)
+        elif seen.deadline.probe and _probe_passes(seen.deadline.probe):
+            _locked_patiently(transitions.confirm, name, seen.trial.number)
+        else:
+            time.sleep(min(TICK, max(0.01, seen.deadline.end - store.boottime())))
+
+
+def _await_end(pid):
+    """The module has ended, or ten seconds have passed, and its answer has had time to leave."""
+    end = time.monotonic() + 10
+    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+        time.sleep(0.02)
+    time.sleep(GRACE)
+
+
+def _locked_patiently(work, *arguments):
+    """`work` is done, however long another run holds the lock."""
+    while True:
+        try:
+            return work(*arguments)
+        except Failure as failure:
+            if not failure.can_retry:
+                raise
+            time.sleep(TICK)
+
+
+def _probe_passes(probe):
+    """tcp:HOST:PORT answers, or the command ends with 0, within five seconds."""
+    if probe.startswith("tcp:"):
+        host, dummy, port = probe[4:].rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS):
+                return True
+        except OSError:
+            time.sleep(TICK)
+            return False
+    try:
+        run = subprocess.run(  # pylint: disable=ansible-bad-function
+            shlex.split(probe), stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    time.sleep(TICK)
+    return run.returncode == 0

@@ -1,0 +1,209 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A change that must be confirmed in time: begun, switched, confirmed, or taken back. Also what a killed run left of
+any change.
+
+    armed      `trial` names the generation, the hooks run the confirmed one
+    trial      the hooks run the trial, its deadline is not passed
+    leaving    how it ended is on the disk: only forward to the confirmed generation
+
+Who takes the deployment's lock first decides. The process that waits is guard.py's business.
+"""
+
+from __future__ import annotations
+
+from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
+from . import apply, observe, plan, store
+
+ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
+
+
+def begin(home, seen, generation, within, probe=""):
+    """The trial is armed for `within` seconds from now, and no hook has moved: switch() does that. The steps it
+    took."""
+    numbered = generation._replace(number=seen.next_number, guarded=True)
+    end = store.boottime() + within
+    deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)
+    steps = plan.begin(seen, numbered, deadline)
+    carry_out(home, steps, "begin")
+    return numbered, steps
+
+
+def switch(name):
+    """The hooks run the trial, if it is live; otherwise, or where a hook refuses, they run what is confirmed. Whether
+    it is on trial."""
+    with store.locked(name) as home:
+        seen = observe.facts(home)
+        if not seen.trial_is_live:
+            settle(home)
+            return False
+        try:
+            seen = observe.hooks(seen, seen.trial)
+            carry_out(home, plan.switch(seen, seen.trial), "switch")
+            plan.expect_empty(_missing(observe.facts(home), seen.trial))
+        except Failure as failure:
+            _go_back(home, FAILED, str(failure), is_punished=False)
+            return False
+        return True
+
+
+def confirm(home, seen):
+    """The trial is confirmed. NotSwitched before the hooks run it, RolledBack when its time has passed."""
+    number = seen.trial.number
+    if not seen.trial_is_live:
+        settle(home)
+        raise too_late(store.ended(home, number), number)
+    if _missing(seen, seen.trial):
+        raise not_switched(number)
+    steps = [*plan.confirm(seen, number), *plan.prune(seen, confirmed=seen.trial)]
+    carry_out(home, steps, "confirm")
+    return tuple(steps)
+
+
+def expire(name):
+    """A trial whose time has passed is taken back; a live one stays."""
+    with store.locked(name) as home:
+        if not observe.facts(home).trial_is_live:
+            settle(home)
+
+
+def abandon(name, why):
+    """The trial that this run has just armed is given up, its guard having failed to start."""
+    with store.locked(name) as home:
+        _go_back(home, FAILED, why, is_punished=False)
+
+
+def end(home, why):
+    """No trial is under way any more, whosever it was; a user said so. The steps it took."""
+    seen = observe.facts(home)
+    if seen.trial is None or not seen.trial.guarded or seen.ended:
+        return settle(home)
+    return _go_back(home, ROLLED_BACK, why, is_punished=True)
+
+
+def settle(home, rollout_id=None, keep_own=False):
+    """What a killed run, a passed deadline or a reboot left is finished; an own live trial is superseded (or kept).
+    The steps.
+
+    Raises TrialRuns where another rollout's trial is live (None: whosever it is goes back). Without the lock nothing
+    is done.
+    """
+    seen = observe.facts(home)
+    if seen.trial is None or not home.is_locked:
+        return ()
+    if seen.ended:
+        return _go_back(home)
+    if not seen.trial.guarded:
+        return _finish(home, seen)
+    if not seen.trial_is_live:
+        rebooted = seen.trial.boot_id != seen.boot_id
+        return _go_back(home, ROLLED_BACK, _why(seen, rebooted), is_punished=rebooted or _has_switched(seen))
+    if rollout_id is not None and rollout_id != seen.trial.rollout_id:
+        raise other_runs(seen)
+    if keep_own:
+        return ()
+    return _go_back(home, SUPERSEDED, "a newer change of the same rollout", is_punished=False)
+
+
+def _why(seen, rebooted):
+    if rebooted:
+        return "the host rebooted before it was confirmed"
+    if seen.deadline and seen.deadline.probe:
+        return f"its probe {seen.deadline.probe} did not pass in time"
+    return "it was not confirmed in time"
+
+
+def _has_switched(seen):
+    """Whether some hook runs something else than what is confirmed."""
+    generation = seen.confirmed or store.Generation(0, "", "", {})
+    return bool(plan.switch(observe.hooks(seen, generation), generation, skip_missing=True))
+
+
+def _finish(home, seen):
+    """An unguarded change that was killed: finished, or given up where a hook refuses it now."""
+    try:
+        seen = observe.hooks(seen, seen.trial)
+        same_boot = seen.trial.boot_id == seen.boot_id
+        steps = plan.finish(seen) if same_boot else plan.back(_as_confirmed(seen))
+        carry_out(home, steps, "repair")
+        return tuple(steps)
+    except Failure:
+        return _go_back(home)
+
+
+def _go_back(home, outcome="", why="", *, is_punished=False):
+    """The hooks run what is confirmed; how the trial ended is written before any hook moves, unless it was already."""
+    seen = observe.facts(home)
+    ended = store.Ended(seen.trial.number, outcome, why) if outcome else None
+    quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
+    steps = plan.back(_as_confirmed(seen), ended, quarantine)
+    carry_out(home, steps, "back")
+    return tuple(steps)
+
+
+def _as_confirmed(seen):
+    return observe.hooks(seen, seen.confirmed) if seen.confirmed else seen
+
+
+def _missing(seen, generation):
+    """The steps that keep the hooks from running the generation."""
+    return plan.switch(observe.hooks(seen, generation), generation)
+
+
+def carry_out(home, steps, event):
+    """The steps are done, and the journal says so."""
+    if steps:
+        apply.carry_out(steps, home)
+        store.journal(home, event, steps=[plan.describe(step) for step in steps])
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def not_switched(number):
+    """What is heard before the guard has made the switch."""
+    return NotSwitched(f"The hooks do not run generation {number} yet", "Ask again in a second", generation=number)
+
+
+def too_late(ended, number):
+    """What a confirmation hears when the trial is over."""
+    why = ended.why if ended else "its deadline had passed"
+    return RolledBack(
+        f"Generation {number} was rolled back: {why}",
+        "The release that ran before runs again; look at why, change the program or its attachments, and roll out anew",
+        generation=number,
+        outcome=ended.outcome if ended else ROLLED_BACK,
+        why=why,
+    )
+
+
+def other_runs(seen):
+    """What another controller hears while a trial is live."""
+    left = max(0, round(seen.deadline.end - store.boottime()))
+    return TrialRuns(
+        f"Rollout {seen.trial.rollout_id or '(unnamed)'} has generation {seen.trial.number} of {seen.name} on trial",
+        f"Wait for it ({left} s at the most), or end it: bpf_release state=rolled_back generation={seen.trial.number}",
+        generation=seen.trial.number,
+        rollout_id=seen.trial.rollout_id,
+        seconds_left=left,
+    )
+
+
+def refuse_quarantined(home, digest, what, *, is_retried):
+    """Quarantined where this host threw back what has the digest; with is_retried its quarantine ends instead."""
+    record = store.quarantined(home, digest) if digest else None
+    if record is None:
+        return
+    if is_retried:
+        if home.is_locked:
+            store.remove_quarantine(home, digest)
+        return
+    raise Quarantined(
+        f"{what} is quarantined on this host: generation {record['generation']} was thrown back, {record['why']}",
+        "Change the source or the attachments, or set retry_quarantined: true to try the same again",
+        why=record["why"],
+        generation=record["generation"],
+        when=record["when"],
+    )
