@@ -23,6 +23,7 @@ run kernel integration: has_module pyroute2: python3-pyroute2
 kernel: has_module pytest: python3-pytest
 run integration: command -v sshd || test -x /usr/sbin/sshd: openssh-server
 run integration: command -v ssh: openssh-client
+run: command -v ping: iputils-ping
 run lint sanity units integration package docs: has_module ensurepip: python3-venv
 lint sanity package docs: command -v git: git"
 
