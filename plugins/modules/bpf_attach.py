@@ -121,6 +121,13 @@ options:
       - C(tcp:HOST:PORT) connects. Anything else is a command that must end with 0 within five seconds.
     type: str
     default: ""
+  allow_management_path:
+    description:
+      - Whether to attach without O(confirm_within) on the way that the connection comes in by. That is the interface
+        that the SSH connection uses, with the devices above and below it, and the cgroups above sshd. Without sshd it
+        is the default route's device.
+    type: bool
+    default: false
   state:
     description:
       - V(attached) attaches and replaces. V(detached) takes the named attachments off and keeps the release.
@@ -250,6 +257,7 @@ def main():
             "confirm_probe": {"type": "str", "default": ""},
             "rollout_id": {"type": "str", "default": ""},
             "retry_quarantined": {"type": "bool", "default": False},
+            "allow_management_path": {"type": "bool", "default": False},
             **ATTACHMENT,
         },
     )
@@ -265,6 +273,7 @@ def work(module):
         confirm_within=params["confirm_within"],
         probe=params["confirm_probe"],
         retry_quarantined=params["retry_quarantined"],
+        allow_management_path=params["allow_management_path"],
         by="bpf_attach",
         rollout_id=params["rollout_id"],
     )

@@ -123,6 +123,12 @@ class Busy(Failure):
     can_retry = True
 
 
+class WayInAtRisk(Failure):
+    """The change could cut off the way that the controller came in by."""
+
+    code = "way_in_at_risk"
+
+
 class TrialRuns(Failure):
     """Another controller's guarded change is under way on this deployment."""
 

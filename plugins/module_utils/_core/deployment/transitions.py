@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Failure, NotFound
+from ..errors import BadRequest, Failure, NotFound, WayInAtRisk
+from ..hooks import catalogue
+from ..kernel import way_in
 from . import apply, observe, plan, store, trial
 
 
@@ -52,6 +54,7 @@ class Wish(NamedTuple):
     confirm_within: int = 0
     probe: str = ""
     retry_quarantined: bool = False
+    allow_management_path: bool = False
     by: str = ""
     why: str = ""
     rollout_id: str = ""
@@ -71,6 +74,8 @@ def attach(name, wish, check_mode=False):
         if check_mode and generation.load not in seen.loads:
             return Outcome(_without_kernel(seen, generation), seen, seen, generation)
         steps = plan.change(seen, generation)
+        if not (wish.confirm_within or wish.detach or wish.allow_management_path):
+            _refuse_risk(steps)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
             after = observe.facts(home)
@@ -78,6 +83,23 @@ def attach(name, wish, check_mode=False):
         _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
         after = seen if check_mode else _expect_settled(home, generation)
         return Outcome(tuple(steps), seen, after, generation, repaired)
+
+
+def _refuse_risk(steps):
+    """A program that comes new onto the way in needs a guard, or the user's word."""
+    moved = [step.attachment for step in steps if isinstance(step, (plan.Attach, plan.Swap))]
+    if not moved:
+        return
+    way = way_in.find()
+    for attachment in moved:
+        if catalogue.hook_of(attachment).is_on(way, attachment):
+            raise WayInAtRisk(
+                f"{attachment.describe()} is on the way that this connection comes in by",
+                "Add confirm_within: 60, so that the host takes the change back if it cuts itself off "
+                "(or allow_management_path: true to do without)",
+                interfaces=sorted(way.interfaces),
+                cgroup=way.cgroup,
+            )
 
 
 def _refuse_quarantined(home, seen, generation, wish):

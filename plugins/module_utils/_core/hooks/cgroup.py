@@ -36,6 +36,12 @@ class Cgroup(Hook):
         with self.target(place) as target:
             return tuple(Holder(*row) for row in bpf.prog_query(target, place.attach_type))
 
+    def is_on(self, way_in, attachment):
+        """sshd's own cgroup, or one above it."""
+        root = files.cgroup2_root()
+        path = "/" + os.path.relpath(_folder(attachment), root).lstrip(".").lstrip("/")
+        return bool(way_in.cgroup) and (way_in.cgroup + "/").startswith(path.rstrip("/") + "/")
+
     @contextlib.contextmanager
     def target(self, place):
         folder = os.open(place.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

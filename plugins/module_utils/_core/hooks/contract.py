@@ -94,6 +94,10 @@ class Hook:
 
     type_advice = "Choose the hook that fits the program, or change the program's SEC(…)"
 
+    def is_on(self, way_in, attachment):
+        """Whether a wrong program here could cut off the controller's way in (way_in.WayIn)."""
+        return not attachment.netns and attachment.target in way_in.interfaces
+
     def place(self, attachment, program_type):
         """Where the attachment is on this host now; NotFound where there is no such place."""
         raise NotImplementedError

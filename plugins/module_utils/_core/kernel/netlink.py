@@ -59,3 +59,24 @@ def _filter(ifindex, direction, message):
     if message.get_attr("TCA_KIND") != "bpf" or not number:
         return None
     return Filter(ifindex, direction, message["info"] >> 16, options.get_attr("TCA_BPF_NAME") or "", number)
+
+
+def interfaces_between(addresses):
+    """Names of the interfaces that hold one of the local addresses or route to one of the remote ones; empty without
+    pyroute2.
+
+    `addresses` are (local, remote) texts. A connection to ourselves (lo) counts as none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pyroute2 import IPRoute
+    except ImportError:
+        return set()
+    with IPRoute() as route:
+        names = {each["index"]: each.get_attr("IFLA_IFNAME") for each in route.get_links()}
+        locals_there = {local for local, dummy in addresses}
+        found = {each["index"] for each in route.get_addr() if each.get_attr("IFA_ADDRESS") in locals_there}
+        for dummy, remote in addresses:
+            found |= {each.get_attr("RTA_OIF") for each in route.route("get", dst=remote)}
+    return {names[number] for number in found if number in names} - {"lo"}
