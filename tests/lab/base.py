@@ -102,7 +102,6 @@ def need(part):
 
 def make_key():
     """The lab's key pair exists; both the image and the fleet take its public half."""
-    HOME.mkdir(parents=True, exist_ok=True)
     if not KEY.exists():
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ebpf.deploy lab", "-f", KEY)
 
@@ -113,7 +112,6 @@ def make_key():
 @contextmanager
 def locked(seconds=900):
     """Only one bringing up or down at a time; the kernel lets go of it when the holder dies."""
-    HOME.mkdir(parents=True, exist_ok=True)
     with open(HOME / "lock", "w") as lock:
         wait_until(lambda: _try_lock(lock), seconds, "another `lab` still holds %s" % lock.name, pause=0.5)
         yield

@@ -34,8 +34,12 @@ PACKAGES = (
 # Documentation is a tenth of the unpacking; a power cut during the build only means building again.
 DPKG_OPTIONS = ["force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*"]
 
-# Timers that would work on their own, and a login prompt on the console that nobody answers.
-MASKED = "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service serial-getty@ttyS0.service"
+# Timers that would work on their own, prompts that nobody answers, drivers for what a machine does not have.
+MASKED = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer"),
+    *("serial-getty@ttyS0.service", "getty@tty1.service", "systemd-pstore.service"),
+    *("modprobe@%s.service" % module for module in ("dm_mod", "drm", "efi_pstore", "fuse", "loop")),
+)
 
 
 def ensure():
@@ -106,10 +110,11 @@ def _finish(public_key):
         'install -d -m 700 "$1/root/.ssh"',
         'install -m 600 %s "$1/root/.ssh/authorized_keys"' % _quoted(public_key),
         'chroot "$1" systemctl -q enable systemd-networkd lab-data ssh',
-        'chroot "$1" systemctl -q mask %s' % MASKED,
+        'chroot "$1" systemctl -q mask %s' % " ".join(MASKED),
         'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/apt/apt.conf.d/99mmdebstrap"',
         'echo nameserver 10.0.2.3 > "$1/etc/resolv.conf"',
         'echo 127.0.0.1 localhost > "$1/etc/hosts"',
+        'touch "$1/etc/.updated" "$1/var/.updated"',  # newer than /usr: no boot thinks that it is the first
     ]
 
 

@@ -12,6 +12,7 @@
       console.log        all boots, each under a line of the keeper's
       keeper, qemu       processes (base.identity)
       keeper.log         the keeper's and qemu's own words
+      cut                there when it was `lab kill` that killed qemu
       ended              why nothing runs any more, written by the keeper as its last act
 
 A guest that reboots in order is started again by its keeper, with the kernel that `kernel` then names. Everything else
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -120,10 +122,12 @@ class Machine:
         text = console.read_bytes().decode(errors="replace").replace("\r", "")
         return "--- last lines of %s\n%s" % (console, last_lines(text))
 
+    def end(self):
+        """Why it does not run: "off: ..." when that was asked for, "dead: ..." when not; empty while it runs."""
+        return "" if self.alive() else self.read("ended", "dead: its keeper was killed")
+
     def state(self):
-        if not self.alive():
-            return self.read("ended", "dead: its keeper was killed")
-        return "answers" if self.answers() else "runs, does not answer"
+        return self.end() or ("answers" if self.answers() else "runs, does not answer")
 
     # ---- bringing up and down
 
@@ -140,7 +144,8 @@ class Machine:
     def start(self):
         """Its keeper runs and boots the disk as it is."""
         accelerator(Path(self.read("image")))
-        (self.folder / "ended").unlink(missing_ok=True)
+        for left in ("ended", "cut"):
+            (self.folder / left).unlink(missing_ok=True)
         boots = self.boots
         detach("_keep", self.name, log=self.folder / "keeper.log")
         wait_until(lambda: self.boots > boots or self.read("ended"), 20, "%s: its keeper does not start" % self.name)
@@ -155,7 +160,7 @@ class Machine:
 
     def _greets_or_ended(self):
         if not self.alive():
-            raise Ended(self, self.state())
+            raise Ended(self, self.end())
         return self.answers()
 
     def ssh(self, command, timeout=60):
@@ -178,6 +183,7 @@ class Machine:
 
     def cut_power(self):
         """qemu is gone without a word to the guest; the disk holds what the guest had flushed."""
+        (self.folder / "cut").touch()
         kill(self.folder / "qemu")
         wait_until(lambda: not self.alive(), 10, "%s: its keeper stays" % self.name)
 
@@ -229,20 +235,23 @@ def _boot(machine):
     machine.write("qemu", identity(qemu.pid))
     machine.write("booted", "%d %s" % (boots, kernel))
     code = qemu.wait()
-    return _reason(code, console.read_bytes()[seen:])
+    if (machine.folder / "cut").exists():
+        return "off: power cut"
+    if code > 0:
+        return "dead: qemu failed: %s" % last_lines((machine.folder / "keeper.log").read_text(), 1)
+    return _reason(code, console.read_bytes()[seen:].decode(errors="replace"))
 
 
 def _reason(code, console):
     """What an exit of qemu means: Linux says how it goes down, and a panic says something else."""
     if code < 0:
         return "dead: qemu was killed by %s" % signal.Signals(-code).name
-    if code:
-        return "dead: qemu failed with %d, see keeper.log" % code
-    if b"Kernel panic" in console:
-        return "dead: kernel panic"
-    if b"reboot: Restarting system" in console:
+    panic = re.search("Kernel panic.*", console)
+    if panic:
+        return "dead: " + panic[0].strip()
+    if "reboot: Restarting system" in console:
         return "reboot"
-    return "off" if b"reboot: Power down" in console else "dead: the machine reset itself"
+    return "off: shut down" if "reboot: Power down" in console else "dead: the machine reset itself"
 
 
 def _qemu(machine, kernel):
