@@ -121,6 +121,13 @@ options:
       - C(tcp:HOST:PORT) connects. Anything else is a command that must end with 0 within five seconds.
     type: str
     default: ""
+  on_boot_refusal:
+    description:
+      - What to do when the host boots with a kernel that refuses the release. V(previous) runs the release before,
+        V(off) runs nothing.
+    type: str
+    choices: [previous, "off"]
+    default: previous
   allow_management_path:
     description:
       - Whether to attach without O(confirm_within) on the way that the connection comes in by. That is the interface
@@ -258,6 +265,7 @@ def main():
             "rollout_id": {"type": "str", "default": ""},
             "retry_quarantined": {"type": "bool", "default": False},
             "allow_management_path": {"type": "bool", "default": False},
+            "on_boot_refusal": {"type": "str", "choices": ["previous", "off"], "default": "previous"},
             **ATTACHMENT,
         },
     )
@@ -274,6 +282,7 @@ def work(module):
         probe=params["confirm_probe"],
         retry_quarantined=params["retry_quarantined"],
         allow_management_path=params["allow_management_path"],
+        on_boot_refusal=params["on_boot_refusal"],
         by="bpf_attach",
         rollout_id=params["rollout_id"],
     )

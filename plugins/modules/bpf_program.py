@@ -265,7 +265,11 @@ def _read(path):
         with open(path, "rb") as stream:
             return stream.read()
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read on the host: {error.strerror}", "Look at src", path=path) from error
+        raise BadRequest(
+            f"{path} cannot be read on the host: {error.strerror}",
+            "With remote_src: true, src is a path on the host",
+            path=path,
+        ) from error
 
 
 def _headers_beside(path):
@@ -287,6 +291,10 @@ def _decoded(text):
 
 def staged(module, result):
     """The module's answer for O(state=present)."""
+    if result.steps and not module.check_mode:
+        from ..module_utils._core import command  # everything a boot unit needs: only a run that staged pays for it
+
+        command.install()
     steps = [_module.plan.describe(step) for step in result.steps]
     figures = result.figures or dict(_in_kernel(result.after, result.load))
     fields = {

@@ -18,6 +18,7 @@ from typing import NamedTuple, Optional
 from ..errors import Failure, HookHeld, NotConverged, NotFound
 from ..hooks import catalogue
 from ..hooks.contract import OWNER_ADVICE, Attachment, Place
+from ..kernel.namespaces import did_you_mean
 from ..objects import owners
 from . import store
 
@@ -200,7 +201,7 @@ def _program(load, attachment, generation):
     if attachment.program not in load.programs:
         raise NotFound(
             f"Release {generation.release} has no program {attachment.program}, which {attachment.describe()} needs",
-            f"It has: {', '.join(sorted(load.programs))}. Name another, or detach {attachment.describe()} first",
+            f"{did_you_mean(attachment.program, load.programs)} Name another, or detach {attachment.describe()} first",
             program=attachment.program,
             programs=sorted(load.programs),
         )

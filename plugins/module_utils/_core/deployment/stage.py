@@ -16,7 +16,7 @@ import os
 from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure, MapChanged
-from ..kernel import bpf, btf, files
+from ..kernel import bpf, btf, files, namespaces
 from ..objects import elf, maps
 from ..objects import source as sources
 from . import apply, observe, plan, store, trial
@@ -60,7 +60,7 @@ def build(name, given, keep=True):
     """The object and the release it makes, nothing loaded. With keep=False nothing is written to the cache."""
     compiled = sources.compile_source(given.source, keep) if given.source else None
     data = compiled.object if compiled else given.object
-    spec = elf.inspect(data, name)
+    spec = elf.inspect(data, name, given.file or "The file")
     chosen = _choose(spec, given.programs)
     release = releases.identify(
         data,
@@ -84,7 +84,9 @@ def _choose(spec, patterns):
         return None
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            raise BadRequest(f"The object has no program {pattern}", f"It has: {', '.join(names)}", programs=names)
+            raise BadRequest(
+                f"The object has no program {pattern}", namespaces.did_you_mean(pattern, names), programs=names
+            )
     return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 

@@ -81,6 +81,7 @@ class Generation(NamedTuple):
     by: str = ""
     why: str = ""
     when: str = ""
+    on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
 
     def as_record(self):
         attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
@@ -238,6 +239,12 @@ def ended(place, number):
 def quarantined(place, digest):
     """{why, when, generation} where this host threw back what has this digest, or None."""
     return _record(os.path.join(place.folder, "quarantine", digest + ".json"))
+
+
+def release_object(place, number):
+    """The object's bytes of a release on this disk."""
+    with open(os.path.join(place.folder, "releases", number, "object.o"), "rb") as stream:
+        return stream.read()
 
 
 def _record(path):

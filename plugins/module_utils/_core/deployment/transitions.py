@@ -55,6 +55,7 @@ class Wish(NamedTuple):
     probe: str = ""
     retry_quarantined: bool = False
     allow_management_path: bool = False
+    on_boot_refusal: str = "previous"
     by: str = ""
     why: str = ""
     rollout_id: str = ""
@@ -163,7 +164,12 @@ def _nothing_staged(seen):
 
 def _signed(generation, wish, seen):
     return generation._replace(
-        boot_id=seen.boot_id, by=wish.by, why=wish.why, rollout_id=wish.rollout_id, when=store.now()
+        boot_id=seen.boot_id,
+        on_boot_refusal=wish.on_boot_refusal,
+        by=wish.by,
+        why=wish.why,
+        rollout_id=wish.rollout_id,
+        when=store.now(),
     )
 
 

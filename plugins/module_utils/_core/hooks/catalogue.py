@@ -35,7 +35,7 @@ def attachment_from(options):
     target, own = hook.option_names[0], set(hook.option_names)
     for name in ("program", target):
         if name not in given:
-            raise BadRequest(f"An attachment at hook {kind} needs {name}", f"Add {name}: …", hook=kind)
+            raise BadRequest(f"An attachment at hook {kind} needs {name}", f"Add the option {name}", hook=kind)
     foreign = set(given) - own - {"hook", "program", "netns"}
     if foreign:
         raise BadRequest(f"Hook {kind} takes no {', '.join(sorted(foreign))}", f"It takes: {', '.join(sorted(own))}")

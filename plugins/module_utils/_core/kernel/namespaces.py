@@ -74,7 +74,7 @@ def did_you_mean(word, known):
     near = difflib.get_close_matches(word, known, 1)
     if near:
         return f"Did you mean {near[0]}?"
-    return f"Known here: {', '.join(sorted(known))}" if known else "There are none here"
+    return f"Known here: {', '.join(sorted(known))}." if known else "There are none here."
 
 
 def kernel_release():

@@ -49,9 +49,9 @@ class ObjectSpec(NamedTuple):
     internal_maps: tuple
 
 
-def inspect(data, name="object"):
-    """What the object holds. Raises BadObject where it is none, or where it crashes libbpf."""
-    answer = _in_child(lambda: _inspect(data, name), "open")
+def inspect(data, name="object", file="The file"):
+    """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
+    answer = _in_child(lambda: _inspect(data, name, file), "open")
     return ObjectSpec(
         tuple(ProgramSpec(*row) for row in answer["programs"]),
         tuple(maps.from_record(row) for row in answer["maps"]),
@@ -77,14 +77,14 @@ def load(data, name="object", programs=None, shared=None, pins=None):
 class _Object:
     """An open bpf_object. Closed with the child, which lives for this alone."""
 
-    def __init__(self, data, name):
+    def __init__(self, data, name, file="The file"):
         self.data = data  # libbpf reads it until load
         options = libbpf.ObjectOpenOpts(object_name=name.encode())
         try:
             self.pointer = libbpf.call("bpf_object__open_mem", data, len(data), libbpf.byref(options))
         except OSError as error:
             raise BadObject(
-                "The file is not a BPF object that libbpf can open",
+                f"{file} is not a BPF object that libbpf can open",
                 "Give an ELF object compiled with clang -target bpf -g, or C source whose name ends in .c",
                 errno=error.errno,
                 libbpf=error.log[-5:],
@@ -137,8 +137,8 @@ def _map_name(pointer):
     return name.rpartition(".")[2] if libbpf.call("bpf_map__is_internal", pointer) else name
 
 
-def _inspect(data, name):
-    opened = _Object(data, name)
+def _inspect(data, name, file="The file"):
+    opened = _Object(data, name, file)
     types = opened.btf()
     shapes, internal = [], []
     for pointer in opened.maps():

@@ -151,15 +151,17 @@ def _compile_error(source, run):
         }
         for m in ERROR_LINE.finditer(run.stderr)
     ]
-    if not errors:
-        what = f"{source.file} does not compile: clang ended with {run.returncode}"
-        return CompileError(what, "Read the compiler's output", output=run.stderr.splitlines()[:40])
+    output = run.stderr.splitlines()[:40]
+    if not errors:  # nothing about a line: clang itself does not like how it was called
+        said = next((line.partition("error: ")[2] for line in output if "error: " in line), "")
+        what = f"{source.file} does not compile: {said or f'clang ended with {run.returncode}'}"
+        return CompileError(what, "Look at cflags, and read the compiler's output", output=output)
     first = errors[0]
     what = f"{source.file} does not compile: {first['file']}:{first['line']}: {first['message']}"
     do = "Mend the source; nothing on the host was changed"
     if "'bpf/" in first["message"] and "file not found" in first["message"]:
         do = "Install libbpf's headers on the host (Debian and Ubuntu: libbpf-dev, Fedora and RHEL: libbpf-devel)"
-    return CompileError(what, do, errors=errors[:20], output=run.stderr.splitlines()[:40])
+    return CompileError(what, do, errors=errors[:20], output=output)
 
 
 def _compiler_version(clang):

@@ -1,0 +1,116 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""Doors 2 and 3, for a host without Ansible: `ebpf-deploy status | rollback NAME | off NAME`, and what its units call.
+
+    status [NAME]        what is deployed, and whether the hooks run it
+    rollback NAME        the release before
+    off NAME             everything off its hooks, now
+    boot                 (the boot unit) all confirmed releases again
+    back TARGET          (device and service units) an interface or cgroup is there again
+
+The code lies in /var/lib/ebpf_deploy/.code: `current` is the zip, `run` the script that starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .deployment import boot, guard, inventory, transitions
+from .errors import Failure
+from .kernel import files
+
+USAGE = "usage: ebpf-deploy status [NAME] | rollback NAME | off NAME"
+
+
+def main(arguments=None):
+    """The command's exit code; what went wrong is one sentence on stderr."""
+    verb, *names = (sys.argv[1:] if arguments is None else arguments) or [""]
+    work, counts = _DO.get(verb, (None, ()))
+    if len(names) not in counts:
+        print(USAGE, file=sys.stderr)
+        return 2
+    try:
+        return work(*names)
+    except Failure as failure:
+        print(failure, file=sys.stderr)
+        return 1
+
+
+def _status(name=""):
+    for row in inventory.deployments(name):
+        print(f"{row['name']}: {row['state']}, release {row['release']}, generation {row['generation']}")
+        for each in row["attachments"]:
+            runs = f"program {each['prog_id']}" if "prog_id" in each else "nothing"
+            print(f"  {each['hook']} {each.get('direction', '')} {each['target']}: {each['program']} ({runs})")
+        for line in row["drift"]:
+            print(f"  drift: {line}")
+    return 0
+
+
+def _rollback(name):
+    outcome = transitions.roll_back(name, why="ebpf-deploy rollback on the host")
+    print(f"{name}: release {outcome.generation.release if outcome.generation else 'none'}")
+    return 0
+
+
+def _off(name):
+    transitions.roll_back(name, everything_off=True, why="ebpf-deploy off on the host")
+    print(f"{name}: off")
+    return 0
+
+
+def _boot():
+    failures = [(name, failure) for name, failure in boot.restore_all() if failure]
+    for name, failure in failures:
+        print(f"{name}: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _back(target):
+    boot.come_back(target)
+    return 0
+
+
+_DO = {  # verb: what it does, and how many names may follow
+    "status": (_status, (0, 1)),
+    "rollback": (_rollback, (1,)),
+    "off": (_off, (1,)),
+    "boot": (_boot, (0,)),
+    "back": (_back, (1,)),
+}
+
+
+# ---- its code on the host ------------------------------------------------------------------------
+
+
+def install():
+    """.code holds the whole core, and `run` starts it with this process's interpreter. Written where it changed
+    alone."""
+    path = guard.written_code()
+    current = os.path.join(guard.CODE, "current")
+    if not os.path.islink(current) or os.readlink(current) != os.path.basename(path):
+        files.point_symlink(current, os.path.basename(path))
+    script = RUN.format(python=sys.executable, code=current)
+    if _text(os.path.join(guard.CODE, "run")) != script:
+        files.write_durably(os.path.join(guard.CODE, "run"), script.encode())
+
+
+RUN = """#!/bin/sh
+# What the units and the command ebpf-deploy start; written by ebpf.deploy.
+exec {python} -c '
+import sys
+sys.path.insert(0, "{code}")
+from ebpf_deploy import command
+sys.exit(command.main())' "$@"
+"""
+
+
+def _text(path):
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except OSError:
+        return ""

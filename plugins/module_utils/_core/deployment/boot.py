@@ -1,0 +1,123 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The confirmed release loaded again from its manifest on whatever kernel came up, then applied like any change.
+
+Also what comes back by itself while the host runs: an interface or a cgroup that was made anew gets its programs again.
+Neither compiler nor network is needed: the object on the disk holds the final bytes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import Failure, NotFound
+from ..kernel import files
+from ..objects import elf
+from . import observe, plan, store, trial
+
+
+def restore_all():
+    """[(deployment, Failure or None)]: every deployment on this host runs what it confirmed, as far as this kernel
+    lets it."""
+    results = []
+    for name in store.deployments():
+        try:
+            restore(name)
+            results.append((name, None))
+        except Failure as failure:
+            results.append((name, failure))
+    return results
+
+
+def restore(name):
+    """The deployment's hooks run the confirmed generation, its load made again where a reboot took it. The steps it
+    took.
+
+    Where this kernel refuses the release: the one before, or nothing, as the generation's on_boot_refusal says; that
+    is no quarantine, since another kernel may take it.
+    """
+    files.mount_bpffs()
+    with store.locked(name) as home:
+        if not observe.facts(home).trial_is_live:
+            trial.settle(home)
+        seen = observe.facts(home)
+        if seen.confirmed is None or not seen.confirmed.attachments:
+            return ()
+        try:
+            load_again(home, seen, seen.confirmed)
+        except Failure as failure:
+            return _refused(home, seen, failure)
+        return _applied(home, seen.confirmed)
+
+
+def load_again(home, seen, generation):
+    """The generation's load is pinned under its own name; nothing to do where it is."""
+    if generation.load in seen.loads:
+        return
+    release = seen.releases.get(generation.release)
+    if release is None:
+        raise NotFound(
+            f"Release {generation.release} of {home.name} is not on this disk",
+            "Roll it out again",
+            release=generation.release,
+        )
+    aside = os.path.join(home.loads, f"{release.id}-{os.getpid()}-tmp")
+    files.make_private_folder(home.loads)
+    try:
+        programs = [row[0] for row in release.programs]
+        elf.load(store.release_object(home, release.id), home.name, programs, _shared(home, seen, generation), aside)
+        os.rename(aside, os.path.join(home.loads, generation.load))
+    except (Failure, OSError):
+        files.remove_tree(aside)
+        raise
+
+
+def _shared(home, seen, generation):
+    """{map: pin} of a load that is there already and shares maps by name: after a reboot that is none."""
+    if not seen.confirmed or seen.confirmed.load == generation.load or seen.confirmed.load not in seen.loads:
+        return {}
+    folder = os.path.join(home.loads, seen.confirmed.load, "maps")
+    return {name: os.path.join(folder, name) for name in seen.loads[seen.confirmed.load].maps}
+
+
+def _refused(home, seen, failure):
+    """This kernel does not take the confirmed release: back to the previous one, or everything off."""
+    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
+    previous = seen.generations.get(seen.confirmed.previous)
+    if previous is not None and seen.confirmed.on_boot_refusal == "previous":
+        try:
+            load_again(home, seen, previous)
+            return _return(home, previous, str(failure))
+        except Failure as second:
+            store.journal(home, "boot_refused", release=previous.release, why=str(second))
+    _return(home, None, str(failure))
+    raise failure
+
+
+def _return(home, target, why):
+    """As a rollback, but nothing is quarantined."""
+    seen = observe.facts(home)
+    generation = plan.returning(seen, target)
+    seen = observe.hooks(seen, generation)
+    steps = [step for step in plan.going_back(seen, target, why) if not isinstance(step, plan.WriteQuarantine)]
+    trial.carry_out(home, steps, "boot")
+    return tuple(steps)
+
+
+def _applied(home, generation):
+    seen = observe.hooks(observe.facts(home), generation)
+    steps = plan.switch(seen, generation, skip_missing=True)
+    trial.carry_out(home, steps, "boot")
+    return tuple(steps)
+
+
+def come_back(target):
+    """Every deployment that has an attachment at this interface or cgroup runs it there again, unless it is on
+    trial."""
+    for name in store.deployments():
+        confirmed = store.pointed(store.home(name), "confirmed")
+        wanted = confirmed and any(each.target == target for each in confirmed.attachments.values())
+        if wanted and observe.facts(store.home(name)).trial is None:
+            restore(name)
