@@ -1,0 +1,61 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests on the real kernel, as root: each on a host of its own, and nothing may be left when it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import private_host
+import pytest
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
+
+CAN_RUN = os.geteuid() == 0 and shutil.which("clang") and shutil.which("bpftool")
+FIGURES = []
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory):
+    """Objects compiled once for the whole run."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def host(shared_cache, tmp_path, monkeypatch):
+    """A private_host.Host. Its temporary files lie in tmp_path, its compiled objects in the run's cache."""
+    if not CAN_RUN:
+        pytest.skip("needs root, clang and bpftool")
+    monkeypatch.setattr(source, "CACHE", shared_cache)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = private_host.Host().enter()
+    try:
+        yield made
+    finally:
+        left = made.leave()
+    assert left == []
+
+
+@pytest.fixture
+def figures():
+    """A list of lines for the reader, shown when all tests have run."""
+    return FIGURES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_in_the_kernel():
+    """At the end of the run no program, map or link of ours is in the kernel, whoever would hold it."""
+    yield
+    if CAN_RUN:
+        private_host.eventually(lambda: not private_host.ours_in_kernel())
+        assert private_host.ours_in_kernel() == []
+
+
+def pytest_terminal_summary(terminalreporter):
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

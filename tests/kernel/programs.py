@@ -1,0 +1,78 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The C source that the tests deploy: one program per hook, each counting every packet under its version and its row.
+
+MARK stands before each name and is this run's own, so that at the end a look at the whole kernel finds what is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
+
+MARK = f"k{os.getpid():x}"
+FILE = "counters.bpf.c"
+XDP, TCX, CGROUP = f"{MARK}_xdp", f"{MARK}_tcx", f"{MARK}_cgroup"
+SEEN = f"{MARK}_seen"
+ROWS = {XDP: 0, TCX: 1, CGROUP: 2}  # where in SEEN a program counts: 4 * version + row
+VERSIONS = 64
+
+TEXT = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, __u64);
+} MARK_seen SEC(".maps");
+
+static __always_inline void seen(__u32 row)
+{
+	__u32 key = 4 * VERSION + row;
+	__u64 *packets = bpf_map_lookup_elem(&MARK_seen, &key);
+
+	if (packets)
+		*packets += 1;
+}
+
+SEC("xdp")
+int MARK_xdp(struct xdp_md *ctx)
+{
+	seen(0);
+	return XDP_PASS;
+}
+
+SEC("tcx/ingress")
+int MARK_tcx(struct __sk_buff *skb)
+{
+	seen(1);
+	return -1; /* TCX_NEXT: those of others run too */
+}
+
+SEC("cgroup_skb/egress")
+int MARK_cgroup(struct __sk_buff *skb)
+{
+	seen(2);
+	return 1;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+"""
+
+
+def given(version, text=TEXT, name=FILE, programs=()):
+    """What a user gives bpf_program: this version of the source."""
+    marked = re.sub(r"\bMARK_", MARK + "_", text)
+    made = source.Source(name, marked.encode(), cflags=(f"-DVERSION={version}",))
+    return stage.Given(source=made, file=name, programs=programs)
+
+
+def object_of(version):
+    """The bytes of this version's object."""
+    return stage.build("object", given(version)).object
