@@ -99,8 +99,10 @@ class ActionModule(ActionBase):
 
 @contextlib.contextmanager
 def at_most(seconds):
-    """Raises Late in its body when the time is over. The task keyword `timeout` uses the same alarm: it is put back
-    after."""
+    """Raises Late in its body when the time is over.
+
+    The task keyword `timeout` uses the same alarm: it is put back after.
+    """
 
     def late(*dummy):
         raise Late

@@ -54,8 +54,10 @@ class ActionModule(ActionBase):
         return shipped
 
     def _find(self, source):
-        """The file on the controller: beside role or playbook, in the working directory, or a collection's
-        bpf/NAME.bpf.c."""
+        """The file on the controller.
+
+        Beside role or playbook, in the working directory, or a collection's bpf/NAME.bpf.c.
+        """
         try:
             return self._find_needle("files", source)
         except AnsibleError:

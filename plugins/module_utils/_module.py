@@ -39,8 +39,10 @@ def run(work, **spec):
 
 
 def outcome_fields(module, outcome):
-    """What every module that moves a deployment returns: changed, steps, generation, state, and the diff where
-    wanted."""
+    """What every module that moves a deployment returns.
+
+    Changed, steps, generation, state, and the diff where wanted.
+    """
     generation = outcome.generation
     fields = {
         "changed": outcome.changed,

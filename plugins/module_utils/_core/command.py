@@ -87,8 +87,10 @@ _DO = {  # verb: what it does, and how many names may follow
 
 
 def install():
-    """.code holds the whole core, and `run` starts it with this process's interpreter. Written where it changed
-    alone."""
+    """.code holds the whole core, and `run` starts it with this process's interpreter.
+
+    Written where it changed alone.
+    """
     path = guard.written_code()
     current = os.path.join(guard.CODE, "current")
     if not os.path.islink(current) or os.readlink(current) != os.path.basename(path):

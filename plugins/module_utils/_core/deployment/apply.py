@@ -24,8 +24,10 @@ def trace(moment, step):
 
 
 def carry_out(steps, home):
-    """All steps are done. When one fails, those before it are undone in reverse, unless the transition's commit was
-    passed."""
+    """All steps are done.
+
+    When one fails, those before it are undone in reverse, unless the transition's commit was passed.
+    """
     if not home.is_locked:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
     done = []

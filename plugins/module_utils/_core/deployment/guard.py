@@ -66,8 +66,7 @@ def _pid1_sees_the_same():
 
 
 def _as_unit(name, command):
-    """A transient service: it outlives the session that the module came by, and systemd starts it again when it
-    dies."""
+    """A transient service: it outlives the module's session, and systemd starts it again when it dies."""
     unit = f"ebpf-deploy-guard-{name}-{os.getpid()}"
     settings = ["Type=exec", "Restart=on-failure", "RestartSec=1", "OOMScoreAdjust=-900", "TimeoutStopSec=5"]
     options = [part for each in settings for part in ("-p", each)]

@@ -289,8 +289,10 @@ def _previous(seen, release):
 
 
 def change(seen, generation):
-    """Steps from the confirmed generation to this one, confirmed at the end; only the hooks where nothing else
-    differs."""
+    """Steps from the confirmed generation to this one, confirmed at the end.
+
+    Where nothing but the hooks differs, these alone.
+    """
     hook_steps = switch(seen, generation)
     if generation.runs_the_same(seen.confirmed):
         return hook_steps
@@ -305,8 +307,10 @@ def change(seen, generation):
 
 
 def begin(seen, generation, deadline):
-    """Steps that arm a guarded change and move no hook: the guard does that. Only the trial's pointer says so from
-    then on."""
+    """Steps that arm a guarded change and move no hook: the guard does that.
+
+    Only the trial's pointer says so from then on.
+    """
     return [WriteGeneration(generation), WriteDeadline(deadline), Point("trial", generation.number, None)]
 
 
@@ -391,8 +395,10 @@ def returning(seen, target):
 
 
 def stage(seen, release, aside, load, data, source, rollout_id=""):
-    """Steps that make `load` the staged one; `aside` names the pins to take over, None where the load is there
-    already."""
+    """Steps that make `load` the staged one.
+
+    `aside` names the pins to take over, None where the load is there already.
+    """
     staged = store.Staged(load, release.id, rollout_id)
     if aside is None and seen.staged and seen.staged.load == load:
         return []

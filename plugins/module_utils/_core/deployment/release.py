@@ -17,8 +17,10 @@ ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest ho
 
 
 class Release(NamedTuple):
-    """One immutable build. `programs` are rows of name, section, type, expected attach type; `maps` are shape
-    records."""
+    """One immutable build.
+
+    `programs` are rows of name, section, type, expected attach type; `maps` are shape records.
+    """
 
     id: str
     digest: str

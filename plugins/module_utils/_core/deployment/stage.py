@@ -24,8 +24,7 @@ from . import release as releases
 
 
 class Given(NamedTuple):
-    """What the user gave: C source (sources.Source) or an object's bytes, and the programs chosen by name or
-    pattern."""
+    """C source (sources.Source) or an object's bytes, and the programs chosen by name or pattern."""
 
     source: Optional[sources.Source] = None
     object: bytes = b""
@@ -44,8 +43,10 @@ class Built(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What staging did, or would do. `figures` are the verifier's, by program; none where nothing had to be
-    verified."""
+    """What staging did, or would do.
+
+    `figures` are the verifier's, by program; none where nothing had to be verified.
+    """
 
     built: Built
     load: str
@@ -165,8 +166,10 @@ def _state(seen, load):
 
 
 def present_load(seen, release):
-    """The load of this release that can be used as it is: staged or attached now. Another one's own maps would be
-    stale."""
+    """The load of this release that can be used as it is: staged or attached now.
+
+    Another one's own maps would be stale.
+    """
     for each in (seen.staged, seen.confirmed, seen.trial):
         if each and each.load in seen.loads and plan.release_of(each.load) == release.id:
             return each.load
@@ -182,8 +185,10 @@ def free_name(seen, release):
 
 
 def _shared(place, seen, built):
-    """{map: path of the attached load's pin} for the maps whose entries the new load keeps; MapChanged where one
-    differs."""
+    """{map: path of the attached load's pin} for the maps whose entries the new load keeps.
+
+    MapChanged where one differs.
+    """
     if seen.confirmed is None or seen.confirmed.load not in seen.loads:
         return {}
     folder = os.path.join(place.loads, seen.confirmed.load, "maps")

@@ -99,8 +99,10 @@ class Generation(NamedTuple):
 
 
 class Deadline(NamedTuple):
-    """Until when a guarded trial must be confirmed: CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot
-    alone."""
+    """Until when a guarded trial must be confirmed.
+
+    CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot alone.
+    """
 
     generation: int
     end: float
@@ -138,8 +140,10 @@ def home(name):
 
 @contextlib.contextmanager
 def locked(name, seconds=LOCK_SECONDS):
-    """The deployment's Home, with the right to change it: flock on /run/ebpf_deploy/NAME.lock, gone with this
-    process."""
+    """The deployment's Home, with the right to change it.
+
+    It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process.
+    """
     place = home(name)
     descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
     try:

@@ -174,8 +174,7 @@ def _signed(generation, wish, seen):
 
 
 def _without_kernel(seen, generation):
-    """The steps as far as they can be known before the programs are loaded: check mode on a host that has none of
-    them."""
+    """The steps as far as they are known before the programs are loaded: check mode on a host that has none of them."""
     for place in seen.places.values():
         if isinstance(place, Failure):
             raise place
@@ -270,8 +269,10 @@ def confirm(name, number=None, check_mode=False):
 
 
 def look(name, number):
-    """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed. NotSwitched, RolledBack
-    otherwise."""
+    """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed.
+
+    NotSwitched, RolledBack otherwise.
+    """
     place = store.home(name)
     seen = observe.facts(place)
     _refuse_ended(place, seen, number)
@@ -300,8 +301,10 @@ def _as_confirmed(home, seen, repaired, check_mode):
 
 
 def remove(name, check_mode=False, *, only_unattached=False):
-    """Nothing of the deployment is left on the host, hooks first. only_unattached: refused while something is
-    attached."""
+    """Nothing of the deployment is left on the host, hooks first.
+
+    only_unattached: refused while something is attached.
+    """
     store.home(name)
     with _home(name, check_mode, must_exist=False) as home:
         seen = observe.facts(home)

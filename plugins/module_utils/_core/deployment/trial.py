@@ -21,8 +21,7 @@ ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
 
 
 def begin(home, seen, generation, within, probe=""):
-    """The trial is armed for `within` seconds from now, and no hook has moved: switch() does that. The steps it
-    took."""
+    """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved. switch() does that."""
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = store.boottime() + within
     deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)
@@ -32,8 +31,7 @@ def begin(home, seen, generation, within, probe=""):
 
 
 def switch(name):
-    """The hooks run the trial, if it is live; otherwise, or where a hook refuses, they run what is confirmed. Whether
-    it is on trial."""
+    """True: the hooks run the live trial. False: there is none, or a hook refused, and they run what is confirmed."""
     with store.locked(name) as home:
         seen = observe.facts(home)
         if not seen.trial_is_live:
@@ -201,7 +199,7 @@ def refuse_quarantined(home, digest, what, *, is_retried):
             store.remove_quarantine(home, digest)
         return
     raise Quarantined(
-        f"{what} is quarantined on this host: generation {record['generation']} was thrown back, {record['why']}",
+        f"{what} is quarantined on this host: generation {record['generation']} was thrown back ({record['why']})",
         "Change the source or the attachments, or set retry_quarantined: true to try the same again",
         why=record["why"],
         generation=record["generation"],

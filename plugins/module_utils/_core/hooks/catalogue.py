@@ -26,8 +26,10 @@ def hook_of(attachment):
 
 
 def attachment_from(options):
-    """The Attachment that a user's options describe, defaults filled in; BadRequest names what is missing or too
-    much."""
+    """The Attachment that a user's options describe, defaults filled in.
+
+    BadRequest names what is missing or too much.
+    """
     kind = options.get("hook") or ""
     if kind not in HOOKS:
         raise BadRequest(f"There is no hook {kind!r}", did_you_mean(kind, HOOKS))

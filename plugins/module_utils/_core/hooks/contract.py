@@ -131,8 +131,10 @@ class Hook:
             raise self._swap_refusal(attachment, error) from error
 
     def detach(self, link_fd):
-        """The link runs nothing; what it is attached to has no trace of it. A severed one is left to its last
-        reference."""
+        """The link runs nothing; what it is attached to has no trace of it.
+
+        A severed one is left to its last reference.
+        """
         try:
             bpf.link_detach(link_fd)
         except OSError as error:

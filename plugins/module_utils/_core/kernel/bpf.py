@@ -89,8 +89,7 @@ class Map(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link. ifindex is 0 for a severed xdp or tcx link, cgroup_id 0 for a severed cgroup link, None where not
-    theirs."""
+    """A link. ifindex is 0 for a severed xdp or tcx one, cgroup_id 0 for a severed cgroup one, None where not theirs."""
 
     id: int
     type: str
@@ -276,15 +275,19 @@ def btf_bytes(number):
 
 
 def link_create(prog_fd, target, attach_type, flags=0):
-    """A new link that runs the program at `target`, an ifindex or an fd (BPF_LINK_CREATE); it goes with its last fd
-    or pin."""
+    """A new link that runs the program at `target`, an ifindex or an fd (BPF_LINK_CREATE).
+
+    It goes with its last fd or pin.
+    """
     options = libbpf.LinkCreateOpts(flags=flags)
     return Fd(libbpf.call("bpf_link_create", prog_fd, target, attach_type, libbpf.byref(options)))
 
 
 def link_update(link_fd, new_fd, expected_fd):
-    """The link runs the new program, if it still ran the expected one: EPERM otherwise (BPF_LINK_UPDATE,
-    BPF_F_REPLACE)."""
+    """The link runs the new program, if it still ran the expected one.
+
+    EPERM otherwise (BPF_LINK_UPDATE, BPF_F_REPLACE).
+    """
     options = libbpf.LinkUpdateOpts(flags=F_REPLACE, old_prog_fd=expected_fd)
     libbpf.call("bpf_link_update", link_fd, new_fd, libbpf.byref(options))
 

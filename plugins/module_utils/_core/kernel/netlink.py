@@ -27,8 +27,7 @@ class Filter(NamedTuple):
 
 
 def tc_filters(ifindexes):
-    """All BPF filters at the clsact qdiscs of these interfaces of this namespace, or None where pyroute2 is not
-    installed."""
+    """All BPF filters at the clsact qdiscs of these interfaces, or None where pyroute2 is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # 0.7 warns of its own future

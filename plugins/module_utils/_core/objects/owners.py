@@ -13,8 +13,10 @@ from ..kernel import bpf, files
 
 
 def describe(prog_id, link_id=0, mode=""):
-    """A foreign holder as plain data: id, name, tag, uid, loaded_at; link_id; mode; pids; pins. Empty fields are left
-    out."""
+    """A foreign holder as plain data: id, name, tag, uid, loaded_at; link_id; mode; pids; pins.
+
+    Empty fields are left out.
+    """
     try:
         info = bpf.program(prog_id)
         fields = {"name": info.name, "tag": info.tag, "type": info.type, "uid": info.uid, "loaded_at": info.loaded_at}

@@ -37,8 +37,10 @@ ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:f
 
 
 class Source(NamedTuple):
-    """C text to compile: the file's own name, its bytes, the headers beside it by relative path, clang's further
-    flags."""
+    """C text to compile.
+
+    The file's own name, its bytes, the headers beside it by relative path, clang's further flags.
+    """
 
     file: str
     text: bytes
@@ -175,8 +177,10 @@ def _compiler_version(clang):
 
 
 def _provide_vmlinux(folder, keep):
-    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does: one path for the
-    object."""
+    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does.
+
+    One path for the object.
+    """
     cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32])
     if not os.path.exists(os.path.join(cached, "vmlinux.h")):
         os.mkdir(folder)
