@@ -37,8 +37,9 @@ DPKG_OPTIONS = ["force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-exclud
 # Timers that would work on their own, prompts that nobody answers, drivers for what a machine does not have.
 MASKED = (
     *("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer"),
-    *("serial-getty@ttyS0.service", "getty@tty1.service", "systemd-pstore.service"),
-    *("modprobe@%s.service" % module for module in ("dm_mod", "drm", "efi_pstore", "fuse", "loop")),
+    *("serial-getty@ttyS0.service", "getty@tty1.service", "systemd-pstore.service", "systemd-binfmt.service"),
+    *("proc-sys-fs-binfmt_misc.automount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount"),
+    *("modprobe@%s.service" % module for module in ("configfs", "dm_mod", "drm", "efi_pstore", "fuse", "loop")),
 )
 
 
