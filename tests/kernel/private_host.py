@@ -125,7 +125,7 @@ END""",
         return left + [f"open file: {path}" for path in sorted(open_fds() - self.fds_before)]
 
     def leftovers(self):
-        """What is still there after each deployment was removed: a deployment's serial and quarantine alone may stay."""
+        """What is still there after each deployment was removed; its serial and quarantine alone may stay."""
         for name in store.deployments():
             transitions.remove(name)
         left = [path for path in tree(files.BPFFS) if not path.endswith(".debug")]
@@ -186,8 +186,12 @@ def counted(program):
     """{version: packets} that the program counted, by bpftool; the versions of a deployment share the map."""
     loads = os.path.join(store.home(NAME).loads)
     load = next(name for name in sorted(os.listdir(loads)) if not name.endswith("-tmp"))
-    rows = bpftool("map", "dump", "pinned", os.path.join(loads, load, "maps", programs.SEEN))
-    found = {}
+    return counted_in(program, "pinned", os.path.join(loads, load, "maps", programs.SEEN))
+
+
+def counted_in(program, *which):
+    """The same for a map as bpftool names it."""
+    rows, found = bpftool("map", "dump", *which), {}
     for row in rows:
         version, number = divmod(row["formatted"]["key"], 4)
         packets = sum(each["value"] for each in row["formatted"]["values"])
@@ -322,9 +326,15 @@ def _hold(place, attach_type, pinned, flags, path, ready, ending):
 # ---- the machine ---------------------------------------------------------------------------------
 
 
+class Gone(Exception):
+    """What was asked for went meanwhile."""
+
+
 def run(*command, **options):
     """What the command wrote; its own words are in the error where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if done.returncode != 0 and "No such file or directory" in done.stdout + done.stderr:
+        raise Gone(done.stdout + done.stderr)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 

@@ -10,7 +10,6 @@ missing is what the next plan says.
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from ..errors import Damaged, Failure
@@ -165,9 +164,8 @@ def _remove_folders(step, home):
     for folder in (home.links, home.loads, home.pins):
         if os.path.isdir(folder):
             os.rmdir(folder)
-    with contextlib.suppress(OSError):  # other deployments may still pin there
-        os.rmdir(store.PINS)
-    for name in ("releases", "generations", "outcomes", "journal.jsonl"):
+    files.remove_if_empty(store.PINS)  # other deployments may still pin there
+    for name in {*files.names_in(home.folder)} - store.OUTLIVES:
         path = os.path.join(home.folder, name)
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
 
@@ -198,6 +196,7 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.Detach: _detach_undo,
     plan.WriteRelease: lambda step, home: store.remove_release(home, step.release.id),
     plan.PinLoad: lambda step, home: files.remove_tree(os.path.join(home.loads, step.load)),
+    plan.RemoveStaged: lambda step, home: store.write_staged(home, step.staged),
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
     plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
     plan.WriteDeadline: lambda step, home: store.remove_deadline(home),

@@ -295,7 +295,7 @@ def change(seen, generation):
     """
     hook_steps = switch(seen, generation)
     if generation.runs_the_same(seen.confirmed):
-        return hook_steps
+        return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     return [
         WriteGeneration(numbered),
@@ -376,9 +376,9 @@ def going_back(seen, target, why=""):
     return [
         WriteGeneration(generation),
         *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
+        *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
         Point("confirmed", generation.number, seen.confirmed.number),
         *switch(seen, generation, skip_missing=True),
-        *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
         *prune(seen, confirmed=generation),
     ]
 
@@ -401,12 +401,12 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
     """
     staged = store.Staged(load, release.id, rollout_id)
     if aside is None and seen.staged and seen.staged.load == load:
-        return []
+        return prune(seen)
     steps = [] if release.id in seen.releases else [WriteRelease(release, data, source)]
     if aside is not None:
         steps.append(PinLoad(aside, load))
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:
-        return steps  # what runs is what would be staged
+        return [*steps, *prune(seen)]  # what runs is what would be staged
     return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
 
 

@@ -128,7 +128,6 @@ def _refuse_quarantined(place, seen, given, is_retried):
 def _load_and_stage(place, seen, built, given, rollout_id):
     """Load into a folder of this process's own, then take the lock and give it its name."""
     files.mount_bpffs()
-    existed = os.path.isdir(place.pins)
     files.make_private_folder(place.loads)
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
@@ -138,8 +137,7 @@ def _load_and_stage(place, seen, built, given, rollout_id):
         return _stage_locked(place, built, given, aside, rollout_id, figures, shared)
     except (Failure, OSError):
         files.remove_tree(folder)
-        if not existed:
-            files.remove_tree(place.pins)
+        files.remove_if_empty(place.loads, place.pins, store.PINS)  # not what another run has pinned meanwhile
         raise
 
 
@@ -148,7 +146,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
         repaired = trial.settle(home, rollout_id, keep_own=True)
         seen = observe.facts(home)
         load = present_load(seen, built.release)
-        if aside is not None and (load or _shared(home, seen, built) != shared):
+        if load is None if aside is None else (load or _shared(home, seen, built) != shared):
             raise Busy(f"Another run changed {home.name} meanwhile", "Run again")
         load = load or free_name(seen, built.release)
         text = given.source.text if given.source else None

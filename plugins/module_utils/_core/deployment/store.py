@@ -40,6 +40,7 @@ PINS = os.path.join(files.BPFFS, "ebpf_deploy")
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LOCK_SECONDS = 30
+OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
 
 class Home(NamedTuple):
@@ -188,6 +189,11 @@ def deployments():
     return [name for name in files.names_in(STATE) if NAME.fullmatch(name)]
 
 
+def has_remains(place):
+    """Whether anything is on the disk or pinned, but for what outlives a deployment; a killed run may have left it."""
+    return os.path.exists(place.pins) or bool({*files.names_in(place.folder)} - OUTLIVES)
+
+
 def staged(place):
     """What stands in staged.json, or None."""
     record = _record(os.path.join(place.folder, "staged.json"))
@@ -302,7 +308,11 @@ def remove_staged(place):
 
 def write_generation(place, what):
     """generations/N.json is on the disk, and N will not be given again."""
-    files.make_private_folder(os.path.join(place.folder, "generations"))
+    folder = os.path.join(place.folder, "generations")
+    files.make_private_folder(folder)
+    for name in files.names_in(folder):
+        if name.endswith(".aside"):  # a killed run's, whose number will not be written again
+            files.remove(os.path.join(folder, name))
     files.write_json(os.path.join(place.folder, "serial"), {"serial": what.number, "format": FORMAT})
     files.write_json(_generation_path(place, what.number), what.as_record())
 

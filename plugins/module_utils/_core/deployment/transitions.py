@@ -189,13 +189,16 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
     `release`.
 
     No compiler and no verifier: the programs are still loaded and pinned. `number` names the generation to leave:
-    where it is neither on trial nor confirmed, nothing changes. What is left is quarantined.
+    where it is neither on trial nor confirmed, nothing changes but what a killed run had left to do. What is left is
+    quarantined.
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
         if seen.trial and seen.trial.guarded and not everything_off and number in (None, seen.trial.number):
             return _trial_ended(home, seen, why, check_mode)
         if number is not None and not (seen.confirmed and seen.confirmed.number == number):
+            if seen.confirmed and seen.trial is None:
+                return _as_confirmed(home, seen, (), check_mode)
             return Outcome((), seen, seen, seen.confirmed)
         repaired = () if check_mode else trial.end(home, why)
         return _return_to(home, observe.facts(home), release, repaired, why, check_mode, everything_off)
@@ -217,7 +220,7 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
     if goal is not None and goal.release == seen.confirmed.release:
         return _as_confirmed(home, seen, repaired, check_mode)
     if goal is None and not seen.confirmed.attachments:
-        return Outcome((), seen, seen, seen.confirmed, repaired)
+        return _as_confirmed(home, seen, repaired, check_mode)
     generation = plan.returning(seen, goal)
     seen = observe.hooks(seen, generation)
     steps = plan.going_back(seen, goal, why)
@@ -294,7 +297,7 @@ def _refuse_ended(home, seen, number):
 
 def _as_confirmed(home, seen, repaired, check_mode):
     seen = observe.hooks(seen, seen.confirmed)
-    steps = plan.switch(seen, seen.confirmed)
+    steps = plan.change(seen, seen.confirmed)
     _carry_out(home, steps, "repair", check_mode)
     after = seen if check_mode else _expect_settled(home, seen.confirmed)
     return Outcome(tuple(steps), seen, after, seen.confirmed, repaired)
@@ -308,7 +311,7 @@ def remove(name, check_mode=False, *, only_unattached=False):
     store.home(name)
     with _home(name, check_mode, must_exist=False) as home:
         seen = observe.facts(home)
-        if not seen.exists:
+        if not store.has_remains(home):
             return Outcome((), seen, seen, None)
         if only_unattached and seen.links:
             raise BadRequest(
@@ -329,10 +332,9 @@ def remove(name, check_mode=False, *, only_unattached=False):
 def _home(name, check_mode, must_exist=True):
     """The deployment's Home: locked, but in check mode, and where there is no deployment, only looked at."""
     place = store.home(name)
-    exists = observe.facts(place).exists
-    if not exists and must_exist and not check_mode:
+    if must_exist and not check_mode and not observe.facts(place).exists:
         raise _nothing_staged(observe.Facts(name))
-    if check_mode or not exists:
+    if check_mode or not store.has_remains(place):
         yield place
         return
     with store.locked(name) as home:

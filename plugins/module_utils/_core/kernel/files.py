@@ -158,6 +158,17 @@ def remove_tree(path):
         shutil.rmtree(path)
 
 
+def remove_if_empty(*folders):
+    """None of the folders is there, from the first on until one that holds something."""
+    for folder in folders:
+        try:
+            os.rmdir(folder)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return
+
+
 def names_in(path):
     """The sorted names in the folder `path`; none where there is no folder."""
     try:
