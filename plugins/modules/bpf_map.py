@@ -161,9 +161,16 @@ def edited(module, path):
 def opened(path):
     """An Fd of the map pinned there."""
     try:
-        return bpf.get_pinned(path)
+        fd = bpf.get_pinned(path)
     except OSError as error:
-        raise NotFound(f"No map is pinned at {path}: {error.strerror}", "Look at path", path=path) from error
+        raise NotFound(
+            f"No map is pinned at {path}: {error.strerror}", "See bpftool -f map show for what is", path=path
+        ) from error
+    kind = bpf.kind(fd.number)
+    if kind != "map":
+        fd.close()
+        raise BadRequest(f"What is pinned at {path} is a {kind}, not a map", "Give a map's path", path=path)
+    return fd
 
 
 def refuse_valueless(params, wanted):

@@ -24,6 +24,7 @@ LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
 BPF_PROG_QUERY = 16  # enum bpf_cmd
+PASSES = 4  # over a map whose entries come and go while it is read
 ENOTSUPP = 524  # the kernel's own, which libc does not know
 
 # What libbpf before 1.3 cannot spell. Number -> bpftool's name.
@@ -89,7 +90,7 @@ class Map(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link. ifindex is 0 for a severed xdp or tcx one, cgroup_id 0 for a severed cgroup one, None where not theirs."""
+    """A link. ifindex is 0 for a severed xdp or tcx one, cgroup_id for a severed cgroup one; None where not theirs."""
 
     id: int
     type: str
@@ -134,6 +135,12 @@ def _name(symbol, number):
 def get_pinned(path):
     """The object pinned at `path` (BPF_OBJ_GET)."""
     return Fd(libbpf.call("bpf_obj_get", path.encode()))
+
+
+def kind(fd):
+    """`map`, `prog` or `link`: what is behind a pin (fdinfo, whose fields begin so)."""
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+        return next((line.partition("_type")[0] for line in lines if "_type:" in line), "")
 
 
 def pin(fd, path):
@@ -372,9 +379,12 @@ def map_delete(fd, key):
 
 
 def map_items(fd, info):
-    """Each (key, value), in the kernel's order; entries that come or go meanwhile may or may not be seen."""
+    """Each (key, value), in the kernel's order; entries that come or go meanwhile may or may not be seen.
+
+    Where the last key went meanwhile the kernel starts again at the first one: so many come at the most, not for ever.
+    """
     key, following = None, libbpf.buffer(info.bytes_key)
-    while True:
+    for dummy in range(PASSES * max(info.max_entries, 1)):
         try:
             libbpf.call("bpf_map_get_next_key", fd, None if key is None else libbpf.byref(key), libbpf.byref(following))
         except FileNotFoundError:

@@ -1,0 +1,2 @@
+/* What travels beside the source. */
+#define FIRST 0
