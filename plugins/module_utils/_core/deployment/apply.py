@@ -128,7 +128,7 @@ def _detach_undo(step, home):
     """Attached anew with the program that ran there: the gap is this step's own, as a detach always has one."""
     hook = catalogue.hook_of(step.attachment)
     with bpf.prog_by_id(step.program) as program:
-        place = hook.place(step.attachment, (0, 0))
+        place = hook.place(step.attachment, (0, step.attach_type))
         with hook.attach(step.attachment, place, program) as link:
             bpf.pin(link, _link_path(home, step.key))
 
@@ -161,10 +161,8 @@ def _point(step, home):
 
 
 def _remove_folders(step, home):
-    for folder in (home.links, home.loads, home.pins):
-        if os.path.isdir(folder):
-            os.rmdir(folder)
-    files.remove_if_empty(store.PINS)  # other deployments may still pin there
+    files.remove_if_empty(home.links)  # a link that no generation names stays
+    files.remove_if_empty(home.loads, home.pins, store.PINS)  # another run may be loading there
     for name in {*files.names_in(home.folder)} - store.OUTLIVES:
         path = os.path.join(home.folder, name)
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)

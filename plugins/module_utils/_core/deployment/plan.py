@@ -53,11 +53,15 @@ class Swap(NamedTuple):
 
 
 class Detach(NamedTuple):
-    """The link is gone, and the hook runs nothing of ours there."""
+    """The link is gone, and the hook runs nothing of ours there.
+
+    Attachment (with the mode that it ran in), program and attach_type are what it takes to attach it again.
+    """
 
     key: str
     attachment: Attachment
     program: int
+    attach_type: int
 
 
 class WriteRelease(NamedTuple):
@@ -218,7 +222,7 @@ def _towards(seen, key, attachment, load, program):
         _refuse_foreign(seen, key, attachment)
         return [attach]
     if attachment.mode and seen.modes[key] != attachment.mode:
-        return [Detach(key, attachment, link.prog_id), attach]
+        return [Detach(key, attachment._replace(mode=seen.modes[key]), link.prog_id, link.attach_type), attach]
     if link.prog_id != program:
         return [Swap(key, attachment, load, link.prog_id)]
     return []
@@ -240,7 +244,7 @@ def _away(seen, generation):
     for each in seen.generations.values():
         known.update(each.attachments)
     gone = [key for key in seen.links if key in known and key not in generation.attachments]
-    return [Detach(key, known[key], seen.links[key].prog_id) for key in gone]
+    return [Detach(key, known[key], seen.links[key].prog_id, seen.links[key].attach_type) for key in gone]
 
 
 def expect_empty(steps):

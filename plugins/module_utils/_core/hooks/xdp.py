@@ -10,6 +10,7 @@ import errno
 
 from ..errors import HookHeld, Unsupported
 from ..kernel import bpf, namespaces
+from ..objects import owners
 from .contract import OWNER_ADVICE, Holder, Hook, interface_place
 
 FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
@@ -37,12 +38,9 @@ class Xdp(Hook):
     def refusal(self, attachment, place, error):
         where = attachment.describe()
         if error.errno in (errno.EBUSY, errno.EEXIST):
-            return HookHeld(
-                f"{where} is held by another program",
-                OWNER_ADVICE,
-                errno=error.errno,
-                holders=[holder._asdict() for holder in self.holders(place)],
-            )
+            holders = [owners.describe(*holder) for holder in self.holders(place)]
+            who = owners.sentence(holders[0]) if holders else "another program"
+            return HookHeld(f"{where} is held by {who}", OWNER_ADVICE, errno=error.errno, holders=holders)
         if error.errno in (errno.EOPNOTSUPP, bpf.ENOTSUPP, errno.ERANGE) and attachment.mode == "native":
             return Unsupported(
                 f"The driver of {attachment.target} refused native XDP: {error.strerror}",
