@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
         compiled = compiled_query(expression) if expression else None
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
         if compiled is not None and not result.get("failed"):
-            result["queried"] = compiled.search({key: value for key, value in result.items() if key != "invocation"})
+            result["queried"] = searched(compiled, {key: result[key] for key in result if key != "invocation"})
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
@@ -41,4 +41,17 @@ def compiled_query(expression):
     try:
         return jmespath.compile(expression)
     except jmespath.exceptions.JMESPathError as error:
-        raise AnsibleActionFail(f"query is no JMESPath expression: {error}") from error
+        raise AnsibleActionFail(f"query is no JMESPath expression: {_first_line(error)}: {expression}") from None
+
+
+def searched(compiled, result):
+    """What the expression finds; functions and their arguments are looked at only now."""
+    try:
+        return compiled.search(result)
+    except jmespath.exceptions.JMESPathError as error:
+        raise AnsibleActionFail(f"query cannot be evaluated: {_first_line(error)}: {compiled.expression}") from None
+
+
+def _first_line(error):
+    """jmespath draws an arrow below its sentence."""
+    return str(error).splitlines()[0].rstrip(":").replace("Invalid jmespath expression: ", "")

@@ -54,11 +54,11 @@ def outcome_fields(module, outcome):
     if outcome.after.confirmed and not (module.check_mode and outcome.steps):
         fields["generation"] = outcome.after.confirmed.number
     if module._diff:
-        fields["diff"] = diff(view(outcome.before, outcome.before.confirmed), view(outcome.after, generation))
+        fields["diff"] = diff(found(outcome.before, outcome.before.confirmed), view(generation))
     return fields
 
 
-def view(seen, generation):
+def view(generation):
     """What a generation puts where, free of ids that change with every load."""
     if generation is None or not generation.attachments:
         return {"release": None, "attachments": {}}
@@ -66,6 +66,18 @@ def view(seen, generation):
         "release": generation.release,
         "attachments": {each.describe(): each.program for each in generation.attachments.values()},
     }
+
+
+def found(seen, generation):
+    """The same of what the kernel was found to run: a drifted hook shows as a difference, too."""
+    shown = view(generation)
+    for key, each in (generation.attachments if generation else {}).items():
+        link, load = seen.links.get(key), seen.loads.get(generation.load)
+        if link is None or link.is_severed:
+            del shown["attachments"][each.describe()]
+        elif load is None or link.prog_id != load.programs.get(each.program):
+            shown["attachments"][each.describe()] = "another program"
+    return shown
 
 
 def diff(before, after):
