@@ -19,7 +19,7 @@ FILE = "counters.bpf.c"
 XDP, TCX, CGROUP = f"{MARK}_xdp", f"{MARK}_tcx", f"{MARK}_cgroup"
 SEEN = f"{MARK}_seen"
 ROWS = {XDP: 0, TCX: 1, CGROUP: 2}  # where in SEEN a program counts: 4 * version + row
-VERSIONS = 64
+
 
 TEXT = """
 #include <linux/bpf.h>
