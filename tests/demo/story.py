@@ -1,7 +1,8 @@
 """What the demo shows, step by step: each command is printed as it is run, and each number comes out of one.
 
-Where a number is not what the packets sent say, or a command does not end as it should, the demo shows that and ends with 1. Making
-the hosts is not its business: the working directory has `hosts` (the inventory), `ssh_config` and the sources.
+Where a number is not what the packets sent say, or a command does not end as it should, the demo shows that and ends
+with 1. Making the hosts is not its business: `hosts` (the inventory), `ssh_config` and the sources lie in the working
+directory.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ def main():
 
 
 def tell():
+    kernel, core = os.uname().release, version("ansible-core")
     say(
-        f"Two hosts, east and west, joined by a line (data0). They share this kernel, {os.uname().release}; interfaces,",
-        f"bpffs and sshd are their own. ansible-core {version('ansible-core')} reaches them by SSH.",
+        f"Two hosts, east and west, joined by a line (data0). They share this kernel, {kernel};",
+        f"interfaces, bpffs and sshd are their own. ansible-core {core} reaches them by SSH.",
     )
     roll_out()
     sent = count_packets()

@@ -19,6 +19,7 @@ run kernel integration: command -v clang: clang
 run kernel integration units: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
 run kernel integration: command -v bpftool: bpftool
 run kernel integration: command -v ip: iproute2
+run kernel integration: command -v mount: mount
 run kernel integration: has_module pyroute2: python3-pyroute2
 kernel: has_module pytest: python3-pytest
 run integration: command -v sshd || test -x /usr/sbin/sshd: openssh-server
