@@ -19,6 +19,7 @@ Everything lies under one folder of the user's cache, never in the checkout:
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
@@ -110,9 +111,10 @@ def make_key():
 
 
 @contextmanager
-def locked(seconds=900):
-    """Only one bringing up or down at a time; the kernel lets go of it when the holder dies."""
-    with open(HOME / "lock", "w") as lock:
+def locked(folder=HOME, seconds=900):
+    """Only one at a time changes what is in this folder; the kernel lets go of it when the holder dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
         wait_until(lambda: _try_lock(lock), seconds, "another `lab` still holds %s" % lock.name, pause=0.5)
         yield
 
@@ -126,14 +128,14 @@ def _try_lock(lock):
 
 
 def wait_until(true, seconds, otherwise, pause=0.2):
-    """Return the first true answer; a Problem with these words when there is none in time."""
+    """Return the first true answer; when there is none in time, a Problem with these words, or the one this makes."""
     end = time.monotonic() + seconds
     while True:
         answer = true()
         if answer:
             return answer
         if time.monotonic() > end:
-            raise Problem("%s (waited %d s)" % (otherwise, seconds))
+            raise otherwise() if callable(otherwise) else Problem("%s (waited %d s)" % (otherwise, seconds))
         time.sleep(pause)
 
 
@@ -185,6 +187,11 @@ def kill(file, seconds=10):
     if pid:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not living(file), seconds, "process %d survives SIGKILL" % pid, pause=0.05)
+
+
+def die_with_parent():
+    """For a child before its exec: it does not outlive us, not even when we are killed (PR_SET_PDEATHSIG is 1)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def detach(*words, log):

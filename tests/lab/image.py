@@ -5,6 +5,7 @@
 
 It is made once per recipe, from the package sources that this machine's own apt uses, and kept:
 
+    images/lock          held by whoever builds or removes one
     images/DIGEST/
       disk.raw           ext4, the whole device, sparse
       6.1/, 6.12/        vmlinuz and initrd: qemu starts the kernel, there is no boot loader
@@ -14,13 +15,16 @@ It is made once per recipe, from the package sources that this machine's own apt
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
-from base import HOME, KEY, SOURCE, Problem, last_lines, run, say
+from base import HOME, KEY, SOURCE, Problem, die_with_parent, last_lines, locked, run, say
 
+IMAGES = HOME / "images"
 KERNELS = ("6.1", "6.12")
 DISK_SIZE = "8G"
 
@@ -30,6 +34,9 @@ PACKAGES = (
     *("python3", "python3-apt", "python3-pytest", "python3-pyroute2", "python3-bpfcc"),
     *("clang", "libbpf1", "libbpf-dev", "bpftool", "xdp-tools", "libxdp1"),
 )
+
+# Its mounts are nobody else's: an unfinished root may be removed, and with `unshare` dies all that it started.
+ALONE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 # Documentation is a tenth of the unpacking; a power cut during the build only means building again.
 DPKG_OPTIONS = ["force-unsafe-io", "path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*"]
@@ -44,14 +51,16 @@ MASKED = (
 
 
 def ensure():
-    """The folder of the image for today's recipe, built if it is not there. The caller holds the lock."""
-    folder = HOME / "images" / _digest()
-    if not folder.exists():
-        start = time.monotonic()
-        say("building the image: once, some minutes (%s)" % folder)
-        _forget_others()
-        _build_aside(folder)
-        say("the image is built, in %d s" % (time.monotonic() - start))
+    """The folder of the image for today's recipe, built if it is not there."""
+    folder = IMAGES / _digest()
+    with locked(IMAGES):
+        if not folder.exists():
+            start = time.monotonic()
+            say("building the image: once, some minutes (%s)" % folder)
+            _forget_others()
+            _build_aside(folder)
+            say("the image is built, in %d s" % (time.monotonic() - start))
+        os.utime(folder)
     return folder
 
 
@@ -69,10 +78,11 @@ def _digest():
 
 
 def _forget_others():
-    """Images of other recipes are gone, but for those that a machine's disk builds upon."""
+    """Unfinished images are gone, and those nobody asked for in two days, unless a machine's disk builds upon one."""
     used = {file.read_text().strip() for file in HOME.glob("machines/*/image")}
-    for folder in HOME.glob("images/*"):
-        if str(folder) not in used:
+    for folder in filter(Path.is_dir, IMAGES.iterdir()):
+        old = folder.stat().st_mtime < time.time() - 2 * 86400
+        if folder.suffix == ".unfinished" or (old and str(folder) not in used):
             shutil.rmtree(folder)
 
 
@@ -92,7 +102,7 @@ def _build_aside(folder):
 def _make_root(root, log):
     codename, sources = _package_sources()
     wanted = [*PACKAGES, *(name for version in KERNELS for name in _kernel_packages(version))]
-    words = ["mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + " ".join(wanted)]
+    words = [*ALONE, "mmdebstrap", "--mode=root", "--variant=minbase", "--include=" + " ".join(wanted)]
     words += ["--dpkgopt=" + option for option in DPKG_OPTIONS]
     words += ["--aptopt=" + line for line in _apt_options()]
     # The guest's files go in before the kernels do: one of them says what an initrd is made of.
@@ -101,7 +111,8 @@ def _make_root(root, log):
     log.with_name("sources.list").write_text("".join(line + "\n" for line in sources))
     with open(log, "w") as output:
         words += [codename, str(root), str(log.with_name("sources.list"))]
-        if subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=1200).returncode:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        if subprocess.run(words, timeout=1200, check=False, preexec_fn=die_with_parent, **streams).returncode:
             raise Problem("mmdebstrap failed:\n%s" % last_lines(log.read_text()))
 
 

@@ -22,7 +22,6 @@ for a machine looks at its end too, and shows the console's last lines.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import select
@@ -43,6 +42,7 @@ from base import (
     answers,
     boot_id,
     detach,
+    die_with_parent,
     free_port,
     identity,
     kill,
@@ -152,7 +152,8 @@ class Machine:
 
     def wait_ready(self):
         """sshd answers and systemd has finished booting; Ended as soon as that cannot come true any more."""
-        wait_until(self._greets_or_ended, BOOT_SECONDS, "%s: no sshd\n%s" % (self.name, self.console_tail()), pause=0.5)
+        late = "no sshd within %d s" % BOOT_SECONDS
+        wait_until(self._greets_or_ended, BOOT_SECONDS, lambda: Ended(self, late), pause=0.5)
         state = self.ssh("systemctl is-system-running --wait; uname -r", timeout=BOOT_SECONDS).split()
         if not state or state[0] not in ("running", "degraded"):
             raise Ended(self, "systemd says %s" % (state or "nothing"))
@@ -166,8 +167,9 @@ class Machine:
     def ssh(self, command, timeout=60):
         """What the command printed on the host. It may fail there: is-system-running does, when degraded."""
         words = ["ssh", *ssh_words("127.0.0.1", self.port), command]
+        streams = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
         try:
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+            done = subprocess.run(words, timeout=timeout, check=False, **streams)
         except subprocess.TimeoutExpired as slow:
             raise Ended(self, "ssh did not end within %d s" % timeout) from slow
         if done.returncode == 255:
@@ -178,7 +180,8 @@ class Machine:
         """An orderly reboot into the kernel that `kernel` names, and ready again."""
         boots = self.boots
         self.ssh("systemctl reboot")
-        wait_until(lambda: self.boots > boots or not self.alive(), 90, "%s does not go down" % self.name)
+        late = "does not go down"
+        wait_until(lambda: self.boots > boots or not self.alive(), 90, lambda: Ended(self, late))
         return self.wait_ready()
 
     def cut_power(self):
@@ -231,7 +234,7 @@ def _boot(machine):
     with open(console, "a") as log:
         log.write("\n--- boot %d, kernel %s, %s\n" % (boots, kernel, time.strftime("%F %T")))
     seen = console.stat().st_size
-    qemu = subprocess.Popen(_qemu(machine, kernel), stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+    qemu = subprocess.Popen(_qemu(machine, kernel), stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
     machine.write("qemu", identity(qemu.pid))
     machine.write("booted", "%d %s" % (boots, kernel))
     code = qemu.wait()
@@ -281,11 +284,6 @@ def _command_line(name):
         "root=/dev/vda rw fsck.mode=skip console=ttyS0 loglevel=5 TERM=dumb panic=1 oops=panic net.ifnames=0 "
         "systemd.hostname=%s systemd.machine_id=%s" % (name, identity_of_host)
     )
-
-
-def _die_with_parent():
-    """qemu does not outlive its keeper, not even one that was killed (prctl: PR_SET_PDEATHSIG is 1)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 # ---- hardware virtualisation, if it works
