@@ -73,6 +73,6 @@ def given(version, text=TEXT, name=FILE, programs=()):
     return stage.Given(source=made, file=name, programs=programs)
 
 
-def object_of(version):
+def object_of(version, text=TEXT):
     """The bytes of this version's object."""
-    return stage.build("object", given(version)).object
+    return stage.build("object", given(version, text)).object

@@ -20,7 +20,7 @@ class Failure(Exception):
 
     def __init__(self, what, do="", **detail):
         super().__init__(what)
-        self.what = what
+        self.what = _printable(what)
         self.do = do
         self.detail = detail
 
@@ -30,6 +30,11 @@ class Failure(Exception):
     def as_fields(self):
         """The same as plain data: code, what, do, and the detail."""
         return {"code": self.code, "what": self.what, "do": self.do, **self.detail}
+
+
+def _printable(text):
+    """Names out of a damaged object may hold anything, and a terminal would obey it."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _sentence(text):
