@@ -10,6 +10,7 @@ returns before any hook moves, and every attempt here has a time limit of its ow
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import time
@@ -19,6 +20,7 @@ from ansible.plugins.action import ActionBase
 
 REOPENABLE = {"ssh", "paramiko_ssh", "paramiko", "libssh"}  # a reset really makes these connect anew
 ATTEMPT_SECONDS = 8
+PAUSE = 0.5  # s between attempts
 AFTER_DEADLINE = 15  # s in which the guard must have acted: its way back, and a connection that recovers
 
 
@@ -42,24 +44,27 @@ class ActionModule(ActionBase):
             )
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+        questions = result.pop("_ask", None)
         if result.get("state") != "armed" or self._task.async_val:
             return result
         if confirm == "auto" and self._connection.transport not in REOPENABLE:
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
-        return self._followed(result, arguments["name"], within, confirm, task_vars)
-
-    def _followed(self, result, name, within, confirm, task_vars):
-        """The result once the host says how it went: on trial (manual), confirmed, or rolled back."""
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
-            result.setdefault("warnings", []).append(
-                f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the "
-                f"change is on trial for {within} s. Confirm it with bpf_release state=confirmed "
-                f"generation={result['generation']}."
-            )
+            result.setdefault("warnings", []).append(self._why_manual(result, within))
+        return self._followed(result, within, confirm, questions["confirm" if confirm == "auto" else "look"])
+
+    def _why_manual(self, result, within):
+        return (
+            f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the change "
+            f"is on trial for {within} s. Confirm it with bpf_release state=confirmed generation={result['generation']}."
+        )
+
+    def _followed(self, result, within, confirm, question):
+        """The result once the host says how it went: on trial (manual), confirmed, or rolled back."""
         end = time.monotonic() + within + AFTER_DEADLINE
         while time.monotonic() < end:
-            time.sleep(0.5)
-            answer = self._asked(name, result["generation"], confirm, task_vars)
+            time.sleep(PAUSE)
+            answer = self._asked(question)
             if answer is None or answer.get("failure", {}).get("code") in ("not_switched", "busy"):
                 continue
             if confirm == "probe" and answer.get("state") == "trial":
@@ -69,30 +74,26 @@ class ActionModule(ActionBase):
             **result,
             "failed": True,
             "state": "unknown",
-            "msg": f"The host did not come back within {AFTER_DEADLINE} s after the deadline. Its guard needs no "
+            "msg": f"The host did not answer until {AFTER_DEADLINE} s after the deadline. Its guard needs no "
             "connection: the release that ran before should run again. Look at the host's console.",
         }
 
-    def _asked(self, name, generation, confirm, task_vars):
-        """What the host answers over a new connection, None where it does not answer in time."""
-        arguments = {"name": name, "generation": generation, "state": "confirmed"}
-        if confirm != "auto":
-            arguments["_only_look"] = True
+    def _asked(self, question):
+        """What the host answers over a new connection, None where it gives no answer in time."""
         try:
             with at_most(ATTEMPT_SECONDS):
                 if self._connection.transport in REOPENABLE:
                     self._connection.reset()
-                    self._connection._shell.tmpdir = None  # made over the old connection
-                answer = self._execute_module("ebpf.deploy.bpf_release", arguments, task_vars=task_vars)
-        except (Late, AnsibleConnectionFailure):
+                answer = self._low_level_execute_command(question, sudoable=True)
+            return json.loads(answer["stdout"].strip().splitlines()[-1])
+        except (Late, AnsibleConnectionFailure, IndexError, ValueError):
             return None
-        return None if answer.get("unreachable") else answer
 
     def _concluded(self, result, answer, confirm):
-        if answer.get("failed"):
-            failure = answer.get("failure", {})
-            state = "rolled_back" if failure.get("code") == "rolled_back" else "unknown"
-            return {**result, "failed": True, "state": state, "msg": answer.get("msg"), "failure": failure}
+        if "failure" in answer:
+            failure = answer["failure"]
+            state = "rolled_back" if failure["code"] == "rolled_back" else "unknown"
+            return {**result, "failed": True, "state": state, "msg": answer["msg"], "failure": failure}
         attachments = answer.get("attachments", result.get("attachments"))
         return {**result, "state": "trial" if confirm == "manual" else "confirmed", "attachments": attachments}
 

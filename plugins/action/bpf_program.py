@@ -13,9 +13,10 @@ import re
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._core.objects.source import headers_beside
+
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
 IN_COLLECTION = re.compile(r"([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)\.([A-Za-z0-9_]+)")
-INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 
 
 class ActionModule(ActionBase):
@@ -50,7 +51,8 @@ class ActionModule(ActionBase):
         else:
             shipped["data"] = base64.b64encode(data).decode()
         if path.endswith(".c"):
-            shipped["headers"] = {name: base64.b64encode(text).decode() for name, text in headers(path, data).items()}
+            headers = headers_beside(path, data)
+            shipped["headers"] = {name: base64.b64encode(text).decode() for name, text in headers}
         return shipped
 
     def _find(self, source):
@@ -90,17 +92,3 @@ def in_collection(namespace, collection, name):
         if os.path.exists(path):
             return path
     return None
-
-
-def headers(path, text):
-    """{relative name: bytes} of what the source includes from beside itself, and what that includes."""
-    folder, found, waiting = os.path.dirname(path), {}, [text]
-    while waiting:
-        for name in (match.decode(errors="replace") for match in INCLUDE.findall(waiting.pop())):
-            beside = os.path.normpath(os.path.join(folder, name))
-            inside = beside.startswith(os.path.join(os.path.normpath(folder), "")) and os.path.isfile(beside)
-            if inside and name not in found and os.path.basename(name) != "vmlinux.h":
-                with open(beside, "rb") as stream:
-                    found[name] = stream.read()
-                waiting.append(found[name])
-    return found

@@ -299,11 +299,14 @@ def work(module):
         "attachments": _module.attachment_rows(outcome.after, outcome.generation),
     }
     if outcome.deadline:
-        fields.update(state="armed", generation=outcome.generation.number, guard=guarded(params, outcome.deadline))
+        number = outcome.generation.number
+        fields.update(
+            state="armed", generation=number, guard=guarded(params), _ask=guard.questions(params["name"], number)
+        )
     return fields
 
 
-def guarded(params, deadline):
+def guarded(params):
     """The guard runs, as {how, deadline}: it switches when this module has ended."""
     try:
         return {**guard.arm(params["name"]), "deadline": params["confirm_within"]}

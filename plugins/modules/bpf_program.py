@@ -179,7 +179,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
 from ..module_utils._core.errors import BadRequest
 from ..module_utils._core.kernel import bpf
-from ..module_utils._core.objects.source import Source
+from ..module_utils._core.objects.source import Source, headers_beside
 
 ELF_MAGIC = b"\x7fELF"
 
@@ -249,7 +249,9 @@ def _text(params):
         return f"{params['name']}.bpf.c", params["content"].encode(), ()
     shipped = params["_shipped"]
     if params["remote_src"]:
-        return os.path.basename(params["src"]), _read(params["src"]), _headers_beside(params["src"])
+        data = _read(params["src"])
+        headers = headers_beside(params["src"], data) if params["src"].endswith(".c") else ()
+        return os.path.basename(params["src"]), data, headers
     if shipped is None:
         raise BadRequest(
             f"{params['src']} was not shipped to the host: the module ran without its action plugin",
@@ -270,13 +272,6 @@ def _read(path):
             "With remote_src: true, src is a path on the host",
             path=path,
         ) from error
-
-
-def _headers_beside(path):
-    """The .h files in the folder of a source on the host."""
-    folder = os.path.dirname(path) or "."
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".h") and name != "vmlinux.h")
-    return tuple((name, _read(os.path.join(folder, name))) for name in names) if path.endswith(".c") else ()
 
 
 def _decoded(text):

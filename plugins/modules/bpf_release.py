@@ -36,10 +36,6 @@ options:
       - V(none) takes every program off its hook and keeps the releases.
     type: str
     default: ""
-  _only_look:
-    description: How bpf_attach's action plugin asks. Not for users.
-    type: bool
-    default: false
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_attach
@@ -118,16 +114,12 @@ def main():
             "state": {"type": "str", "choices": ["confirmed", "rolled_back", "absent"], "default": "confirmed"},
             "generation": {"type": "int"},
             "release": {"type": "str", "default": ""},
-            "_only_look": {"type": "bool", "default": False},
         },
     )
 
 
 def work(module):
-    if module.params["_only_look"]:
-        outcome = transitions.look(module.params["name"], module.params["generation"])
-    else:
-        outcome = moved(module.params, module.check_mode)
+    outcome = moved(module.params, module.check_mode)
     return {
         **_module.outcome_fields(module, outcome),
         "state": "trial" if outcome.after.trial else "confirmed" if outcome.after.confirmed else "absent",

@@ -19,7 +19,7 @@ from . import observe, plan, store, trial
 
 
 def restore_all():
-    """Every deployment on this host runs what it confirmed, as far as this kernel lets it: [(name, Failure or None)]."""
+    """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, Failure or None)]."""
     results = []
     for name in store.deployments():
         try:
@@ -113,7 +113,7 @@ def _applied(home, generation):
 
 
 def come_back(target):
-    """Every deployment that has an attachment at this interface or cgroup runs it there again, but not during a trial."""
+    """Every deployment with an attachment at this interface or cgroup runs it again, but not during a trial."""
     for name in store.deployments():
         confirmed = store.pointed(store.home(name), "confirmed")
         wanted = confirmed and any(each.target == target for each in confirmed.attachments.values())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shlex
 import shutil
@@ -40,7 +41,7 @@ def arm(name):
 
     A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
     """
-    command = [sys.executable, "-c", BOOTSTRAP, written_code(), name, str(os.getpid())]
+    command = [sys.executable, "-c", BOOTSTRAP.format("main"), written_code(), name, str(os.getpid())]
     if _pid1_sees_the_same() and shutil.which("systemd-run"):
         return _as_unit(name, command)
     return _as_process(command)
@@ -48,8 +49,47 @@ def arm(name):
 
 BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    f"from {PACKAGE}.deployment import guard; guard.main(sys.argv[2], int(sys.argv[3]))"
+    f"from {PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]))"
 )
+
+
+def questions(name, number):
+    """{confirm, look}: shell commands that ask from outside how generation `number` fares, and print answer() as JSON.
+
+    A single command needs one round trip where a module needs six, and on a way in that is only just alive each one
+    counts.
+    """
+    code = written_code()
+    return {
+        verb: shlex.join([sys.executable, "-c", BOOTSTRAP.format(verb), code, name, str(number)])
+        for verb in ("confirm", "look")
+    }
+
+
+def confirm(name, number):
+    """Print what became of confirming the generation."""
+    _print_answer(lambda: transitions.confirm(name, number))
+
+
+def look(name, number):
+    """Print how the generation fares, nothing changed."""
+    _print_answer(lambda: transitions.look(name, number))
+
+
+def _print_answer(work):
+    """One line of JSON: {state, attachments}, or {failure: {code, what, do, …}, msg}."""
+    try:
+        after = work().after
+        generation = after.trial or after.confirmed
+        links = {key: link._asdict() for key, link in after.links.items()}
+        rows = [{"id": key, **each.as_record()} for key, each in generation.attachments.items()]
+        for row in rows:
+            link = links.get(row["id"], {})
+            row.update(link_id=link.get("id"), prog_id=link.get("prog_id"))
+        answer = {"state": "trial" if after.trial else "confirmed", "attachments": rows}
+    except Failure as failure:
+        answer = {"failure": failure.as_fields(), "msg": str(failure)}
+    print(json.dumps(answer))
 
 
 # ---- how it runs ---------------------------------------------------------------------------------

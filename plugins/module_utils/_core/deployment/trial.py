@@ -21,7 +21,7 @@ ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
 
 
 def begin(home, seen, generation, within, probe=""):
-    """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved. switch() does that."""
+    """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved."""
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = store.boottime() + within
     deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)

@@ -34,6 +34,7 @@ TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
     "loongarch64": "loongarch",
 }
 ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<message>.*)$", re.M)
+INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)
 
 
 class Source(NamedTuple):
@@ -64,6 +65,29 @@ class Compiled(NamedTuple):
     compiler: str
     was_cached: bool
     messages: tuple
+
+
+def headers_beside(path, text):
+    """((relative name, bytes), …) of what the source at `path` includes by "…" from its folder or below, and what
+    these do.
+
+    As in C a name is looked for beside the file that includes it, then beside the source; vmlinux.h is ours to make.
+    """
+    folder, found, waiting = os.path.dirname(os.path.abspath(path)), {}, [("", text)]
+    while waiting:
+        place, text = waiting.pop()
+        for include in INCLUDE.findall(text):
+            for start in (place, ""):
+                name = os.path.normpath(os.path.join(start, os.fsdecode(include)))
+                beside = os.path.join(folder, name)
+                if os.path.basename(name) == "vmlinux.h" or name.startswith(("/", "..")) or not os.path.isfile(beside):
+                    continue
+                if name not in found:
+                    with open(beside, "rb") as stream:
+                        found[name] = stream.read()
+                    waiting.append((os.path.dirname(name), found[name]))
+                break
+    return tuple(sorted(found.items()))
 
 
 def compile_source(source, keep=True):
