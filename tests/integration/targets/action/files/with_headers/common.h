@@ -1,0 +1,1 @@
+#define ITEST_VERDICT XDP_PASS

@@ -1,0 +1,2 @@
+#include "deeper.h" /* beside this file, as C has it */
+#define ITEST_DEEP 0

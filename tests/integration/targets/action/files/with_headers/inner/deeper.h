@@ -1,0 +1,1 @@
+#define ITEST_DEEPER 0
