@@ -55,8 +55,9 @@ class ActionModule(ActionBase):
 
     def _why_manual(self, result, within):
         return (
-            f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the change "
-            f"is on trial for {within} s. Confirm it with bpf_release state=confirmed generation={result['generation']}."
+            f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the "
+            f"change is on trial for {within} s. Confirm it with bpf_release state=confirmed "
+            f"generation={result['generation']}."
         )
 
     def _followed(self, result, within, confirm, question):
