@@ -1,0 +1,172 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What imports what, read from the sources: the core's layers, its one binding, its one mover of hooks, its weight.
+
+Every import statement ships its file to the host, in functions and under TYPE_CHECKING too, so all are counted.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+PLUGINS = pathlib.Path(__file__).parents[2] / "plugins"
+CORE = "module_utils._core."
+LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # each imports those before it, and itself
+
+# What a task carries of ours, in KB (module_utils alone): it shall grow in review, not by chance. See test_weight.
+WEIGHT = {
+    "modules.bpf_attach": 159,
+    "modules.bpf_info": 122,
+    "modules.bpf_map": 170,
+    "modules.bpf_program": 301,
+    "modules.bpf_release": 150,
+    "module_utils._core.deployment.apply": 108,
+    "module_utils._core.deployment.guard": 156,
+    "module_utils._core.deployment.boot": 232,
+    "module_utils._core.command": 277,
+}
+SLACK = 0.10
+
+WAY_BACK = ("deployment.apply", "deployment.guard", "deployment.trial", "deployment.transitions")
+NEEDS_NO = ("objects.source", "objects.bcc", "objects.elf", "objects.verifier", "objects.rules", "kernel.btf")
+
+MOVERS = {"link_create", "link_update", "link_detach"}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PLUGINS).with_suffix("").parts)
+
+
+FILES = {name_of(path): path for path in sorted(PLUGINS.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+CORE_FILES = [name for name in FILES if name.startswith(CORE)]
+
+
+def imported(name):
+    """Dotted names that the file imports: ours relative to plugins, `ctypes` or `ansible.…` as they are."""
+    found = set()
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".")[: -node.level] if node.level else []
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base for alias in node.names}
+    return found
+
+
+IMPORTS = {name: imported(name) for name in FILES}
+
+
+def closure(name):
+    """The file and every file of ours that comes along with it."""
+    found, waiting = set(), [name]
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting += [other for other in IMPORTS[each] if other in FILES]
+    return found
+
+
+def layer(name):
+    return LAYERS.index(name[len(CORE) :].split(".")[0])
+
+
+def calls(name):
+    """(what stands before the dot, name) of each call of an attribute."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield ast.unparse(node.func.value), node.func.attr
+
+
+@pytest.mark.parametrize("name", CORE_FILES)
+def test_core_imports_downwards_only(name):
+    ours = [other for other in IMPORTS[name] if other.startswith(CORE)]
+    assert [other for other in ours if layer(other) > layer(name)] == []
+    assert name not in {other for each in ours for other in closure(each)}, "it imports itself, round about"
+
+
+@pytest.mark.parametrize("name", CORE_FILES)
+def test_core_imports_relatively_and_nothing_of_ansible(name):
+    foreign = {each.split(".")[0] for each in IMPORTS[name] if each not in FILES}
+    assert not foreign & {"ansible", "ansible_collections"}
+
+
+def test_module_utils_know_ansible_by_one_file():
+    knowing = [name for name in FILES if any(each.startswith("ansible") for each in IMPORTS[name])]
+    assert [name for name in knowing if not name.startswith("action.")] == ["module_utils._module"]
+
+
+def test_ctypes_is_known_by_one_file():
+    assert [name for name in FILES if "ctypes" in IMPORTS[name]] == [CORE + "kernel.libbpf"]
+
+
+def test_libbpf_is_called_by_the_kernel_and_the_objects_alone():
+    """Above them nothing but questions for its version."""
+    for name in CORE_FILES:
+        if layer(name) > LAYERS.index("objects"):
+            assert {attribute for room, attribute in calls(name) if room == "libbpf"} <= {"version"}, name
+
+
+@pytest.mark.parametrize("name", WAY_BACK)
+def test_way_back_needs_no_compiler_and_no_verifier(name):
+    on_the_way = {each[len(CORE) :] for each in closure(CORE + name) if each.startswith(CORE)}
+    assert on_the_way & set(NEEDS_NO) == set()
+
+
+def test_no_import_by_a_computed_name():
+    """It would find nothing on the host: only what a statement names is sent there. Actions run on the controller."""
+    for name in (each for each in FILES if not each.startswith("action.")):
+        assert not IMPORTS[name] & {"importlib", "pkgutil"}, name
+        called = {node.func.id for node in ast.walk(TREES[name]) if hasattr(getattr(node, "func", None), "id")}
+        assert "__import__" not in called, name
+
+
+def test_links_are_moved_by_hooks_alone():
+    moving = {name for name in FILES for dummy, attribute in calls(name) if attribute in MOVERS}
+    moving -= {CORE + "kernel.bpf"}
+    assert moving
+    assert {name.rpartition(".")[0] for name in moving} == {CORE + "hooks"}
+
+
+def test_hooks_are_moved_by_apply_alone():
+    """Whoever else calls a hook's attach, swap or detach would go round the plan, the trace and the undoing."""
+    moving = {
+        name
+        for name in FILES
+        for room, attribute in calls(name)
+        if attribute in ("attach", "swap", "detach") and ("hook" in room.lower() or "catalogue" in room)
+    }
+    assert moving == {CORE + "deployment.apply"}
+
+
+def test_links_are_pinned_by_apply_and_programs_by_their_loader():
+    pinning = {name for name in FILES for call in calls(name) if call == ("bpf", "pin")}
+    assert pinning == {CORE + "deployment.apply", CORE + "objects.elf"}
+
+
+def test_steps_are_carried_out_under_the_lock_by_few():
+    """apply.carry_out checks the lock; those who call it take it."""
+    callers = {name for name in FILES for call in calls(name) if call == ("apply", "carry_out")}
+    assert callers == {CORE + "deployment." + each for each in ("stage", "transitions", "trial")}
+
+
+@pytest.mark.parametrize("name", WEIGHT)
+def test_weight_of_what_travels_is_as_reviewed(name):
+    """Compiling what was imported costs each task 0.1 ms per KB. Grown on purpose: write the new figure down."""
+    weight = sum(FILES[each].stat().st_size for each in closure(name) if each.startswith("module_utils.")) / 1000
+    reviewed = WEIGHT[name]
+    assert abs(weight - reviewed) <= SLACK * reviewed, f"{weight:.0f} KB: {', '.join(sorted(closure(name)))}"
+
+
+def test_every_module_has_its_weight_written_down():
+    assert {name for name in FILES if name.startswith("modules.")} <= set(WEIGHT)
+
+
+def test_core_has_no_package_files():
+    assert list((PLUGINS / "module_utils").rglob("__init__.py")) == []
