@@ -30,42 +30,46 @@ def main(arguments=None):
     verb, *names = (sys.argv[1:] if arguments is None else arguments) or [""]
     work, counts = _DO.get(verb, (None, ()))
     if len(names) not in counts:
-        print(USAGE, file=sys.stderr)
+        _say(USAGE, sys.stderr)
         return 2
     try:
         return work(*names)
     except Failure as failure:
-        print(failure, file=sys.stderr)
+        _say(failure, sys.stderr)
         return 1
+
+
+def _say(text, stream=None):
+    (stream or sys.stdout).write(f"{text}\n")
 
 
 def _status(name=""):
     for row in inventory.deployments(name):
-        print(f"{row['name']}: {row['state']}, release {row['release']}, generation {row['generation']}")
+        _say(f"{row['name']}: {row['state']}, release {row['release']}, generation {row['generation']}")
         for each in row["attachments"]:
             runs = f"program {each['prog_id']}" if "prog_id" in each else "nothing"
-            print(f"  {each['hook']} {each.get('direction', '')} {each['target']}: {each['program']} ({runs})")
+            _say(f"  {each['hook']} {each.get('direction', '')} {each['target']}: {each['program']} ({runs})")
         for line in row["drift"]:
-            print(f"  drift: {line}")
+            _say(f"  drift: {line}")
     return 0
 
 
 def _rollback(name):
     outcome = transitions.roll_back(name, why="ebpf-deploy rollback on the host")
-    print(f"{name}: release {outcome.generation.release if outcome.generation else 'none'}")
+    _say(f"{name}: release {outcome.generation.release if outcome.generation else 'none'}")
     return 0
 
 
 def _off(name):
     transitions.roll_back(name, everything_off=True, why="ebpf-deploy off on the host")
-    print(f"{name}: off")
+    _say(f"{name}: off")
     return 0
 
 
 def _boot():
     failures = [(name, failure) for name, failure in boot.restore_all() if failure]
     for name, failure in failures:
-        print(f"{name}: {failure}", file=sys.stderr)
+        _say(f"{name}: {failure}", sys.stderr)
     return 1 if failures else 0
 
 

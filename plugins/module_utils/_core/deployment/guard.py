@@ -54,7 +54,7 @@ BOOTSTRAP = (
 
 
 def questions(name, number):
-    """{confirm, look}: shell commands that ask from outside how generation `number` fares, and print answer() as JSON.
+    """{confirm, look}: shell commands that ask from outside how generation `number` fares, and print one line of JSON.
 
     A single command needs one round trip where a module needs six, and on a way in that is only just alive each one
     counts.
@@ -89,7 +89,7 @@ def _print_answer(work):
         answer = {"state": "trial" if after.trial else "confirmed", "attachments": rows}
     except Failure as failure:
         answer = {"failure": failure.as_fields(), "msg": str(failure)}
-    print(json.dumps(answer))
+    sys.stdout.write(json.dumps(answer) + "\n")
 
 
 # ---- how it runs ---------------------------------------------------------------------------------
