@@ -17,7 +17,7 @@ readonly controllers="
 readonly system_needs="
 run kernel integration: command -v clang: clang
 run kernel integration units: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
-run kernel integration: command -v bpftool: bpftool
+kernel integration: command -v bpftool: bpftool
 run kernel integration: command -v ip: iproute2
 run kernel integration: command -v mount: mount
 run kernel integration: has_module pyroute2: python3-pyroute2
@@ -73,9 +73,9 @@ install_packages() {
 
 apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Timeout=300 "$@" </dev/null; }
 
-# Older Ubuntu has it with the tools of each kernel.
+# Ubuntu has it with the tools of each kernel; there the name alone is a virtual package, which cannot be installed.
 bpftool_package() {
-    if apt-cache show bpftool >/dev/null 2>&1; then say bpftool; else say "linux-tools-$(uname -r)"; fi
+    if LC_ALL=C apt-cache policy bpftool | grep 'Candidate: [^(]' >/dev/null; then say bpftool; else say "linux-tools-$(uname -r)"; fi
 }
 
 # ---- Python
