@@ -1,0 +1,229 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan, case by case: plans/*.json each say why, what was seen, what is wanted, and the steps in the plan's words.
+
+attachments   by a word that the rest of the case uses
+seen          loads {R-K: {program: id}}, generations, pointers; links {word: {runs, severed, sits_at}}
+wanted        the function of plan.py, and what it is given
+steps         as users read them; or `refused`: the kind of Failure, and words of its sentence
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import pytest
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe, plan, release, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment, Place
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+
+CASES = {
+    path.stem: json.loads(path.read_text()) for path in sorted((pathlib.Path(__file__).parent / "plans").iterdir())
+}
+WORKING = sorted(name for name in CASES if "steps" in CASES[name])
+REFUSED = sorted(name for name in CASES if "refused" in CASES[name])
+ATTACH_TYPES = {"xdp": bpf.ATTACH_XDP, "tcx": bpf.ATTACH_TCX_INGRESS, "cgroup": bpf.ATTACH_CGROUP_EGRESS}
+
+
+class Case(NamedTuple):
+    """A case as values: `generation` is the one that hooks are to run in the end, None where the plan moves none."""
+
+    seen: observe.Facts
+    steps: list
+    generation: object
+    words: dict
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_plan_is_as_written(name):
+    case = made(CASES[name])
+    assert [described(step, case.words) for step in case.steps] == CASES[name]["steps"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_plan_refuses(name):
+    code, words = CASES[name]["refused"]
+    with pytest.raises(Failure) as refusal:
+        made(CASES[name])
+    assert refusal.value.code == code
+    assert words in refusal.value.what
+    assert refusal.value.do
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_plan_is_empty_once_its_steps_are_done(name):
+    case = made(CASES[name])
+    if case.generation is not None:
+        done = after(case.seen, case.steps)
+        assert plan.switch(done, case.generation, skip_missing=True) == []
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_no_hook_moves_before_the_disk_says_where_to(name):
+    """A run killed at its first hook leaves a trial, an outcome or a confirmed generation that says what to do."""
+    case = made(CASES[name])
+    kinds = [type(step) for step in case.steps]
+    moves = [at for at, kind in enumerate(kinds) if kind in plan.HOOK_STEPS]
+    written = [at for at, kind in enumerate(kinds) if kind in (plan.Point, plan.WriteEnded)]
+    if moves and any(kind is plan.WriteGeneration for kind in kinds):
+        assert min(written) < min(moves)
+
+
+def test_expect_empty_names_what_is_missing():
+    with pytest.raises(Failure) as refusal:
+        plan.expect_empty([plan.Settle("abc")])
+    assert refusal.value.can_retry
+    assert refusal.value.detail["missing"] == ["finish the interrupted attachment abc"]
+
+
+def test_every_step_can_be_described_and_is_in_a_case():
+    """But for what only a guard does: begin, see test_trial."""
+    seen = {type(step).__name__ for name in WORKING for step in made(CASES[name]).steps}
+    assert seen >= set(plan._HOUSEKEEPING) - {"WriteDeadline"} | {"Attach", "Swap", "Detach"}
+
+
+# ---- a case made of its words --------------------------------------------------------------------
+
+
+def made(case):
+    attachments = {word: Attachment(**fields) for word, fields in case["attachments"].items()}
+    ids = {word: catalogue.hook_of(each).id(each) for word, each in attachments.items()}
+    seen = facts(case["seen"], attachments, ids)
+    (work, given), *dummy = case["wanted"].items()
+    steps, generation = WORK[work](seen, given, attachments)
+    return Case(seen, steps, generation, {key: word for word, key in ids.items() if word != "was"})
+
+
+def facts(given, attachments, ids):
+    loads = {name: observe.Load(ids_, {}) for name, ids_ in given.get("loads", {}).items()}
+    generations = {
+        int(number): store.Generation(
+            int(number),
+            each["load"],
+            plan.release_of(each["load"]),
+            plan.by_id([attachments[word] for word in each["at"]]),
+            previous=each.get("previous"),
+        )
+        for number, each in given.get("generations", {}).items()
+    }
+    names = given.get("releases") or {plan.release_of(name) for name in loads}
+    return observe.Facts(
+        name="counted",
+        staged=store.Staged(given["staged"], plan.release_of(given["staged"])) if given.get("staged") else None,
+        trial=generations.get(given.get("trial")),
+        confirmed=generations.get(given.get("confirmed")),
+        deadline=store.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
+        generations=generations,
+        releases={name: made_release(name) for name in names},
+        loads=loads,
+        debris=tuple(given.get("debris", ())),
+        links={ids[word]: link(attachments[word], **each) for word, each in given.get("links", {}).items()},
+        unsettled=frozenset(ids[word] for word in given.get("unsettled", ())),
+        next_number=max([0, *generations]) + 1,
+        places={ids[word]: place(each, given.get("places", {}).get(word)) for word, each in attachments.items()},
+        holders={ids[word]: holders(given.get("holders", {}).get(word)) for word in attachments},
+        modes={
+            ids[word]: given.get("modes", {}).get(word, each.mode)
+            for word, each in attachments.items()
+            if word != "was"
+        },
+    )
+
+
+def made_release(name):
+    return release.Release(name, name, f"source-of-{name}", "", (), (), "", "", ())
+
+
+def link(attachment, runs, severed=False, sits_at=2):
+    number = 0 if severed else sits_at
+    is_cgroup = attachment.hook == "cgroup"
+    return bpf.Link(
+        id=runs,
+        type=attachment.hook,
+        prog_id=runs,
+        ifindex=None if is_cgroup else number,
+        cgroup_id=number if is_cgroup else None,
+        attach_type=ATTACH_TYPES[attachment.hook],
+    )
+
+
+def place(attachment, gone):
+    if gone:
+        return NotFound(f"There is no interface {attachment.target} on this host", "See ip link")
+    return Place(2, ATTACH_TYPES[attachment.hook])
+
+
+def holders(name):
+    return ({"prog_id": 99, "name": name},) if name else ()
+
+
+def described(step, words):
+    text = plan.describe(step)
+    return text.replace(step.key, words[step.key]) if isinstance(step, plan.Settle) else text
+
+
+# ---- what a case wants ---------------------------------------------------------------------------
+
+
+def _change(seen, given, attachments):
+    chosen = [attachments[word] for word in given["at"]]
+    without = [attachments[word] for word in given.get("without", ())]
+    generation = plan.wanted(seen, chosen, given["load"], replace=given.get("replace", False), without=without)
+    return plan.change(seen, generation), generation
+
+
+def _finish(seen, given, attachments):
+    return plan.finish(seen), seen.trial
+
+
+def _back(seen, given, attachments):
+    ended = store.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
+    return plan.back(seen, ended, given.get("quarantine", "")), seen.confirmed or store.Generation(0, "", "", {})
+
+
+def _going_back(seen, given, attachments):
+    target = seen.generations.get(given["to"])
+    return plan.going_back(seen, target, given["reason"]), plan.returning(seen, target)
+
+
+def _stage(seen, given, attachments):
+    wanted = made_release(plan.release_of(given["load"]))
+    return plan.stage(seen, wanted, given.get("aside"), given["load"], b"object", None), None
+
+
+WORK = {
+    "change": _change,
+    "finish": _finish,
+    "back": _back,
+    "going_back": _going_back,
+    "stage": _stage,
+    "prune": lambda seen, given, attachments: (plan.prune(seen), None),
+    "removal": lambda seen, given, attachments: (plan.removal(seen), store.Generation(0, "", "", {})),
+}
+
+
+# ---- what the steps do, in a few lines -----------------------------------------------------------
+
+
+def after(seen, steps):
+    """The Facts after the hooks' steps, as the kernel would have them."""
+    links, unsettled, modes = dict(seen.links), set(seen.unsettled), dict(seen.modes)
+    for step in steps:
+        if isinstance(step, plan.Settle):
+            unsettled.discard(step.key)
+        elif isinstance(step, plan.Detach):
+            del links[step.key]
+        elif isinstance(step, plan.Attach):
+            links[step.key] = link(step.attachment, seen.loads[step.load].programs[step.attachment.program])
+            modes[step.key] = step.attachment.mode
+        elif isinstance(step, plan.Swap):
+            assert links[step.key].prog_id == step.expected
+            program = seen.loads[step.load].programs[step.attachment.program]
+            links[step.key] = links[step.key]._replace(prog_id=program)
+    return seen._replace(links=links, unsettled=frozenset(unsettled), modes=modes)
