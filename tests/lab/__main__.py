@@ -18,13 +18,12 @@ lab start HOST [KERNEL]                boot the same disk again
 lab console HOST                       the path of its console's log, also after `down`
 lab down                               nothing is left, but images, key and consoles
 
-With --until-pid everything comes down when that process ends, however it ends.
+With --until-pid these hosts come down when that process ends, however it ends.
 """
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -60,12 +59,17 @@ def up(words):
     need("machines")
     make_key()
     with locked():
-        _end_with(owner)
         wanted = {machine.name_of(kernel): kernel for kernel in kernels or image.KERNELS}
         folder = image.ensure()
         new = [Machine(name) for name, kernel in wanted.items() if not _is_up(Machine(name), kernel)]
         try:
-            _bring_up(new, wanted, folder)
+            for each in new:
+                each.create(folder, wanted[each.name])
+            if owner:
+                for name in wanted:
+                    Machine(name).write("owner", owner)
+                detach("_end-with", *owner.split(), log=HOME / "end-with.log")
+            _bring_up(new, wanted)
         except BaseException:
             for each in new:
                 each.clear()
@@ -80,10 +84,9 @@ def _is_up(each, kernel):
     return each.kernel == kernel and each.answers()
 
 
-def _bring_up(new, wanted, folder):
+def _bring_up(new, wanted):
     start = time.monotonic()
     for each in new:
-        each.create(folder, wanted[each.name])
         each.start()
     for name in wanted:
         release = Machine(name).wait_ready()
@@ -97,8 +100,10 @@ def scale(words):
     need("fleet")
     make_key()
     with locked():
-        _end_with(owner)
         try:
+            if owner:
+                fleet.own(owner)
+                detach("_end-with", *owner.split(), log=HOME / "end-with.log")
             fleet.scale(int(words[0]))
         except BaseException:
             fleet.stop()
@@ -127,21 +132,23 @@ def _owner(words):
     return words[:place] + words[place + 2 :], identity(int(words[place + 1]))
 
 
-def _end_with(owner):
-    if owner:
-        detach("_end-with", *owner.split(), log=HOME / "end-with.log")
-
-
 def end_with(words):
-    """Wait for the owner's end, then take everything down."""
-    pid = int(words[0])
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return down([])
-    if identity(pid) == " ".join(words):
-        select.select([handle], [], [])
-    return down([])
+    """Wait for the end of the owner, and take down what it owns by then; stop waiting when it owns nothing any more."""
+    owner, pid = " ".join(words), int(words[0])
+    while identity(pid) == owner:
+        if not _owned(owner) and fleet.owner() != owner:
+            return
+        time.sleep(1)
+    with locked():
+        for each in _owned(owner):
+            each.clear()
+        if fleet.owner() == owner:
+            fleet.stop()
+        inventory.write()
+
+
+def _owned(owner):
+    return [each for each in machine.everyone() if each.read("owner") == owner]
 
 
 # ---- looking and talking

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Many cheap hosts on this machine's kernel: each a cgroup, its namespaces, and an sshd in them.
 
+    fleet/owner          the process with which the fleet comes down (base.identity), if there is one
     fleet/HOST/
       log                what fleet-host.sh and sshd said
       scratch            mount point of the host's memory, in its own mount namespace
@@ -128,9 +129,19 @@ def stop():
     """Nothing of the fleet is left."""
     for host in everyone():
         host.stop()
+    shutil.rmtree(FOLDER, ignore_errors=True)
     parent = _cgroup2() / "ebpf-lab"
     if parent.exists():
         parent.rmdir()
+
+
+def own(process):
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "owner").write_text(process)
+
+
+def owner():
+    return (FOLDER / "owner").read_text() if (FOLDER / "owner").exists() else ""
 
 
 def _cgroup2():

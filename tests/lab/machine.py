@@ -12,6 +12,7 @@
       console.log        all boots, each under a line of the keeper's
       keeper, qemu       processes (base.identity)
       keeper.log         the keeper's and qemu's own words
+      owner              the process with which it comes down (base.identity), if there is one
       cut                there when it was `lab kill` that killed qemu
       ended              why nothing runs any more, written by the keeper as its last act
 
