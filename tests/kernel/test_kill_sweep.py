@@ -148,9 +148,7 @@ def sweep(host, name, watched, figures):
         assert_finished(host, each, moment, dict(wanted))
         reset(host)
     kind = "moments between steps" if watched is steps_alone else "calls inside steps"
-    figures.append(
-        f"kill sweep: {name}: killed at {len(recorded)} moments ({kind}), finished by the next run each time"
-    )
+    figures.append(f"kill sweep: {name}: killed at {len(recorded)} {kind}, finished by the next run each time")
 
 
 def moments(host, each, watched):

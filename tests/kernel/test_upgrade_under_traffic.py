@@ -74,6 +74,7 @@ def test_no_packet_passes_uncounted_while_fifty_releases_follow_each_other(host,
             host.stage(version)
             outcome = host.attach()
             switched.append([type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)])
+            assert private_host.eventually(lambda seen=version: seen in counted(programs.XDP)), "no packet flows"
 
     sent, seconds = under_traffic(host, upgrade_all)
 
@@ -81,7 +82,7 @@ def test_no_packet_passes_uncounted_while_fifty_releases_follow_each_other(host,
     assert switched == [[plan.Swap]] * UPGRADES
     assert {each.id for each in host.facts().links.values()} == link
     assert sum(by_version.values()) == sent
-    assert set(by_version) == set(range(UPGRADES + 1)), "packets flowed while each version was there"
+    assert set(by_version) == set(range(UPGRADES + 1))
     figures.append(
         f"upgrade under traffic, xdp {mode}: {UPGRADES} upgrades in {seconds:.1f} s, {sent} packets sent and received, "
         f"{sum(by_version.values())} counted by {len(by_version)} versions ({min(by_version.values())} to "
