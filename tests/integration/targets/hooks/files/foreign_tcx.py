@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Somebody else's tcx program: attach the pinned program at an interface's ingress, and pin the link.
 
-python3 - PROGRAM INTERFACE LINK. Prints {"link_id": …}, or {"errno": …, "kernel": …} where the kernel refuses. Debian 12's bpftool has
-no tcx, and this shall not be our own code.
+python3 - PROGRAM INTERFACE LINK. Prints {"link_id": …}, or {"errno": …, "kernel": …} where the kernel refuses.
+Debian 12's bpftool has no tcx, and this shall not be our own code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ BPF_TCX_INGRESS = 46
 
 def main(program, interface, link):
     try:
-        made = bpf(BPF_LINK_CREATE, struct.pack("=IIII", get(program), socket.if_nametoindex(interface), BPF_TCX_INGRESS, 0))
+        made = bpf(
+            BPF_LINK_CREATE, struct.pack("=IIII", get(program), socket.if_nametoindex(interface), BPF_TCX_INGRESS, 0)
+        )
     except OSError as error:
         print(json.dumps({"errno": error.errno, "kernel": os.uname().release}))
         return

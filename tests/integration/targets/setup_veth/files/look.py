@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is on this host, by others' eyes: bpftool, ip and find. One JSON document on stdout.
 
-xdp: {interface: program's id}; programs, maps, links: {id: what bpftool says}; pins: below bpffs; files: ours on the disk.
+xdp: {interface: program's id}; programs, maps, links: {id: what bpftool says}; pins: below bpffs; files: ours on disk.
 Pins and files are what a run may leave behind; locks in /run and the kernel's own *.debug are not.
 """
 
@@ -22,7 +22,9 @@ def main():
         json.dumps(
             {
                 "kernel": os.uname().release,
-                "xdp": {each["ifname"]: each["xdp"]["prog"]["id"] for each in asked("ip", "-j", "link") if "xdp" in each},
+                "xdp": {
+                    each["ifname"]: each["xdp"]["prog"]["id"] for each in asked("ip", "-j", "link") if "xdp" in each
+                },
                 "programs": by_id("prog"),
                 "maps": by_id("map"),
                 "links": by_id("link"),
@@ -43,9 +45,7 @@ def by_id(subject):
 
 
 def below(folder):
-    return sorted(
-        os.path.join(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files)
-    )
+    return sorted(os.path.join(place, name) for place, folders, files in os.walk(folder) for name in (*folders, *files))
 
 
 main()

@@ -5,7 +5,7 @@
 
 python3 - frames itest1 100            raw Ethernet frames of a protocol that nobody answers (0x88b5, for experiments)
 python3 - udp 192.0.2.2 100            UDP datagrams to the discard port
-python3 - udp 192.0.2.2 100 /folder    the same as a process of the cgroup with this folder; those it refuses count as not sent
+python3 - udp 192.0.2.2 100 /folder    the same from the cgroup with this folder; what it refuses is not sent
 """
 
 from __future__ import annotations
