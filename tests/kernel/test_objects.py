@@ -428,6 +428,22 @@ def test_removal_while_another_run_loads_leaves_that_run_its_pins(counting, monk
     assert counted(programs.XDP) == {2: 2}
 
 
+def test_removal_between_looking_and_loading_is_told_as_busy(counting, monkeypatch):
+    """The maps that were to be shared are gone: not a refusal of the program."""
+    load = elf.load
+
+    def overtaken(*arguments):
+        monkeypatch.setattr(elf, "load", load)
+        assert not private_host.in_child(lambda: transitions.remove(NAME) and None).failure
+        return load(*arguments)
+
+    monkeypatch.setattr(elf, "load", overtaken)
+    with pytest.raises(Busy):
+        counting.stage(2)
+
+    assert counting.stage(2).state == "staged"
+
+
 def test_facts_can_be_read_while_another_run_moves_everything(counting):
     """bpf_info, check mode and the guard look without the lock."""
     for version in (2, 3):

@@ -7,14 +7,17 @@ over the kernel."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple, Optional
 
-from ..errors import Failure, NotFound, Unprivileged
+from ..errors import Busy, Failure, NotFound, Unprivileged
 from ..hooks import catalogue
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import store
+
+READS = 20  # of a deployment that other runs change meanwhile
 
 
 class Load(NamedTuple):
@@ -60,7 +63,17 @@ class Facts(NamedTuple):
 
 
 def facts(place):
-    """The Facts of the deployment at `place` (store.Home), hooks left out."""
+    """The Facts of the deployment at `place` (store.Home), hooks left out.
+
+    Without the lock another run may take away what was just listed: then all is read again.
+    """
+    for dummy in range(READS):
+        with contextlib.suppress(FileNotFoundError):
+            return _facts(place)
+    raise Busy(f"Deployment {place.name} changes faster than it can be read", "Run again when other runs have ended")
+
+
+def _facts(place):
     try:
         links, unsettled = _links(place)
         loads, debris = _loads(place)
@@ -73,8 +86,8 @@ def facts(place):
             confirmed=store.pointed(place, "confirmed"),
             deadline=store.deadline(place),
             ended=store.ended(place, trial.number) if trial else None,
-            generations={number: store.generation(place, number) for number in store.generation_numbers(place)},
-            releases={number: store.release(place, number) for number in store.releases(place)},
+            generations=_kept(place, store.generation_numbers, store.generation),
+            releases=_kept(place, store.releases, store.release),
             loads=loads,
             debris=debris,
             links=links,
@@ -83,6 +96,11 @@ def facts(place):
         )
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+
+
+def _kept(place, names, read):
+    found = {name: read(place, name) for name in names(place)}
+    return {name: record for name, record in found.items() if record is not None}
 
 
 def hooks(seen, generation):

@@ -135,10 +135,16 @@ def _load_and_stage(place, seen, built, given, rollout_id):
         shared = _shared(place, seen, built)
         figures = elf.load(built.object, place.name, built.chosen, shared, folder)
         return _stage_locked(place, built, given, aside, rollout_id, figures, shared)
-    except (Failure, OSError):
+    except (Failure, OSError) as error:
         files.remove_tree(folder)
         files.remove_if_empty(place.loads, place.pins, store.PINS)  # not what another run has pinned meanwhile
+        if isinstance(error, FileNotFoundError):
+            raise _overtaken(place) from error
         raise
+
+
+def _overtaken(place):
+    return Busy(f"Another run changed {place.name} meanwhile", "Run again")
 
 
 def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
@@ -147,7 +153,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
         seen = observe.facts(home)
         load = present_load(seen, built.release)
         if load is None if aside is None else (load or _shared(home, seen, built) != shared):
-            raise Busy(f"Another run changed {home.name} meanwhile", "Run again")
+            raise _overtaken(home)
         load = load or free_name(seen, built.release)
         text = given.source.text if given.source else None
         steps = plan.stage(seen, built.release, aside, load, built.object, text, rollout_id)

@@ -180,6 +180,8 @@ def _load(data, name, chosen, shared, pins):
     try:
         opened, logs = _try_load(data, name, chosen, shared, LOG_STATS, SHORT_LOG)
     except OSError as error:
+        if not hasattr(error, "logs"):  # no load was tried: the pin of a shared map is gone
+            raise
         raise _refusal(error, data, name, chosen, shared) from error
     if pins is not None:
         _pin(opened, chosen, pins)
