@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+
+from ..module_utils._core.errors import BadRequest, Failure, ToolMissing
 
 try:
     import jmespath
@@ -24,10 +25,13 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         expression = arguments.pop("query", None)
-        compiled = compiled_query(expression) if expression else None
-        result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
-        if compiled is not None and not result.get("failed"):
-            result["queried"] = searched(compiled, {key: result[key] for key in result if key != "invocation"})
+        try:
+            compiled = compiled_query(expression) if expression else None
+            result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+            if compiled is not None and not result.get("failed"):
+                result["queried"] = searched(compiled, {key: result[key] for key in result if key != "invocation"})
+        except Failure as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
+            result.update(failed=True, msg=str(failure), failure=failure.as_fields())
         self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
@@ -35,13 +39,13 @@ class ActionModule(ActionBase):
 def compiled_query(expression):
     """The JMESPath expression, checked before the host is asked."""
     if jmespath is None:
-        raise AnsibleActionFail(
-            "query needs jmespath on the controller. Install it beside ansible-core: pip install jmespath"
+        raise ToolMissing(
+            "query needs jmespath on the controller", "Install it beside ansible-core: pip install jmespath"
         )
     try:
         return jmespath.compile(expression)
     except jmespath.exceptions.JMESPathError as error:
-        raise AnsibleActionFail(f"query is no JMESPath expression: {_first_line(error)}: {expression}") from None
+        raise BadRequest(f"query is no JMESPath expression: {_said(error)}", f"Look at {expression}") from error
 
 
 def searched(compiled, result):
@@ -49,9 +53,9 @@ def searched(compiled, result):
     try:
         return compiled.search(result)
     except jmespath.exceptions.JMESPathError as error:
-        raise AnsibleActionFail(f"query cannot be evaluated: {_first_line(error)}: {compiled.expression}") from None
+        raise BadRequest(f"query cannot be evaluated: {_said(error)}", f"Look at {compiled.expression}") from error
 
 
-def _first_line(error):
+def _said(error):
     """jmespath draws an arrow below its sentence."""
     return str(error).splitlines()[0].rstrip(":").replace("Invalid jmespath expression: ", "")

@@ -10,9 +10,10 @@ import importlib
 import os
 import re
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._core.errors import NotFound
 from ..module_utils._core.objects.source import headers_beside
 
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
@@ -32,7 +33,10 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         source = arguments.get("src")
         if source and not self._is_remote(arguments):
-            arguments["_shipped"] = self._shipped(source)
+            try:
+                arguments["_shipped"] = self._shipped(source)
+            except NotFound as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
+                return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
         if not self._task.async_val:
             self._remove_tmp_path(self._connection._shell.tmpdir)
@@ -67,9 +71,10 @@ class ActionModule(ActionBase):
             for path in (os.path.abspath(source), named and in_collection(*named.groups())):
                 if path and os.path.isfile(path):
                     return path
-        raise AnsibleActionFail(
-            f"There is no source {source} on the controller: not in files/ of role or playbook, nor in {os.getcwd()}. "
-            f"Give a path, or NAMESPACE.COLLECTION.NAME for the file bpf/NAME.bpf.c of an installed collection."
+        raise NotFound(
+            f"There is no source {source} on the controller: not in files/ of role or playbook, nor in {os.getcwd()}",
+            "Give a path, or NAMESPACE.COLLECTION.NAME for the file bpf/NAME.bpf.c of an installed collection",
+            src=source,
         )
 
     def _transferred(self, path):
