@@ -41,7 +41,7 @@ class Facts(NamedTuple):
     deadline: Optional[store.Deadline] = None
     ended: Optional[store.Ended] = None  # how the trial ended, where the way back from it is not finished
     generations: dict = {}
-    releases: dict = {}
+    releases: dict = {}  # None for one that a killed run had begun to remove
     loads: dict = {}
     debris: tuple = ()  # half-made loads: names in loads/
     links: dict = {}
@@ -86,8 +86,8 @@ def _facts(place):
             confirmed=store.pointed(place, "confirmed"),
             deadline=store.deadline(place),
             ended=store.ended(place, trial.number) if trial else None,
-            generations=_kept(place, store.generation_numbers, store.generation),
-            releases=_kept(place, store.releases, store.release),
+            generations={each.number: each for each in _generations(place)},
+            releases={number: store.release(place, number) for number in store.releases(place)},
             loads=loads,
             debris=debris,
             links=links,
@@ -98,9 +98,9 @@ def _facts(place):
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
 
 
-def _kept(place, names, read):
-    found = {name: read(place, name) for name in names(place)}
-    return {name: record for name, record in found.items() if record is not None}
+def _generations(place):
+    found = [store.generation(place, number) for number in store.generation_numbers(place)]
+    return [each for each in found if each is not None]
 
 
 def hooks(seen, generation):

@@ -406,7 +406,7 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
     staged = store.Staged(load, release.id, rollout_id)
     if aside is None and seen.staged and seen.staged.load == load:
         return prune(seen)
-    steps = [] if release.id in seen.releases else [WriteRelease(release, data, source)]
+    steps = [] if seen.releases.get(release.id) else [WriteRelease(release, data, source)]
     if aside is not None:
         steps.append(PinLoad(aside, load))
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:

@@ -282,7 +282,7 @@ def write_release(place, made, data, source):
     """releases/R is on the disk, whole or not at all."""
     folder = os.path.join(place.folder, "releases", made.id)
     aside = folder + ".aside"
-    files.remove_tree(aside)
+    _sweep(os.path.dirname(folder))
     files.make_private_folder(aside)
     files.write_durably(os.path.join(aside, "object.o"), data)
     if source is not None:
@@ -310,11 +310,17 @@ def write_generation(place, what):
     """generations/N.json is on the disk, and N will not be given again."""
     folder = os.path.join(place.folder, "generations")
     files.make_private_folder(folder)
-    for name in files.names_in(folder):
-        if name.endswith(".aside"):  # a killed run's, whose number will not be written again
-            files.remove(os.path.join(folder, name))
+    _sweep(folder)
     files.write_json(os.path.join(place.folder, "serial"), {"serial": what.number, "format": FORMAT})
     files.write_json(_generation_path(place, what.number), what.as_record())
+
+
+def _sweep(folder):
+    """What killed runs left half written is gone: its name may never be written again."""
+    for name in files.names_in(folder):
+        if name.endswith(".aside"):
+            path = os.path.join(folder, name)
+            files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
 
 
 def remove_generation(place, number):
