@@ -19,8 +19,8 @@ import time
 from typing import NamedTuple
 
 from .. import errors
-from ..errors import BadObject, Failure, VerifierRefused
-from ..kernel import bpf, btf, libbpf
+from ..errors import BadObject, Failure, NoMemory, VerifierRefused
+from ..kernel import bpf, btf, files, libbpf
 from . import maps, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
@@ -204,6 +204,8 @@ def _try_load(data, name, chosen, shared, log_level, log_size):
             with bpf.get_pinned(shared[_map_name(pointer)]) as fd:
                 libbpf.call("bpf_map__reuse_fd", pointer, fd)
 
+    _refuse_beyond_memory(opened, shared)
+
     def logs():
         return {program: room.value.decode(errors="replace") for program, room in rooms.items()}
 
@@ -213,6 +215,22 @@ def _try_load(data, name, chosen, shared, log_level, log_size):
         error.logs = logs()
         raise
     return opened, logs
+
+
+def _refuse_beyond_memory(opened, shared):
+    """The maps that will be created fit what memory the host has; NoMemory names the largest otherwise."""
+    shapes = [_shape(pointer, None) for pointer in opened.maps() if _map_name(pointer) not in shared]
+    needs = {shape.name: maps.least_memory(shape, bpf.possible_cpus()) for shape in shapes}
+    needed, available = sum(needs.values()), files.available_memory()
+    if needed > available:
+        largest = max(needs, key=needs.get)
+        raise NoMemory(
+            f"The object's maps need at least {needed >> 20} MiB, and this host has {available >> 20} MiB available",
+            f"Lower max_entries of map {largest}, which needs {needs[largest] >> 20} MiB",
+            map=largest,
+            bytes_needed=needed,
+            bytes_available=available,
+        )
 
 
 def _figures(opened, chosen, logs):
