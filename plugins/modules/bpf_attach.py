@@ -301,17 +301,20 @@ def work(module):
     if outcome.deadline:
         number = outcome.generation.number
         fields.update(
-            state="armed", generation=number, guard=guarded(params), _ask=guard.questions(params["name"], number)
+            state="armed",
+            generation=number,
+            guard=guarded(params, number),
+            _ask=guard.questions(params["name"], number),
         )
     return fields
 
 
-def guarded(params):
+def guarded(params, number):
     """The guard runs, as {how, deadline}: it switches when this module has ended."""
     try:
         return {**guard.arm(params["name"]), "deadline": params["confirm_within"]}
     except (Failure, OSError) as error:
-        trial.abandon(params["name"], f"the guard could not be started: {error}")
+        trial.abandon(params["name"], number, f"the guard could not be started: {error}")
         raise
 
 

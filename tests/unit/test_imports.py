@@ -26,7 +26,7 @@ WEIGHT = {
     "modules.bpf_release": 150,
     "module_utils._core.deployment.apply": 108,
     "module_utils._core.deployment.guard": 156,
-    "module_utils._core.deployment.boot": 232,
+    "module_utils._core.deployment.boot": 270,
     "module_utils._core.command": 277,
 }
 SLACK = 0.10

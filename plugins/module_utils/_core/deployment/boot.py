@@ -15,32 +15,38 @@ import os
 from ..errors import Failure, NotFound
 from ..kernel import files
 from ..objects import elf
-from . import observe, plan, store, trial
+from . import guard, observe, plan, store, trial
 
 
 def restore_all():
-    """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, Failure or None)]."""
+    """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, what went wrong or None)].
+
+    A trial that is still live, as after a soft reboot, has a guard again.
+    """
     results = []
     for name in store.deployments():
         try:
             restore(name)
+            if observe.facts(store.home(name)).trial_is_live:
+                guard.arm(name, at_boot=True)
             results.append((name, None))
-        except Failure as failure:
-            results.append((name, failure))
+        except (Failure, OSError) as error:  # the other deployments have theirs nevertheless
+            results.append((name, error))
     return results
 
 
 def restore(name):
-    """The deployment's hooks run the confirmed generation, its load made again where a reboot took it. The steps it
-    took.
+    """The deployment's hooks run the confirmed generation, its load made again where a reboot took it. The steps of that.
 
+    A live trial is left to its guard.
     Where this kernel refuses the release: the one before, or nothing, as the generation's on_boot_refusal says; that
     is no quarantine, since another kernel may take it.
     """
     files.mount_bpffs()
     with store.locked(name) as home:
-        if not observe.facts(home).trial_is_live:
-            trial.settle(home)
+        if observe.facts(home).trial_is_live:
+            return ()
+        trial.settle(home)
         seen = observe.facts(home)
         if seen.confirmed is None or not seen.confirmed.attachments:
             return ()

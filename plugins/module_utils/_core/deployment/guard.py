@@ -12,6 +12,7 @@ goes on where it was. It needs no controller, no network, no compiler and no ver
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -24,7 +25,7 @@ import sys
 import time
 import zipfile
 
-from ..errors import Failure
+from ..errors import Failure, RolledBack
 from ..kernel import files
 from . import observe, store, transitions, trial
 
@@ -36,14 +37,15 @@ PROBE_SECONDS = 5
 RESTARTS = 5
 
 
-def arm(name):
-    """A guard for the deployment runs, as {how, pid or unit}. It switches when this process has ended.
+def arm(name, at_boot=False):
+    """A guard for the deployment runs, as {how} or {how, unit}. It switches when this process has ended.
 
     A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
+    at_boot: the unit is not waited for, since units that wait for us may come before it.
     """
     command = [sys.executable, "-c", BOOTSTRAP.format("main"), written_code(), name, str(os.getpid())]
     if _pid1_sees_the_same() and shutil.which("systemd-run"):
-        return _as_unit(name, command)
+        return _as_unit(name, command, ["--no-block"] if at_boot else [])
     return _as_process(command)
 
 
@@ -105,13 +107,13 @@ def _pid1_sees_the_same():
         return False
 
 
-def _as_unit(name, command):
+def _as_unit(name, command, more):
     """A transient service: it outlives the module's session, and systemd starts it again when it dies."""
     unit = f"ebpf-deploy-guard-{name}-{os.getpid()}"
     settings = ["Type=exec", "Restart=on-failure", "RestartSec=1", "OOMScoreAdjust=-900", "TimeoutStopSec=5"]
     options = [part for each in settings for part in ("-p", each)]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        ["systemd-run", "--quiet", "--collect", f"--unit={unit}", *options, *command],
+        ["systemd-run", "--quiet", "--collect", *more, f"--unit={unit}", *options, *command],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -198,7 +200,7 @@ def _zipped(sources):
 def main(name, waits_for=0):
     """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
     _await_end(waits_for)
-    trial.switch(name)
+    _locked_patiently(trial.switch, name)
     while True:
         seen = observe.facts(store.home(name))
         if seen.trial is None or not seen.trial.guarded:
@@ -206,7 +208,8 @@ def main(name, waits_for=0):
         if not seen.trial_is_live:
             _locked_patiently(trial.expire, name)
         elif seen.deadline.probe and _probe_passes(seen.deadline.probe):
-            _locked_patiently(transitions.confirm, name, seen.trial.number)
+            with contextlib.suppress(RolledBack):  # too late: the next look sees it
+                _locked_patiently(transitions.confirm, name, seen.trial.number)
         else:
             time.sleep(min(TICK, max(0.01, seen.deadline.end - store.boottime())))
 

@@ -23,6 +23,7 @@ from ..objects import owners
 from . import store
 
 KEEP = 3  # generations that stay for going back
+NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -330,11 +331,11 @@ def finish(seen):
 
 
 def back(seen, ended=None, quarantine=""):
-    """Steps that give up the trial: the hooks run the confirmed generation again, or nothing.
+    """Steps that give up the trial: the hooks run `fallback` again, and `seen` is observe.hooks(facts, that).
 
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
     """
-    generation = seen.confirmed or store.Generation(0, "", "", {})
+    generation = fallback(seen)
     left = seen.staged and seen.staged.load == seen.trial.load != generation.load
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
@@ -344,6 +345,17 @@ def back(seen, ended=None, quarantine=""):
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
     ]
+
+
+def fallback(seen):
+    """The Generation that a trial goes back to: the confirmed one, or none.
+
+    None, too, where a reboot took the confirmed one's programs: nothing ran before the trial then, and boot.py loads
+    them again once the trial is gone.
+    """
+    confirmed = seen.confirmed
+    is_runnable = confirmed and (confirmed.load in seen.loads or not confirmed.attachments)
+    return confirmed if is_runnable else NOTHING
 
 
 def digest_left(seen, generation):
@@ -439,8 +451,7 @@ def removal(seen):
         store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
     )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
-    known = empty or store.Generation(0, "", "", {})
-    steps += switch(seen, known)
+    steps += switch(seen, empty or NOTHING)
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
     steps += [RemoveStaged(seen.staged)] if seen.staged else []
     steps += [Point("confirmed", None, empty.number)] if empty else []

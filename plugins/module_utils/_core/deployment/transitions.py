@@ -121,7 +121,7 @@ def plan_for(seen, wish, check_mode=False):
     """
     if wish.detach:
         if seen.confirmed is None:
-            return store.Generation(0, "", "", {})
+            return plan.NOTHING
         return plan.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
     load = _load_for(seen, wish.release, check_mode)
     if wish.purge and not wish.attachments:
@@ -194,9 +194,10 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
-        if seen.trial and seen.trial.guarded and not everything_off and number in (None, seen.trial.number):
+        is_trials = seen.trial and seen.trial.guarded and number in (None, seen.trial.number)
+        if is_trials and not (release or everything_off):
             return _trial_ended(home, seen, why, check_mode)
-        if number is not None and not (seen.confirmed and seen.confirmed.number == number):
+        if number is not None and not is_trials and not (seen.confirmed and seen.confirmed.number == number):
             if seen.confirmed and seen.trial is None:
                 return _as_confirmed(home, seen, (), check_mode)
             return Outcome((), seen, seen, seen.confirmed)
@@ -205,15 +206,14 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
 
 
 def _trial_ended(home, seen, why, check_mode):
-    steps = trial.end(home, why) if not check_mode else plan.back(observe.hooks(seen, seen.confirmed or EMPTY))
+    steps = trial.end(home, why) if not check_mode else plan.back(observe.hooks(seen, plan.fallback(seen)))
     after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(steps), seen, after, after.confirmed)
 
 
-EMPTY = store.Generation(0, "", "", {})
-
-
 def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
+    if seen.confirmed is None and everything_off:
+        return Outcome((), seen, seen, None, repaired)
     if seen.confirmed is None:
         raise NotFound(f"Deployment {seen.name} has nothing confirmed on this host", "There is nothing to go back from")
     goal = None if everything_off else _goal(seen, release)
@@ -259,9 +259,9 @@ def confirm(name, number=None, check_mode=False):
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
         _refuse_ended(home, seen, number)
-        if seen.trial and seen.trial.guarded and not check_mode:
+        if seen.trial and seen.trial.guarded:
             steps = trial.confirm(home, seen)
-            return Outcome(steps, seen, observe.facts(home), seen.trial)
+            return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
         repaired = trial.settle(home)
         seen = observe.facts(home)
         if seen.confirmed is None:

@@ -48,7 +48,10 @@ def switch(name):
 
 
 def confirm(home, seen):
-    """The trial is confirmed. NotSwitched before the hooks run it, RolledBack when its time has passed."""
+    """The trial is confirmed, as far as `home` is locked. The steps.
+
+    NotSwitched before the hooks run it, RolledBack when its time has passed.
+    """
     number = seen.trial.number
     if not seen.trial_is_live:
         settle(home)
@@ -56,7 +59,8 @@ def confirm(home, seen):
     if _missing(seen, seen.trial):
         raise not_switched(number)
     steps = [*plan.confirm(seen, number), *plan.prune(seen, confirmed=seen.trial)]
-    carry_out(home, steps, "confirm")
+    if home.is_locked:
+        carry_out(home, steps, "confirm")
     return tuple(steps)
 
 
@@ -67,10 +71,12 @@ def expire(name):
             settle(home)
 
 
-def abandon(name, why):
+def abandon(name, number, why):
     """The trial that this run has just armed is given up, its guard having failed to start."""
     with store.locked(name) as home:
-        _go_back(home, FAILED, why, is_punished=False)
+        found = store.pointed(home, "trial")
+        if found and found.number == number:
+            _go_back(home, FAILED, why, is_punished=False)
 
 
 def end(home, why):
@@ -115,8 +121,7 @@ def _why(seen, rebooted):
 
 def _has_switched(seen):
     """Whether some hook runs something else than what is confirmed."""
-    generation = seen.confirmed or store.Generation(0, "", "", {})
-    return bool(plan.switch(observe.hooks(seen, generation), generation, skip_missing=True))
+    return bool(plan.switch(_seen_behind(seen), plan.fallback(seen), skip_missing=True))
 
 
 def _finish(home, seen):
@@ -124,10 +129,12 @@ def _finish(home, seen):
     try:
         seen = observe.hooks(seen, seen.trial)
         same_boot = seen.trial.boot_id == seen.boot_id
-        steps = plan.finish(seen) if same_boot else plan.back(_as_confirmed(seen))
+        steps = plan.finish(seen) if same_boot else plan.back(_seen_behind(seen))
         carry_out(home, steps, "repair")
         return tuple(steps)
     except Failure:
+        if store.pointed(home, "trial") is None:  # decided; what failed is only the pruning after it
+            raise
         return _go_back(home)
 
 
@@ -136,13 +143,14 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
     seen = observe.facts(home)
     ended = store.Ended(seen.trial.number, outcome, why) if outcome else None
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
-    steps = plan.back(_as_confirmed(seen), ended, quarantine)
+    steps = plan.back(_seen_behind(seen), ended, quarantine)
     carry_out(home, steps, "back")
     return tuple(steps)
 
 
-def _as_confirmed(seen):
-    return observe.hooks(seen, seen.confirmed) if seen.confirmed else seen
+def _seen_behind(seen):
+    """The Facts with the places of what the trial goes back to."""
+    return observe.hooks(seen, plan.fallback(seen))
 
 
 def _missing(seen, generation):

@@ -1,0 +1,153 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A boot takes all pins, all links and /run, and the kernel's boot id is another one: what then comes back, and when.
+
+A reboot is played on the private host: its pins and /run are emptied, and another file stands at the boot id's place.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import private_host
+import programs
+import pytest
+from private_host import NAME, attachment, counted
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    boot,
+    guard,
+    plan,
+    store,
+    transitions,
+    trial,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+@pytest.fixture
+def reboot(host, tmp_path):
+    def rebooted():
+        other = tmp_path / "boot_id"
+        other.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        private_host.run("mount", "--bind", str(other), BOOT_ID)
+        files.remove_tree(store.PINS)
+        for name in files.names_in(store.RUN):
+            files.remove(f"{store.RUN}/{name}")
+
+    return rebooted
+
+
+def xdp():
+    return attachment("xdp", programs.XDP, interface=private_host.DEVICE)
+
+
+def attached(host, version=1):
+    host.stage(version)
+    host.attach(xdp())
+
+
+def on_trial(host, version):
+    """A guarded change, switched as its guard does it."""
+    host.stage(version)
+    host.attach(confirm_within=60)
+    assert trial.switch(NAME)
+
+
+def killed_at(host, kind):
+    def work():
+        apply.trace = lambda moment, step: type(step) is kind and private_host.kill_self()
+        host.attach()
+
+    assert private_host.in_child(work).signal
+
+
+def counts(host):
+    """The version that counts the next packet."""
+    before = counted(programs.XDP)
+    host.receive()
+    return [version for version, packets in counted(programs.XDP).items() if packets != before.get(version, 0)]
+
+
+def test_boot_brings_the_confirmed_release_back(host, reboot):
+    attached(host)
+    reboot()
+
+    assert [type(step) for step in boot.restore(NAME)] == [plan.Attach]
+
+    assert counts(host) == [1]
+    assert boot.restore(NAME) == ()
+
+
+def test_boot_ends_a_trial_that_was_not_confirmed_and_brings_the_confirmed_release_back(host, reboot):
+    attached(host)
+    on_trial(host, 2)
+    number = host.facts().trial.number
+    reboot()
+
+    boot.restore(NAME)
+
+    seen = host.facts()
+    assert (seen.trial, seen.confirmed.number) == (None, 1)
+    assert store.ended(store.home(NAME), number).why == "the host rebooted before it was confirmed"
+    assert counts(host) == [1]
+
+
+def test_boot_forgets_an_unguarded_change_that_was_killed(host, reboot):
+    attached(host)
+    host.stage(2)
+    killed_at(host, plan.Swap)
+    reboot()
+
+    boot.restore(NAME)
+
+    assert (host.facts().trial, counts(host)) == (None, [1])
+
+
+def test_next_run_ends_the_trial_where_no_unit_did(host, reboot):
+    attached(host)
+    on_trial(host, 2)
+    reboot()
+
+    attached(host, 3)
+
+    assert (host.facts().trial, counts(host)) == (None, [3])
+
+
+def test_trial_after_a_reboot_without_restore_goes_back_to_nothing(host, reboot):
+    """The confirmed release is not loaded, nor did it run: the way back must not wait for it."""
+    attached(host)
+    reboot()
+    on_trial(host, 2)
+
+    transitions.roll_back(NAME)
+
+    seen = host.facts()
+    assert (seen.trial, seen.confirmed.number, seen.links) == (None, 1, {})
+
+
+def test_restore_leaves_a_live_trial_alone(host):
+    attached(host)
+    on_trial(host, 2)
+
+    assert boot.restore(NAME) == ()
+
+    assert counts(host) == [2]
+
+
+def test_soft_reboot_gives_a_live_trial_its_guard_again(host):
+    """The guard takes it back when its time has passed, or nobody would."""
+    attached(host)
+    host.stage(2)
+    host.attach(confirm_within=2)
+
+    assert private_host.in_child(boot.restore_all).value == [(NAME, None)]
+
+    assert private_host.eventually(lambda: counts(host) == [2])
+    assert private_host.eventually(lambda: host.facts().trial is None)
+    assert counts(host) == [1]
+    files.remove_tree(guard.CODE)

@@ -1,0 +1,78 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a user can ask of a deployment while a guarded change is on trial: look, confirm, another release, everything
+off."""
+
+from __future__ import annotations
+
+import private_host
+import programs
+import pytest
+from private_host import NAME, attachment
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import plan, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
+
+
+@pytest.fixture
+def on_trial(host):
+    """Generation 2 on trial, switched as its guard does it; generation 1 is confirmed."""
+    host.stage(1)
+    host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+    host.stage(2)
+    host.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    return host
+
+
+def test_confirming_in_check_mode_says_what_confirming_would_do_and_does_nothing(on_trial):
+    before = on_trial.facts()
+
+    outcome = transitions.confirm(NAME, 2, check_mode=True)
+
+    assert [step for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == []
+    assert plan.Point("confirmed", 2, 1) in outcome.steps
+    assert outcome.generation.number == 2
+    assert on_trial.facts() == before
+
+
+@pytest.mark.parametrize("number", [None, 2])
+def test_everything_off_ends_the_trial_and_what_it_came_from(on_trial, number):
+    transitions.roll_back(NAME, number=number, everything_off=True)
+
+    seen = on_trial.facts()
+    assert (seen.trial, seen.links, seen.confirmed.attachments) == (None, {}, {})
+
+
+def test_everything_off_serves_a_first_trial_too(host):
+    host.stage(1)
+    host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
+    assert trial.switch(NAME)
+
+    transitions.roll_back(NAME, everything_off=True)
+
+    assert (host.facts().trial, host.facts().links) == (None, {})
+
+
+@pytest.mark.parametrize("number", [None, 3])
+def test_rollback_to_a_release_during_a_trial_ends_at_that_release(on_trial, number):
+    first = on_trial.facts().confirmed.release
+    transitions.confirm(NAME, 2)
+    on_trial.stage(3)
+    on_trial.attach(confirm_within=60)
+    assert trial.switch(NAME)
+
+    transitions.roll_back(NAME, first, number)
+
+    seen = on_trial.facts()
+    assert (seen.trial, seen.confirmed.release) == (None, first)
+
+
+def test_guard_that_could_not_be_started_costs_no_trial_but_its_own(on_trial):
+    trial.abandon(NAME, 1, "no guard for generation 1")
+    assert on_trial.facts().trial_is_live
+
+    trial.abandon(NAME, 2, "no guard for generation 2")
+    with pytest.raises(Failure, match="no guard for generation 2"):
+        transitions.look(NAME, 2)
