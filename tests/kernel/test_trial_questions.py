@@ -76,3 +76,18 @@ def test_guard_that_could_not_be_started_costs_no_trial_but_its_own(on_trial):
     trial.abandon(NAME, 2, "no guard for generation 2")
     with pytest.raises(Failure, match="no guard for generation 2"):
         transitions.look(NAME, 2)
+
+
+def test_same_change_again_during_its_own_trial_is_on_trial_again(on_trial):
+    """As when the controller died meanwhile: what was staged still is, and not the old release without a word."""
+    again = on_trial.attach(confirm_within=60)
+
+    assert again.generation.number == 3
+    assert trial.switch(NAME)
+    assert transitions.confirm(NAME, 3).generation.load == on_trial.facts().staged.load
+
+
+def test_removal_during_a_trial_says_nothing_against_its_source(on_trial):
+    transitions.remove(NAME)
+
+    on_trial.stage(2)

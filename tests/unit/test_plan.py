@@ -83,7 +83,7 @@ def test_expect_empty_names_what_is_missing():
 
 
 def test_every_step_can_be_described_and_is_in_a_case():
-    """But for what only a guard does: begin, see test_trial."""
+    """But for what arms a guard: see tests/kernel."""
     seen = {type(step).__name__ for name in WORKING for step in made(CASES[name]).steps}
     assert seen >= set(plan._HOUSEKEEPING) - {"WriteDeadline"} | {"Attach", "Swap", "Detach"}
 
@@ -113,10 +113,11 @@ def facts(given, attachments, ids):
         for number, each in given.get("generations", {}).items()
     }
     names = given.get("releases") or {plan.release_of(name) for name in loads}
+    trial = generations.get(given.get("trial"))
     return observe.Facts(
         name="counted",
         staged=store.Staged(given["staged"], plan.release_of(given["staged"])) if given.get("staged") else None,
-        trial=generations.get(given.get("trial")),
+        trial=trial and trial._replace(guarded="deadline" in given),
         confirmed=generations.get(given.get("confirmed")),
         deadline=store.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
         generations=generations,
@@ -184,7 +185,7 @@ def _finish(seen, given, attachments):
 
 def _back(seen, given, attachments):
     ended = store.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
-    return plan.back(seen, ended, given.get("quarantine", "")), seen.confirmed or store.Generation(0, "", "", {})
+    return plan.back(seen, ended, given.get("quarantine", "")), plan.fallback(seen)
 
 
 def _going_back(seen, given, attachments):
@@ -204,7 +205,7 @@ WORK = {
     "going_back": _going_back,
     "stage": _stage,
     "prune": lambda seen, given, attachments: (plan.prune(seen), None),
-    "removal": lambda seen, given, attachments: (plan.removal(seen), store.Generation(0, "", "", {})),
+    "removal": lambda seen, given, attachments: (plan.removal(seen), plan.NOTHING),
 }
 
 

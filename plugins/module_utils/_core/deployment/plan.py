@@ -336,15 +336,21 @@ def back(seen, ended=None, quarantine=""):
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
     """
     generation = fallback(seen)
-    left = seen.staged and seen.staged.load == seen.trial.load != generation.load
+    is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
         *switch(seen, generation, skip_missing=True),
-        *([RemoveStaged(seen.staged)] if left else []),
+        *([RemoveStaged(seen.staged)] if is_rejected else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
     ]
+
+
+def _was_judged(seen, ended):
+    """Whether the trial's load was found wanting: one that was killed half-way, or superseded, may be tried again."""
+    ended = ended or seen.ended
+    return seen.trial.guarded and not (ended and ended.outcome == store.SUPERSEDED)
 
 
 def fallback(seen):
@@ -457,4 +463,5 @@ def removal(seen):
     steps += [Point("confirmed", None, empty.number)] if empty else []
     steps += [RemoveGeneration(each) for each in (*seen.generations.values(), *([empty] if empty else []))]
     steps += [RemoveRelease(number) for number in sorted(seen.releases)]
+    steps += [RemoveDeadline()] if seen.deadline else []
     return [*steps, RemoveFolders(seen.name)]

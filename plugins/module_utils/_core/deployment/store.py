@@ -116,8 +116,11 @@ class Deadline(NamedTuple):
         return (self.generation, self.boot_id) == (trial.number, boot_id) and boottime() < self.end
 
 
+ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
+
+
 class Ended(NamedTuple):
-    """How a trial ended that was not confirmed: rolled_back, superseded or failed."""
+    """How a trial ended that was not confirmed: ROLLED_BACK, SUPERSEDED or FAILED."""
 
     generation: int
     outcome: str

@@ -320,7 +320,7 @@ def remove(name, check_mode=False, *, only_unattached=False):
                 attachments=sorted(seen.links),
             )
         if home.is_locked:
-            trial.end(home, "the deployment was removed")
+            trial.end(home, "the deployment was removed", is_punished=False)
             seen = observe.facts(home)
         steps = plan.removal(seen)
         if not check_mode:

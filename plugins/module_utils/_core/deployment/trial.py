@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
 from . import apply, observe, plan, store
-
-ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
+from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
 def begin(home, seen, generation, within, probe=""):
@@ -79,12 +78,12 @@ def abandon(name, number, why):
             _go_back(home, FAILED, why, is_punished=False)
 
 
-def end(home, why):
+def end(home, why, *, is_punished=True):
     """No trial is under way any more, whosever it was; a user said so. The steps it took."""
     seen = observe.facts(home)
     if seen.trial is None or not seen.trial.guarded or seen.ended:
         return settle(home)
-    return _go_back(home, ROLLED_BACK, why, is_punished=True)
+    return _go_back(home, ROLLED_BACK, why, is_punished=is_punished)
 
 
 def settle(home, rollout_id=None, keep_own=False):
