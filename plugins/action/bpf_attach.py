@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        within, confirm = int(arguments.get("confirm_within") or 0), arguments.get("confirm", "auto")
+        within, confirm = self._within(arguments), arguments.get("confirm", "auto")
         if within and confirm == "auto" and self._task.async_val:
             raise AnsibleActionFail(
                 "bpf_attach with confirm: auto cannot run with async. Set confirm: manual, or leave async out."
@@ -47,11 +47,23 @@ class ActionModule(ActionBase):
         questions = result.pop("_ask", None)
         if result.get("state") != "armed" or self._task.async_val:
             return result
-        if confirm == "auto" and self._connection.transport not in REOPENABLE:
+        if confirm == "auto" and not self._can_reopen():
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
             result.setdefault("warnings", []).append(self._why_manual(result, within))
         return self._followed(result, within, confirm, questions["confirm" if confirm == "auto" else "look"])
+
+    @staticmethod
+    def _within(arguments):
+        """Seconds; 0 for what is no number, which the module then refuses by name."""
+        try:
+            return int(arguments.get("confirm_within") or 0)
+        except (TypeError, ValueError):
+            return 0
+
+    def _can_reopen(self):
+        """ansible.netcommon names its transports by their full names."""
+        return self._connection.transport.rpartition(".")[2] in REOPENABLE
 
     def _why_manual(self, result, within):
         return (
@@ -83,7 +95,7 @@ class ActionModule(ActionBase):
         """What the host answers over a new connection, None where it gives no answer in time."""
         try:
             with at_most(ATTEMPT_SECONDS):
-                if self._connection.transport in REOPENABLE:
+                if self._can_reopen():
                     self._connection.reset()
                 answer = self._low_level_execute_command(question, sudoable=True)
             return json.loads(answer["stdout"].strip().splitlines()[-1])

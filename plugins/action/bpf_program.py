@@ -9,6 +9,7 @@ import base64
 import importlib
 import os
 import re
+import socket
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -31,6 +32,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()  # as bpf_attach's: one rollout
         source = arguments.get("src")
         if source and not self._is_remote(arguments):
             try:

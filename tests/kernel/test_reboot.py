@@ -24,7 +24,9 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -151,3 +153,36 @@ def test_soft_reboot_gives_a_live_trial_its_guard_again(host):
     assert private_host.eventually(lambda: host.facts().trial is None)
     assert counts(host) == [1]
     files.remove_tree(guard.CODE)
+
+
+def test_hook_that_somebody_took_first_is_reported_and_the_others_are_back(host, reboot):
+    host.stage(1)
+    host.attach(xdp(), attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress"))
+    reboot()
+
+    with private_host.stranger(namespaces.ifindex(private_host.DEVICE), bpf.ATTACH_XDP, programs.XDP):
+        ((name, failure),) = boot.restore_all()
+
+        assert (name, failure.code) == (NAME, "hook_held")
+        assert len(host.facts().links) == 1
+
+    assert boot.come_back(private_host.DEVICE) == [(NAME, None)]
+    assert len(host.facts().links) == 2
+
+
+def test_library_that_is_missing_at_boot_costs_no_release(host, reboot, monkeypatch):
+    """It is no verdict of this kernel: what is confirmed stays so, and is there once the library is."""
+    attached(host)
+    attached(host, 2)
+    reboot()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(elf, "load", missing_library)
+        assert [failure.code for name, failure in boot.restore_all()] == ["tool_missing"]
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [2]
+
+
+def missing_library(*dummy):
+    raise ToolMissing("libbpf is not installed on this host")

@@ -67,15 +67,19 @@ def _off(name):
 
 
 def _boot():
-    failures = [(name, failure) for name, failure in boot.restore_all() if failure]
-    for name, failure in failures:
-        _say(f"{name}: {failure}", sys.stderr)
-    return 1 if failures else 0
+    return _told(boot.restore_all())
 
 
 def _back(target):
-    boot.come_back(target)
-    return 0
+    return _told(boot.come_back(target))
+
+
+def _told(results):
+    """The exit code for [(name, what went wrong or None)], each failure said."""
+    failures = [(name, failure) for name, failure in results if failure]
+    for name, failure in failures:
+        _say(f"{name}: {failure}", sys.stderr)
+    return 1 if failures else 0
 
 
 _DO = {  # verb: what it does, and how many names may follow

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Failure, NotFound
+from ..errors import Failure, NoMemory, NotFound, ToolMissing
 from ..kernel import files
 from ..objects import elf
 from . import guard, observe, plan, store, trial
@@ -36,9 +36,10 @@ def restore_all():
 
 
 def restore(name):
-    """The deployment's hooks run the confirmed generation, its load made again where a reboot took it. The steps of that.
+    """The deployment's hooks run the confirmed generation, its load made again where a reboot took it.
 
-    A live trial is left to its guard.
+    The steps that the hooks took. A live trial is left to its guard. HookHeld where somebody else was there first: all
+    other hooks run theirs.
     Where this kernel refuses the release: the one before, or nothing, as the generation's on_boot_refusal says; that
     is no quarantine, since another kernel may take it.
     """
@@ -52,6 +53,8 @@ def restore(name):
             return ()
         try:
             load_again(home, seen, seen.confirmed)
+        except (NoMemory, ToolMissing):
+            raise  # not this kernel's verdict: the release stays confirmed, for when that is mended
         except Failure as failure:
             return _refused(home, seen, failure)
         return _applied(home, seen.confirmed)
@@ -113,15 +116,23 @@ def _return(home, target, why):
 
 def _applied(home, generation):
     seen = observe.hooks(observe.facts(home), generation)
-    steps = plan.switch(seen, generation, skip_missing=True)
+    steps = plan.switch(seen, generation, skip_blocked=True)
     trial.carry_out(home, steps, "boot")
+    for key, attachment in generation.attachments.items():
+        if key not in seen.links or seen.links[key].is_severed:
+            plan.refuse_foreign(seen, key, attachment)
     return tuple(steps)
 
 
 def come_back(target):
-    """Every deployment with an attachment at this interface or cgroup runs it again, but not during a trial."""
+    """Every deployment with an attachment at this interface or cgroup runs it again: as restore_all answers."""
+    results = []
     for name in store.deployments():
-        confirmed = store.pointed(store.home(name), "confirmed")
-        wanted = confirmed and any(each.target == target for each in confirmed.attachments.values())
-        if wanted and observe.facts(store.home(name)).trial is None:
-            restore(name)
+        try:
+            confirmed = store.pointed(store.home(name), "confirmed")
+            if confirmed and any(each.target == target for each in confirmed.attachments.values()):
+                restore(name)
+                results.append((name, None))
+        except (Failure, OSError) as error:
+            results.append((name, error))
+    return results

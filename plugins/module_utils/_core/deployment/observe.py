@@ -118,6 +118,8 @@ def hooks(seen, generation):
             sitting = hook.holders(places[key])
         except Failure as failure:
             places[key], sitting = failure, ()
+        except OSError as error:  # EINVAL: this kernel has no such hook
+            places[key], sitting = hook.refusal(attachment, places.get(key), error), ()
         ours = seen.links[key].prog_id if key in seen.links else None
         modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
         foreign = [holder for holder in sitting if holder.prog_id != ours] if hook.is_exclusive else ()
@@ -165,9 +167,9 @@ def _links(place):
             link = bpf.link_info(fd)
         if name.endswith("-next"):
             unsettled.add(name[: -len("-next")])
-            found[name[: -len("-next")]] = link
-        elif name not in unsettled and name + "-next" not in found:
-            found.setdefault(name, link)
+            found[name[: -len("-next")]] = link  # names are sorted: it comes after ID
+        else:
+            found[name] = link
     return found, frozenset(unsettled)
 
 

@@ -5,8 +5,7 @@
 """Facts and a wanted generation to steps. Pure: values in, values out; an empty plan means that all is as wanted.
 
 Every transition of a deployment is a list of these steps; apply.py carries them out. One step of a transition is its
-commit:
-what fails before it is undone, what fails after it is finished by the next run.
+commit: what fails before it is undone, what fails after it is finished by the next run.
 """
 
 from __future__ import annotations
@@ -181,11 +180,12 @@ HOOK_STEPS = (Settle, Attach, Swap, Detach)
 # ---- the hooks -----------------------------------------------------------------------------------
 
 
-def switch(seen, generation, skip_missing=False):
+def switch(seen, generation, skip_blocked=False):
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
-    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone. skip_missing: an
-    interface or cgroup that is not there is passed over, as on the way back, which must not stop half-way for it.
+    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone. skip_blocked: an
+    interface or cgroup that is not there, or that somebody else holds, is passed over, as on the way back, which must
+    not stop half-way for it.
     """
     load = seen.loads.get(generation.load)
     if generation.attachments and load is None:
@@ -196,9 +196,12 @@ def switch(seen, generation, skip_missing=False):
         )
     steps = [Settle(key) for key in sorted(seen.unsettled)]
     for key, attachment in generation.attachments.items():
-        if skip_missing and isinstance(seen.places[key], Failure):
-            continue
-        steps += _towards(seen, key, attachment, generation.load, _program(load, attachment, generation))
+        program = _program(load, attachment, generation)
+        try:
+            steps += _towards(seen, key, attachment, generation.load, program)
+        except Failure:
+            if not skip_blocked:
+                raise
     return steps + _away(seen, generation)
 
 
@@ -214,13 +217,13 @@ def _program(load, attachment, generation):
 
 
 def _towards(seen, key, attachment, load, program):
-    """Steps for one attachment."""
+    """Steps for one attachment. Raises what is wrong with its place, or HookHeld."""
     place, link = seen.places[key], seen.links.get(key)
     if isinstance(place, Failure):
         raise place
     attach = Attach(key, attachment, place, load)
     if link is None or link.is_severed or not place.is_of(link):
-        _refuse_foreign(seen, key, attachment)
+        refuse_foreign(seen, key, attachment)
         return [attach]
     if attachment.mode and seen.modes[key] != attachment.mode:
         return [Detach(key, attachment._replace(mode=seen.modes[key]), link.prog_id, link.attach_type), attach]
@@ -229,7 +232,8 @@ def _towards(seen, key, attachment, load, program):
     return []
 
 
-def _refuse_foreign(seen, key, attachment):
+def refuse_foreign(seen, key, attachment):
+    """HookHeld where somebody else's program sits alone at the attachment's place."""
     if seen.holders[key]:
         who = owners.sentence(seen.holders[key][0])
         raise HookHeld(
@@ -311,7 +315,7 @@ def change(seen, generation):
     ]
 
 
-def begin(seen, generation, deadline):
+def begin(generation, deadline):
     """Steps that arm a guarded change and move no hook: the guard does that.
 
     Only the trial's pointer says so from then on.
@@ -320,6 +324,7 @@ def begin(seen, generation, deadline):
 
 
 def confirm(seen, number):
+    """Steps that make generation `number` the confirmed one, and no trial of it."""
     before = seen.confirmed.number if seen.confirmed else None
     disarm = [RemoveDeadline()] if seen.deadline else []
     return [Point("confirmed", number, before), Point("trial", None, number), *disarm]
@@ -340,7 +345,7 @@ def back(seen, ended=None, quarantine=""):
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
-        *switch(seen, generation, skip_missing=True),
+        *switch(seen, generation, skip_blocked=True),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
@@ -400,7 +405,7 @@ def going_back(seen, target, why=""):
         *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
         *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
         Point("confirmed", generation.number, seen.confirmed.number),
-        *switch(seen, generation, skip_missing=True),
+        *switch(seen, generation, skip_blocked=True),
         *prune(seen, confirmed=generation),
     ]
 
@@ -433,9 +438,11 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
 
 
 def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
-    """Steps that drop generations, loads and releases nobody needs: not staged, not confirmed nor its previous, not
-    among
-    the newest `keep`. `staged` and `confirmed` say what will be so when these steps are reached."""
+    """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
+    confirmed or its previous, nor among the newest `keep`.
+
+    `staged` and `confirmed` say what will be so when these steps are reached.
+    """
     staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
     needed = set(sorted(generations)[-keep:])

@@ -24,7 +24,7 @@ def begin(home, seen, generation, within, probe=""):
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = store.boottime() + within
     deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)
-    steps = plan.begin(seen, numbered, deadline)
+    steps = plan.begin(numbered, deadline)
     carry_out(home, steps, "begin")
     return numbered, steps
 
@@ -120,7 +120,7 @@ def _why(seen, rebooted):
 
 def _has_switched(seen):
     """Whether some hook runs something else than what is confirmed."""
-    return bool(plan.switch(_seen_behind(seen), plan.fallback(seen), skip_missing=True))
+    return bool(plan.switch(_seen_behind(seen), plan.fallback(seen), skip_blocked=True))
 
 
 def _finish(home, seen):

@@ -183,13 +183,10 @@ def names_in(path):
         return []
 
 
-def pin_name(text):
-    """`text` as bpffs takes it: a dot in a name is EPERM there."""
-    return text.replace(".", "-").replace("/", "-")
-
-
 def disk_failure(error):
-    """The Failure that a failed write on our disks means."""
+    """The Failure that an OSError means which no room above has a better word for: a call's, or a file's."""
+    if error.filename and "/" not in str(error.filename):  # libbpf.py puts the call's name there
+        return Failure(f"{error.filename} failed: {error.strerror}", "Read the kernel's log (dmesg)", errno=error.errno)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return NoMemory(f"No space is left on the disk for {error.filename}", "Free some space", errno=error.errno)
     return Failure(

@@ -182,7 +182,7 @@ def _load(data, name, chosen, shared, pins):
     except OSError as error:
         if not hasattr(error, "logs"):  # no load was tried: the pin of a shared map is gone
             raise
-        raise _refusal(error, data, name, chosen, shared) from error
+        raise _refusal(error, data, name, shared) from error
     if pins is not None:
         _pin(opened, chosen, pins)
     return _figures(opened, chosen, logs())
@@ -254,7 +254,7 @@ def _pin(opened, chosen, pins):
         bpf.pin(libbpf.call("bpf_map__fd", pointer), os.path.join(pins, "maps", _map_name(pointer)))
 
 
-def _refusal(error, data, name, chosen, shared):
+def _refusal(error, data, name, shared):
     """The Failure that a failed load means. A second try takes the trace that the first one did without."""
     culprit = _culprit(error)
     log = error.logs.get(culprit, "")
