@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import Failure
@@ -48,23 +49,20 @@ def _record(number, opened, info, leave_out=()):
 
 def attachments():
     """(rows, warnings): what sits at XDP, tcx, tc and cgroup hooks that this network namespace and cgroup tree show."""
-    owners, by_program = _deployment_of_links(), {link.prog_id: link for link in bpf.links()}
+    owners = _deployment_of_links()
+    xdp_links = {(link.ifindex, link.prog_id): link.id for link in bpf.links() if link.type == "xdp"}
     interfaces = {number: name for name, number in namespaces.interfaces().items()}
     rows, warnings = [], []
     for ifindex, name in sorted(interfaces.items()):
-        rows += [_xdp_row(name, mode, number, by_program, owners) for mode, number in bpf.xdp_query(ifindex).items()]
+        for mode, number in bpf.xdp_query(ifindex).items():
+            link = xdp_links.get((ifindex, number), 0)
+            rows.append(_row("xdp", number, link, owners, interface=name, mode=mode))
         rows += _tcx_rows(ifindex, name, owners)
     filters = netlink.tc_filters(interfaces)
     if filters is None:
         warnings.append("pyroute2 is not installed on this host: classic tc filters are not listed (python3-pyroute2)")
     rows += [_tc_row(each, interfaces) for each in filters or ()]
     return rows + _cgroup_rows(owners), warnings
-
-
-def _xdp_row(name, mode, number, by_program, owners):
-    link = by_program.get(number)
-    link_id = link.id if link and link.type == "xdp" else 0
-    return _row("xdp", number, link_id, owners, interface=name, mode=mode)
 
 
 def _tcx_rows(ifindex, name, owners):
@@ -106,7 +104,11 @@ def _cgroup_paths():
         root = files.cgroup2_root()
     except Failure:
         return {}
-    return {os.stat(folder).st_ino: folder[len(root) :] or "/" for folder, dummy, dummy2 in os.walk(root)}
+    found = {}
+    for folder, dummy, dummy2 in os.walk(root):
+        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+            found[os.stat(folder).st_ino] = folder[len(root) :] or "/"
+    return found
 
 
 def _row(hook, prog_id, link_id, owners, **where):

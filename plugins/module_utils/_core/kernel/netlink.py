@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What only netlink tells: classic tc filters, which have no links. By pyroute2, where the host has it; its faults
-mended here.
+"""What only netlink tells: classic tc filters, which have no links, and routes. By pyroute2, where the host has it.
 
-Importing pyroute2 takes 0.1 s, so it is done by whoever asks.
+Its faults are mended here. Importing it takes 0.1 s, so that is done by whoever asks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import NamedTuple
 
@@ -61,15 +61,14 @@ def _filter(ifindex, direction, message):
 
 
 def interfaces_between(addresses):
-    """Names of the interfaces that hold one of the local addresses or route to one of the remote ones; empty without
-    pyroute2.
+    """Names of the interfaces that hold one of the local addresses, or that one of the remote ones is routed to.
 
-    `addresses` are (local, remote) texts. A connection to ourselves (lo) counts as none.
+    Empty without pyroute2. `addresses` are (local, remote) texts. A connection to ourselves (lo) counts as none.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pyroute2 import IPRoute
+            from pyroute2 import IPRoute, NetlinkError
     except ImportError:
         return set()
     with IPRoute() as route:
@@ -77,5 +76,6 @@ def interfaces_between(addresses):
         locals_there = {local for local, dummy in addresses}
         found = {each["index"] for each in route.get_addr() if each.get_attr("IFA_ADDRESS") in locals_there}
         for dummy, remote in addresses:
-            found |= {each.get_attr("RTA_OIF") for each in route.route("get", dst=remote)}
+            with contextlib.suppress(NetlinkError):  # no route there any more
+                found |= {each.get_attr("RTA_OIF") for each in route.route("get", dst=remote)}
     return {names[number] for number in found if number in names} - {"lo"}
