@@ -50,7 +50,7 @@ options:
 options:
   rollout_id:
     description:
-      - Names the rollout that makes the change. It stands in the deployment's generation.
+      - Names the rollout that makes the change, the controller by default. It stands in the deployment's generation.
       - A guarded change that waits for its confirmation is superseded by a newer one of the same rollout, and refuses
         those of others.
     type: str

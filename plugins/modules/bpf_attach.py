@@ -10,17 +10,19 @@ module: bpf_attach
 short_description: Attach a deployment's programs to hooks, replace and detach them
 description:
   - Makes hooks run what M(ebpf.deploy.bpf_program) staged. A hook that runs an earlier release is updated in place,
-    so that no
-    packet passes without a program.
+    so that no packet passes without a program.
   - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses,
-    those before
-    it run again what they ran.
+    those before it run again what they ran.
   - With O(name) alone, the attachments that are there move to the staged release. Named attachments are added to them.
   - Programs of others are never touched. Where only one program may sit, the holder is named and the run fails.
 extends_documentation_fragment:
   - ebpf.deploy._common
   - ebpf.deploy._common.name
   - ebpf.deploy._common.rollout
+attributes:
+  action:
+    support: full
+    description: Has an action plugin, which confirms a guarded change over a new connection.
 options:
   release:
     description:
@@ -33,9 +35,8 @@ options:
   hook:
     description:
       - Where the program runs.
-      - V(xdp) is an interface's receive path, one program per interface and mode (Linux 5.9). V(tcx) is an
-        interface's ingress or
-        egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the
+      - V(xdp) is an interface's receive path, one program per interface (Linux 5.9). V(tcx) is an interface's ingress
+        or egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the
         network (Linux 5.7).
     type: str
     choices: [xdp, tcx, cgroup]
@@ -186,7 +187,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 generation:
-  description: The number of the confirmed generation, the deployment's load and all its attachments.
+  description: The number of the generation that is confirmed, or on trial. It is the deployment's load and all its
+    attachments.
   returned: success
   type: int
   sample: 4
@@ -196,8 +198,11 @@ release:
   type: str
   sample: 3f1c0f4f6c9de2ab
 state:
-  description: V(confirmed), or V(trial) while a guarded change waits for its confirmation.
-  returned: success
+  description:
+    - V(confirmed), or V(trial) while a guarded change waits for its confirmation.
+    - Where a guarded change failed, V(rolled_back), or V(unknown) when the host did not answer any more. With
+      C(async), V(armed).
+  returned: success, and when a guarded change failed
   type: str
   sample: confirmed
 guard:

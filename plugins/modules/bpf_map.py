@@ -10,8 +10,8 @@ module: bpf_map
 short_description: Read, fill and edit eBPF maps, typed by their BTF
 description:
   - Makes entries of a map present or absent, and returns its entries. Keys and values are written as YAML has them,
-    numbers,
-    texts, lists and dictionaries by the fields' names, and checked against the types that the map was compiled with.
+    numbers, texts, lists and dictionaries by the fields' names, and checked against the types that the map was
+    compiled with.
   - Without O(entries) it only reads.
 extends_documentation_fragment:
   - ebpf.deploy._common

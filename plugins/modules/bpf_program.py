@@ -10,14 +10,11 @@ module: bpf_program
 short_description: Compile, verify, load and stage an eBPF program
 description:
   - Compiles C on the host (or takes an object as it is), has the host's own verifier judge it, loads its programs and
-    maps,
-    pins them and stages them for M(ebpf.deploy.bpf_attach). What runs at the hooks is not touched.
+    maps, pins them and stages them for M(ebpf.deploy.bpf_attach). What runs at the hooks is not touched.
   - A release is one immutable build, named by the digest of what the kernel is given. The same source gives the same
-    release
-    from whatever folder and user. A release that is loaded already is neither compiled nor verified again.
+    release from whatever folder and user. A release that is loaded already is neither compiled nor verified again.
   - Maps that the attached release has too are shared, so that their entries stay. A map that does not fit is refused,
-    field
-    by field.
+    field by field.
   - In check mode the source is compiled in a temporary folder and judged by the real verifier, and nothing is left
     behind.
 extends_documentation_fragment:
@@ -163,8 +160,7 @@ compiler_output:
 failure:
   description:
     - What is wrong, as data. C(code) names the kind. A verifier's refusal has C(diagnosis), C(cause), C(source)
-      (file, line, text),
-      C(instruction), C(registers) and the deciding part of the C(log).
+      (file, line, text), C(instruction), C(registers) and the deciding part of the C(log).
   returned: on failure
   type: dict
   sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c,
@@ -202,7 +198,7 @@ def main():
             "_shipped": {"type": "dict"},
         },
         mutually_exclusive=[("src", "content")],
-        required_if=[(("state"), each, ("src", "content"), True) for each in ("present", "verified", "built")],
+        required_if=[("state", each, ("src", "content"), True) for each in ("present", "verified", "built")],
     )
 
 

@@ -11,13 +11,17 @@ short_description: Confirm, roll back or remove a deployment
 description:
   - V(confirmed) confirms a guarded change that is on trial. Without one it makes the hooks run the confirmed
     generation again where something moved them, and finishes what a killed run began.
-  - V(rolled_back) makes them run the release that was confirmed before the last one. Its programs are still loaded,
-    so that
-    neither compiler nor verifier is needed.
+  - V(rolled_back) takes a guarded change back that is on trial. Without one it makes the hooks run the release that
+    was confirmed before the last one. Its programs are still loaded, so that neither compiler nor verifier is needed.
   - V(absent) takes everything of the deployment off the host, hooks first.
 extends_documentation_fragment:
   - ebpf.deploy._common
   - ebpf.deploy._common.name
+attributes:
+  idempotent:
+    support: partial
+    description: O(state=rolled_back) goes back one release further with each run, unless O(generation) or O(release)
+      is given.
 options:
   state:
     description: What the deployment shall be.
@@ -99,6 +103,11 @@ repaired:
   type: list
   elements: str
   sample: []
+failure:
+  description: What is wrong, as data. C(code) names the kind, V(rolled_back) where the confirmation came too late.
+  returned: on failure
+  type: dict
+  sample: {code: rolled_back, generation: 5, outcome: rolled_back, why: it was not confirmed in time}
 """
 
 from ..module_utils import _module

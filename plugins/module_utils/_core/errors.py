@@ -5,8 +5,8 @@
 """What can go wrong, by kind: the kind says who must act and whether trying again can help.
 
 Kernel rooms raise OSError with the call's name as its filename. The room that made the call knows what that errno
-means there,
-and raises a Failure from it. Each door catches Failure once; anything else is a fault of ours and keeps its traceback.
+means there, and raises a Failure from it. Each door catches Failure once; anything else is a fault of ours and keeps
+its traceback.
 """
 
 from __future__ import annotations

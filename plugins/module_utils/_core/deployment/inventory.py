@@ -105,7 +105,7 @@ def _cgroup_paths():
     except Failure:
         return {}
     found = {}
-    for folder, dummy, dummy2 in os.walk(root):
+    for folder, *dummy in os.walk(root):
         with contextlib.suppress(FileNotFoundError):  # it went meanwhile
             found[os.stat(folder).st_ino] = folder[len(root) :] or "/"
     return found

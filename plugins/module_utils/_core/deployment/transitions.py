@@ -62,9 +62,10 @@ class Wish(NamedTuple):
 
 
 def attach(name, wish, check_mode=False):
-    """The wished attachments run the wished release, and so do all others of the deployment; confirmed at once.
+    """The wished attachments run the wished release, and so do all others of the deployment.
 
-    All or none: when one hook refuses, those before it run again what they ran.
+    All or none: when one hook refuses, those before it run again what they ran. With confirm_within no hook has moved
+    yet: the trial is armed, and the caller starts its guard (guard.arm).
     """
     with _home(name, check_mode) as home:
         repaired = trial.settle(home, wish.rollout_id)
@@ -185,12 +186,11 @@ def _without_kernel(seen, generation):
 
 
 def roll_back(name, release="", number=None, check_mode=False, everything_off=False, why="rolled back by a user"):
-    """A trial is taken back; without one, the hooks run what was confirmed before the release last changed, or
-    `release`.
+    """A trial is taken back; without one, the hooks run what was confirmed before the release last changed.
 
-    No compiler and no verifier: the programs are still loaded and pinned. `number` names the generation to leave:
-    where it is neither on trial nor confirmed, nothing changes but what a killed run had left to do. What is left is
-    quarantined.
+    Or `release`, or nothing at all, whether there is a trial or not. No compiler and no verifier: the programs are
+    still loaded and pinned. What is left is quarantined. `number` names the generation to leave: where it is neither on
+    trial nor confirmed, nothing changes but what a killed run had left to do.
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
@@ -251,8 +251,7 @@ def _goal(seen, release):
 
 
 def confirm(name, number=None, check_mode=False):
-    """The trial is confirmed; without one, the hooks run the confirmed generation, and what a killed run left is
-    finished.
+    """The trial is confirmed; without one, what a killed run left is finished, and the hooks run what is confirmed.
 
     `number` names the generation to confirm. RolledBack where it was taken back.
     """

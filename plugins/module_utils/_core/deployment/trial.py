@@ -2,8 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""A change that must be confirmed in time: begun, switched, confirmed, or taken back. Also what a killed run left of
-any change.
+"""A change that must be confirmed in time: begun, switched, confirmed, or taken back.
+
+Also what a killed run left of any change.
 
     armed      `trial` names the generation, the hooks run the confirmed one
     trial      the hooks run the trial, its deadline is not passed
@@ -88,10 +89,9 @@ def end(home, why, *, is_punished=True):
 
 def settle(home, rollout_id=None, keep_own=False):
     """What a killed run, a passed deadline or a reboot left is finished; an own live trial is superseded (or kept).
-    The steps.
 
-    Raises TrialRuns where another rollout's trial is live (None: whosever it is goes back). Without the lock nothing
-    is done.
+    The steps it took; none without the lock. TrialRuns where another rollout's trial is live (None: whosever it is goes
+    back).
     """
     seen = observe.facts(home)
     if seen.trial is None or not home.is_locked:

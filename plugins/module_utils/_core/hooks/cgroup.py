@@ -2,8 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""cgroup: programs that judge what a cgroup's processes do on the network, beside those of others (link since Linux
-5.7).
+"""cgroup: programs that judge what a cgroup's processes do on the network, beside those of others (Linux 5.7).
 
 The program's own attach type (SEC("cgroup_skb/egress"), SEC("cgroup/connect4") …) says what it judges.
 """
@@ -70,9 +69,7 @@ def _folder(attachment):
 def _attach_type(attachment, program_type):
     """The program's own attach type; SEC("cgroup/skb") has none, and takes the direction that the user gives."""
     number, expected = program_type
-    if number != bpf.PROG_CGROUP_SKB:
-        return expected
-    if not attachment.direction:
+    if number != bpf.PROG_CGROUP_SKB or not attachment.direction:
         return expected
     if DIRECTIONS.get(attachment.direction) is None:
         raise BadRequest(f"direction {attachment.direction} is none of ingress, egress", "")

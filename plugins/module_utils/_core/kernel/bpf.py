@@ -308,8 +308,7 @@ def prog_query(target, attach_type):
     """(program id, link id) of what sits at a tcx or cgroup hook, in running order; link id 0: attached without a link.
 
     target is an ifindex or the fd of a cgroup folder. bpf(2) itself, since bpf_prog_query_opts has the link ids from
-    1.3 on.
-    Kernels before 6.6 leave the link ids untouched.
+    1.3 on. Kernels before 6.6 leave the link ids untouched.
     """
     room = 64
     programs, links_there = libbpf.numbers(room), libbpf.numbers(room)

@@ -4,9 +4,8 @@
 # PRIVATE to the collection ebpf.deploy
 """The host's libbpf and the few libc calls beside it: symbols, checks, captured log. The only room that imports ctypes.
 
-`call("bpf_obj_get", path)` either returns what the C function gives, as a Python value, or raises OSError(errno,
-text, symbol)
-whose `log` attribute holds the lines that libbpf printed. What an errno means is not this room's business.
+`call("bpf_obj_get", path)` either returns what the C function gives, as a Python value, or raises OSError(errno, text,
+symbol) whose `log` attribute holds the lines that libbpf printed. What an errno means is not this room's business.
 
 Symbols are bound by probing, never by version: what this library lacks is skipped at load, and `has` answers for it.
 """
@@ -74,9 +73,7 @@ class XdpQueryOpts(_Opts):  # struct bpf_xdp_query_opts, 0.7
     )
 
 
-class ProgQueryAttr(
-    ctypes.Structure
-):  # union bpf_attr, BPF_PROG_QUERY: the library before 1.3 has no room for link ids
+class ProgQueryAttr(ctypes.Structure):  # union bpf_attr, BPF_PROG_QUERY; before 1.3 libbpf has no room for link ids
     _fields_ = (
         ("target", c_uint32),  # target_fd or target_ifindex
         ("attach_type", c_uint32),
@@ -209,7 +206,7 @@ class BtfInfo(ctypes.Structure):  # struct bpf_btf_info
 
 # ---- symbols -------------------------------------------------------------------------------------
 
-# symbol -> kind of result, arguments                                     | C prototype
+# symbol -> kind of result, arguments; the C prototype stands above
 # kinds: fd, zero, count (all: < 0 is -errno or -1 with errno), pointer (NULL fails), maybe (NULL is an answer),
 #        text, number, nothing
 SYMBOLS = {

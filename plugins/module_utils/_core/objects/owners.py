@@ -2,8 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""Who holds a program: its own record, the processes that have it open, the pins that keep it. Asked only in a
-conflict."""
+"""Who holds a program: its own record, the processes that have it open, the pins that keep it.
+
+Asked only in a conflict.
+"""
 
 from __future__ import annotations
 
