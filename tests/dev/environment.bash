@@ -15,17 +15,17 @@ readonly controllers="
 
 # What must be there: the parts that want it (run: demo, lab, bench), a command that succeeds when it is, Debian's package.
 readonly system_needs="
-run kernel integration: command -v clang: clang
-run kernel integration units: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
-kernel integration: command -v bpftool: bpftool
-run kernel integration: command -v ip: iproute2
+run kernel integration lab: command -v clang: clang
+run kernel integration units lab: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
+kernel integration lab: command -v bpftool: bpftool
+run kernel integration lab: command -v ip: iproute2
 run kernel integration: command -v mount: mount
-run kernel integration: has_module pyroute2: python3-pyroute2
+run kernel integration lab: has_module pyroute2: python3-pyroute2
 kernel: has_module pytest: python3-pytest
-run integration: command -v sshd || test -x /usr/sbin/sshd: openssh-server
-run integration: command -v ssh: openssh-client
+run integration lab: command -v sshd || test -x /usr/sbin/sshd: openssh-server
+run integration lab: command -v ssh: openssh-client
 run: command -v ping: iputils-ping
-run lint sanity units integration package docs: has_module ensurepip: python3-venv
+run lint sanity units integration package docs lab: has_module ensurepip: python3-venv
 lint sanity package docs: command -v git: git"
 
 # Everything that these parts (or `run`) need; afterwards $venv, $tools, $link and the environment are set.

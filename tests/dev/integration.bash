@@ -49,7 +49,7 @@ has_alias() { grep -qx "$2" "$targets/$1/aliases" 2>/dev/null; }
 # One line for one target; its output only where it failed.
 check_target() {
     local name=$1 log=$scratch/$1.log host=() command=() started=$SECONDS outcome=passed
-    if [[ $place == native ]]; then host=("$here/tests/dev/private-host"); fi
+    if [[ $place == native ]]; then host=("$here/tests/dev/private-host"); else host=("${watch[@]}"); fi
     target_command "$name"
     "${host[@]}" timeout --kill-after=20 "$target_seconds" "${command[@]}" >"$log" 2>&1 </dev/null || outcome=failed
     if ! has_alias "$name" expects/warnings && grep -E '^\[(DEPRECATION )?WARNING\]' "$log" >"$log.warnings"; then
@@ -57,7 +57,7 @@ check_target() {
         say "$name made Ansible warn" >>"$log"
     fi
     if [[ $outcome == failed || $verbose ]]; then cat "$log"; fi
-    record "$outcome" integration "$name on $place"
+    record "$outcome" "${current_part:-integration}" "$name on ${limit:-$place}"
     printf '%-7s %s, %s s\n' "${outcome/passed/ok}" "$name" "$((SECONDS - started))"
 }
 

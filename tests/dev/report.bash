@@ -46,7 +46,7 @@ record_tool() {
 
 # Run part_NAME in a shell of its own; one that stops without a failed case counts as one.
 run_part() {
-    local part=$1 status=0 started=$SECONDS
+    local part=$1 status=0 started=$SECONDS current_part=$1
     shift
     say "== $part"
     set +e

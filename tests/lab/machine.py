@@ -55,7 +55,7 @@ from base import (
 )
 
 FOLDER = HOME / "machines"
-MEMORY = "2048"
+MEMORY = "1024"
 CPUS = "2"
 BOOT_SECONDS = 240  # alone 11 to 25; others may load the same cores
 SILENT_SECONDS = 180  # longer than any guard of a test that cuts the management network

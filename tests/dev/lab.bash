@@ -1,0 +1,74 @@
+# The same on other hosts: machines with other kernels over SSH, side by side, then a fleet. Each has a session of its own: some
+# targets, and the kernel tests run on the machine itself. Which cases these are is in tests/lab/sessions.
+
+readonly sessions=$here/tests/lab/sessions fleet_size=20
+
+part_lab() {
+    local machine watched=() pids=()
+    if ((EUID)); then die "the lab needs root"; fi
+    export TMPDIR=$scratch
+    trap 'the_lab down >/dev/null' EXIT
+    inventory=$(the_lab up --until-pid $$ | tee /dev/stderr | tail -n 1)
+    for machine in vm61 vm612; do
+        (machine_session "$machine") >"$scratch/$machine.out" 2>&1 &
+        pids+=($!) watched+=("$machine")
+    done
+    for machine in "${!pids[@]}"; do
+        wait "${pids[$machine]}" || record failed lab "${watched[$machine]} stopped"
+        cat "$scratch/${watched[$machine]}.out"
+    done
+    the_lab down >/dev/null
+    fleet_session
+    expect_enough
+}
+
+the_lab() { "$here/tests/lab/lab" "$@"; }
+
+# Words of a session's line: its targets, its files of tests/kernel, the least number of cases that must have run there.
+session() { sed -n "s/^$1 $2: *//p" "$sessions"; }
+
+machine_session() {
+    local name
+    place=vm limit=$1 watch=("$here/tests/lab/lab" run "$1" --)
+    export ANSIBLE_ROLES_PATH=$targets ANSIBLE_INVENTORY=$inventory
+    for name in $(session "$1" targets); do
+        check_target "$name"
+    done
+    kernel_tests_on "$1"
+}
+
+# The collection and its tests travel to the machine, as root's own, and pytest's report comes back.
+kernel_tests_on() {
+    local machine=$1 files status=0
+    read -r -a files <<<"$(session "$machine" kernel)"
+    (cd "$here" && existing_files | grep -zE '^(plugins|bpf|tests/(kernel|unit))/' | tar --create --null --files-from=-) |
+        the_lab ssh "$machine" 'mkdir -p try/ansible_collections/ebpf/deploy && tar -xC try/ansible_collections/ebpf/deploy'
+    the_lab run "$machine" -- "$here/tests/lab/lab" ssh "$machine" \
+        "cd try/ansible_collections/ebpf/deploy && PYTHONPATH=/root/try python3 -m pytest -q -rs -p no:cacheprovider" \
+        "--junitxml=/root/kernel.xml ${files[*]/#/tests/kernel/}" || status=$?
+    the_lab ssh "$machine" cat /root/kernel.xml >"$scratch/$machine.xml"
+    record_junit lab "$scratch/$machine.xml"
+    sed -i "/^[a-z]*\tlab\t.*\.kernel\./s/\$/ on $machine/" "$results"
+    return "$status"
+}
+
+fleet_session() {
+    local name
+    place=fleet limit=fleet watch=()
+    inventory=$(the_lab fleet "$fleet_size" --until-pid $$ | tail -n 1)
+    export ANSIBLE_ROLES_PATH=$targets ANSIBLE_INVENTORY=$inventory ANSIBLE_FORKS=10
+    for name in $(session fleet targets); do
+        check_target "$name"
+    done
+}
+
+# Nothing goes missing silently: each place has had at least as many cases as are committed for it.
+expect_enough() {
+    local name least ran
+    for name in vm61 vm612 fleet; do
+        least=$(session "$name" least)
+        ran=$(grep -cE "^(passed|failed)"$'\t'"lab"$'\t'".* on $name\$" "$results" || true)
+        say "$name: $ran cases (at least $least)"
+        if ((ran < least)); then record failed lab "only $ran of $least cases ran on $name"; fi
+    done
+}
