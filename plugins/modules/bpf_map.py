@@ -124,11 +124,16 @@ def work(module):
     if module.params["path"]:
         return edited(module, module.params["path"])
     place = store.home(module.params["name"])
-    path = observe.map_path(place, observe.facts(place), module.params["map"])
     if module.check_mode or module.params["entries"] is None:
-        return edited(module, path)
-    with store.locked(module.params["name"]):
-        return edited(module, path)
+        return edited(module, path_of(module, place))
+    path_of(module, place)  # refused before the lock is made for a deployment that is none
+    with store.locked(module.params["name"]) as home:
+        return edited(module, path_of(module, home))  # another run may have moved on to another load
+
+
+def path_of(module, place):
+    """Where the deployment's map is pinned."""
+    return observe.map_path(place, observe.facts(place), module.params["map"])
 
 
 def edited(module, path):

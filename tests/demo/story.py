@@ -190,7 +190,12 @@ def run(command, fails=False):
     """What the command printed. It ends with 0, or with another status where it is to fail."""
     show_command(command)
     done = subprocess.run(
-        shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        shlex.split(command),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     expect((done.returncode != 0) == fails, f"this ended with status {done.returncode}: {command}\n{done.stdout}")
     return done.stdout

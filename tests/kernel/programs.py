@@ -26,40 +26,40 @@ TEXT = """
 #include <bpf/bpf_helpers.h>
 
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 256);
-	__type(key, __u32);
-	__type(value, __u64);
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 256);
+    __type(key, __u32);
+    __type(value, __u64);
 } MARK_seen SEC(".maps");
 
 static __always_inline void seen(__u32 row)
 {
-	__u32 key = 4 * VERSION + row;
-	__u64 *packets = bpf_map_lookup_elem(&MARK_seen, &key);
+    __u32 key = 4 * VERSION + row;
+    __u64 *packets = bpf_map_lookup_elem(&MARK_seen, &key);
 
-	if (packets)
-		*packets += 1;
+    if (packets)
+        *packets += 1;
 }
 
 SEC("xdp")
 int MARK_xdp(struct xdp_md *ctx)
 {
-	seen(0);
-	return XDP_PASS;
+    seen(0);
+    return XDP_PASS;
 }
 
 SEC("tcx/ingress")
 int MARK_tcx(struct __sk_buff *skb)
 {
-	seen(1);
-	return -1; /* TCX_NEXT: those of others run too */
+    seen(1);
+    return -1; /* TCX_NEXT: those of others run too */
 }
 
 SEC("cgroup_skb/egress")
 int MARK_cgroup(struct __sk_buff *skb)
 {
-	seen(2);
-	return 1;
+    seen(2);
+    return 1;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -37,7 +37,7 @@ def before(kind, act):
     left = [act]
 
     def trace(moment, step):
-        if moment == "before" and type(step) is kind and left:
+        if moment == "before" and isinstance(step, kind) and left:
             left.pop()()
 
     return trace

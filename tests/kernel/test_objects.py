@@ -105,7 +105,7 @@ GOOD_FOR_NOTHING = {
     "random bytes behind an ELF header": lambda: programs.object_of(2)[:64] + random.Random(SEED).randbytes(20_000),
     "an ELF for another machine": lambda: bytes_of_a_file("/bin/true"),
     "a shared library": lambda: bytes_of_a_file(private_host.run("sh", "-c", "ls /lib/*/libbpf.so.1*").split()[0]),
-    "C source under the name of an object": lambda: programs.TEXT.encode(),
+    "C source under the name of an object": programs.TEXT.encode,
 }
 
 
@@ -195,9 +195,9 @@ def test_damaged_object_that_loads_is_another_release(counting):
 # ---- programs that are refused -------------------------------------------------------------------
 
 BAD_ACCESS = programs.TEXT.replace(
-    "	seen(0);\n", "	seen(0);\n	if (*(__u32 *)(long)(ctx->data + 4000)) return XDP_DROP;\n"
+    "    seen(0);\n", "    seen(0);\n    if (*(__u32 *)(long)(ctx->data + 4000)) return XDP_DROP;\n"
 )
-BAD_SYNTAX = programs.TEXT.replace("	seen(0);\n", "	seen(0;\n")
+BAD_SYNTAX = programs.TEXT.replace("    seen(0);\n", "    seen(0;\n")
 REFUSED = {"out of bounds": (BAD_ACCESS, VerifierRefused), "syntax error": (BAD_SYNTAX, CompileError)}
 
 

@@ -62,7 +62,7 @@ def on_trial(host, version):
 
 def killed_at(host, kind):
     def work():
-        apply.trace = lambda moment, step: type(step) is kind and private_host.kill_self()
+        apply.trace = lambda moment, step: isinstance(step, kind) and private_host.kill_self()
         host.attach()
 
     assert private_host.in_child(work).signal
