@@ -48,7 +48,7 @@ has_alias() { grep -qx "$2" "$targets/$1/aliases" 2>/dev/null; }
 
 # One line for one target; its output only where it failed.
 check_target() {
-    local name=$1 log=$scratch/$1.log host=() command=() started=$SECONDS outcome=passed
+    local name=$1 log=$scratch/$1-${limit:-$place}.log host=() command=() started=$SECONDS outcome=passed
     if [[ $place == native ]]; then host=("$here/tests/dev/private-host"); else host=("${watch[@]}"); fi
     target_command "$name"
     "${host[@]}" timeout --kill-after=20 "$target_seconds" "${command[@]}" >"$log" 2>&1 </dev/null || outcome=failed

@@ -8,7 +8,8 @@ part_lab() {
     if ((EUID)); then die "the lab needs root"; fi
     export TMPDIR=$scratch
     trap 'the_lab down >/dev/null' EXIT
-    inventory=$(the_lab up --until-pid $$ | tee /dev/stderr | tail -n 1)
+    the_lab up --until-pid $$
+    inventory=$(the_lab inventory)
     for machine in vm61 vm612; do
         (machine_session "$machine") >"$scratch/$machine.out" 2>&1 &
         pids+=($!) watched+=("$machine")
@@ -55,7 +56,8 @@ kernel_tests_on() {
 fleet_session() {
     local name
     place=fleet limit=fleet watch=()
-    inventory=$(the_lab fleet "$fleet_size" --until-pid $$ | tail -n 1)
+    the_lab fleet "$fleet_size" --until-pid $$
+    inventory=$(the_lab inventory)
     export ANSIBLE_ROLES_PATH=$targets ANSIBLE_INVENTORY=$inventory ANSIBLE_FORKS=10
     for name in $(session fleet targets); do
         check_target "$name"
