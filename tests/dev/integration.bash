@@ -3,7 +3,7 @@
 # each target), needs/vm, needs/fleet; native if it says nothing. `expects/warnings`: Ansible may print some.
 
 readonly targets=$here/tests/integration/targets
-readonly target_seconds=600
+readonly target_seconds=1200
 
 part_integration() {
     local name names=()

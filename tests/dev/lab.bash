@@ -1,26 +1,43 @@
-# The same on other hosts: machines with other kernels over SSH, side by side, then a fleet. Each has a session of its own: some
+# The same on other hosts: machines with other kernels over SSH, side by side where the memory allows it, then a fleet. Each has a session of its own: some
 # targets, and the kernel tests run on the machine itself. Which cases these are is in tests/lab/sessions.
 
 readonly sessions=$here/tests/lab/sessions fleet_size=20
 
 part_lab() {
-    local machine watched=() pids=()
     if ((EUID)); then die "the lab needs root"; fi
     export TMPDIR=$scratch
     trap 'the_lab down >/dev/null' EXIT
-    the_lab up --until-pid $$
-    inventory=$(the_lab inventory)
-    for machine in vm61 vm612; do
-        (machine_session "$machine") >"$scratch/$machine.out" 2>&1 &
-        pids+=($!) watched+=("$machine")
-    done
-    for machine in "${!pids[@]}"; do
-        wait "${pids[$machine]}" || record failed lab "${watched[$machine]} stopped"
-        cat "$scratch/${watched[$machine]}.out"
-    done
-    the_lab down >/dev/null
+    if ((available_mb >= enough_mb)); then
+        the_lab up --until-pid $$
+        side_by_side vm61 vm612
+    else
+        say "one machine after the other: $available_mb MB of memory are available, two at once want $enough_mb"
+        the_lab up 6.1 --until-pid $$
+        side_by_side vm61
+        the_lab up 6.12 --until-pid $$
+        side_by_side vm612
+    fi
     fleet_session
     expect_enough
+}
+
+readonly enough_mb=4096
+available_mb=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+
+# The sessions of these machines, which are up, at the same time; then the machines go down.
+side_by_side() {
+    local machine pids=()
+    inventory=$(the_lab inventory)
+    for machine in "$@"; do
+        (machine_session "$machine") >"$scratch/$machine.out" 2>&1 &
+        pids+=($!)
+    done
+    for machine in "$@"; do
+        wait "${pids[0]}" || record failed lab "the session of $machine stopped"
+        pids=("${pids[@]:1}")
+        cat "$scratch/$machine.out"
+    done
+    the_lab down >/dev/null
 }
 
 the_lab() { "$here/tests/lab/lab" "$@"; }

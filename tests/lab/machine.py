@@ -55,7 +55,7 @@ from base import (
 )
 
 FOLDER = HOME / "machines"
-MEMORY = "1024"
+MEMORY = "768"
 CPUS = "2"
 BOOT_SECONDS = 240  # alone 11 to 25; others may load the same cores
 SILENT_SECONDS = 180  # longer than any guard of a test that cuts the management network
@@ -274,6 +274,7 @@ def _qemu(machine, kernel):
 
 
 def _hardware(accel):
+    accel += ",tb-size=192" if accel == "tcg" else ""  # MB of translated code: the default grows to a GB
     words = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     return [*words, "-M", "q35", "-cpu", "max", "-accel", accel, "-m", MEMORY, "-smp", CPUS]
 

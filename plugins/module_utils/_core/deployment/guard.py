@@ -110,7 +110,14 @@ def _pid1_sees_the_same():
 def _as_unit(name, command, more):
     """A transient service: it outlives the module's session, and systemd starts it again when it dies."""
     unit = f"ebpf-deploy-guard-{name}-{os.getpid()}"
-    settings = ["Type=exec", "Restart=on-failure", "RestartSec=1", "OOMScoreAdjust=-900", "TimeoutStopSec=5"]
+    settings = [
+        "Type=exec",
+        "Restart=on-failure",
+        "RestartSec=1",
+        "StartLimitIntervalSec=0",
+        "OOMScoreAdjust=-900",
+        "TimeoutStopSec=5",
+    ]
     options = [part for each in settings for part in ("-p", each)]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
         ["systemd-run", "--quiet", "--collect", *more, f"--unit={unit}", *options, *command],

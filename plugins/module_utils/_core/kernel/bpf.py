@@ -331,20 +331,6 @@ def xdp_query(ifindex):
     return {mode: number for mode, number in modes.items() if number}
 
 
-def test_run(prog_fd, data, repeat=1):
-    """(return value, bytes out, mean ns per run) of the program over `data`, a packet (BPF_PROG_TEST_RUN)."""
-    into, out = libbpf.buffer(data), libbpf.buffer(len(data) + 256)
-    run = libbpf.TestRunOpts(
-        data_in=libbpf.address(into),
-        data_size_in=len(data),
-        data_out=libbpf.address(out),
-        data_size_out=len(data) + 256,
-        repeat=repeat,
-    )
-    libbpf.call("bpf_prog_test_run_opts", prog_fd, libbpf.byref(run))
-    return run.retval, out.raw[: run.data_size_out], run.duration
-
-
 # ---- entries -------------------------------------------------------------------------------------
 
 

@@ -89,26 +89,6 @@ class ProgQueryAttr(ctypes.Structure):  # union bpf_attr, BPF_PROG_QUERY; before
     )
 
 
-class TestRunOpts(_Opts):  # struct bpf_test_run_opts
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
-
-
 class ProgInfo(ctypes.Structure):  # struct bpf_prog_info, to 5.16; an older kernel fills less
     _fields_ = (
         ("type", c_uint32),
@@ -304,8 +284,6 @@ SYMBOLS = {
     "bpf_link_detach": ("zero", (c_int,)),
     # int bpf_xdp_query(int ifindex, int flags, struct bpf_xdp_query_opts *), 0.7
     "bpf_xdp_query": ("zero", (c_int, c_int, POINTER(XdpQueryOpts))),
-    # int bpf_prog_test_run_opts(int prog_fd, struct bpf_test_run_opts *)
-    "bpf_prog_test_run_opts": ("zero", (c_int, POINTER(TestRunOpts))),
     # int bpf_map_lookup_elem(int fd, const void *key, void *value)
     "bpf_map_lookup_elem": ("zero", (c_int, c_void_p, c_void_p)),
     # int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
