@@ -245,7 +245,7 @@ from ..module_utils._core.hooks import catalogue
 
 ATTACHMENT = {
     "program": {"type": "str"},
-    "hook": {"type": "str", "choices": ["xdp", "tcx", "cgroup"]},
+    "hook": {"type": "str", "choices": list(catalogue.HOOKS)},
     "interface": {"type": "str"},
     "netns": {"type": "str"},
     "direction": {"type": "str", "choices": ["ingress", "egress"]},
