@@ -37,6 +37,7 @@ side_by_side() {
         pids=("${pids[@]:1}")
         cat "$scratch/$machine.out"
     done
+    record_tool lab "a killed machine is told on $machine" tells_of_death "$machine"
     the_lab down >/dev/null
 }
 
@@ -65,9 +66,18 @@ kernel_tests_on() {
         "cd try/ansible_collections/ebpf/deploy && PYTHONPATH=/root/try python3 -m pytest -q -rs -p no:cacheprovider" \
         "--junitxml=/root/kernel.xml ${files[*]/#/tests/kernel/}" || status=$?
     the_lab ssh "$machine" cat /root/kernel.xml >"$scratch/$machine.xml"
-    record_junit lab "$scratch/$machine.xml"
-    sed -i "/^[a-z]*\tlab\t.*\.kernel\./s/\$/ on $machine/" "$results"
+    (results=$scratch/$machine.cases && record_junit lab "$scratch/$machine.xml")
+    sed "s/\$/ on $machine/" "$scratch/$machine.cases" >>"$results"
     return "$status"
+}
+
+# A machine that dies makes the command that uses it fail at once, with the console's last lines.
+tells_of_death() {
+    local machine=$1 status=0
+    (sleep 3 && pkill -KILL -f "qemu-system.*/machines/$machine/") &
+    timeout 60 "$here/tests/lab/lab" run "$machine" -- sleep 50 >"$scratch/death" 2>&1 || status=$?
+    cat "$scratch/death"
+    ((status == 70)) && grep -q "$machine" "$scratch/death" && (($(wc -l <"$scratch/death") > 10))
 }
 
 fleet_session() {
