@@ -31,7 +31,7 @@ from . import observe, store, transitions, trial
 
 CODE = os.path.join(store.STATE, ".code")
 PACKAGE = "ebpf_deploy"  # the core's name in its zip
-GRACE = 0.3  # s between the module's end and the switch: its answer must have left the host
+GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
 PROBE_SECONDS = 5
 RESTARTS = 5
