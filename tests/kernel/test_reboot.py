@@ -145,7 +145,7 @@ def test_soft_reboot_gives_a_live_trial_its_guard_again(host):
     """The guard takes it back when its time has passed, or nobody would."""
     attached(host)
     host.stage(2)
-    host.attach(confirm_within=2)
+    host.attach(confirm_within=4)
 
     assert private_host.in_child(boot.restore_all).value == [(NAME, None)]
 
