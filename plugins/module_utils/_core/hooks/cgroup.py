@@ -14,7 +14,7 @@ import os
 
 from ..errors import BadRequest, NotFound
 from ..kernel import bpf, files
-from .contract import Holder, Hook, Place
+from .contract import Hook, Place
 
 DIRECTIONS = {"ingress": bpf.ATTACH_CGROUP_INGRESS, "egress": bpf.ATTACH_CGROUP_EGRESS}
 
@@ -30,10 +30,6 @@ class Cgroup(Hook):
     def place(self, attachment, program_type):
         path = _folder(attachment)
         return Place(os.stat(path).st_ino, _attach_type(attachment, program_type), path=path)
-
-    def holders(self, place):
-        with self.target(place) as target:
-            return tuple(Holder(*row) for row in bpf.prog_query(target, place.attach_type))
 
     def is_on(self, way_in, attachment):
         """sshd's own cgroup, or one above it."""

@@ -68,7 +68,6 @@ class Hook:
     is_exclusive = False  # whether one program alone may sit at a place
     since = ""  # the first kernel that has it by link
     option_names = ()  # of the module's options, those that this hook takes; the first is the target
-    gap = "none: the link is updated in place"
 
     def key(self, attachment):
         """What makes two attachments the same one: mode is an option, the program counts where several may sit."""
@@ -104,7 +103,8 @@ class Hook:
 
     def holders(self, place):
         """All programs that sit at the place, ours and foreign."""
-        return tuple(Holder(*row) for row in bpf.prog_query(place.number, place.attach_type))
+        with self.target(place) as target:
+            return tuple(Holder(*row) for row in bpf.prog_query(target, place.attach_type))
 
     def link_flags(self, attachment):
         return 0
@@ -119,7 +119,7 @@ class Hook:
 
     @contextlib.contextmanager
     def target(self, place):
-        """What BPF_LINK_CREATE takes for the place, inside its network namespace."""
+        """What BPF_LINK_CREATE and BPF_PROG_QUERY take for the place, inside its network namespace."""
         with namespaces.network(place.netns):
             yield place.number
 

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 from ..errors import BadRequest
-from ..kernel import bpf, namespaces
-from .contract import Holder, Hook, interface_place
+from ..kernel import bpf
+from .contract import Hook, interface_place
 
 ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRESS}
 
@@ -26,7 +26,3 @@ class Tcx(Hook):
                 f"Hook tcx on {attachment.target} needs a direction", "Add direction: ingress or direction: egress"
             )
         return interface_place(attachment, ATTACH_TYPE[attachment.direction])
-
-    def holders(self, place):
-        with namespaces.network(place.netns):
-            return tuple(Holder(*row) for row in bpf.prog_query(place.number, place.attach_type))
