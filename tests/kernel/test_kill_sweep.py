@@ -11,126 +11,22 @@ or the kernel inside the steps.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import signal
-from typing import Callable, NamedTuple
 
 import private_host
-import programs
 import pytest
-from private_host import NAME, attachment
-
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
-    apply,
-    observe,
-    plan,
-    store,
-    transitions,
-    trial,
-)
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
-
-HOOKS = (programs.XDP, programs.TCX, programs.CGROUP)
-UNDER_A_STEP = (  # what changes the disk, bpffs or a hook, wherever in the core it is called from
-    (os, "rename"),
-    (os, "symlink"),
-    (os, "unlink"),
-    (os, "rmdir"),
-    (os, "mkdir"),
-    (bpf, "pin"),
-    (bpf, "link_create"),
-    (bpf, "link_update"),
-    (bpf, "link_detach"),
+from every_transition import (
+    TRANSITIONS,
+    assert_finished,
+    inside_steps,
+    moments,
+    reset,
+    running,
+    shape,
+    steps_alone,
 )
 
-
-class Transition(NamedTuple):
-    """One way that a deployment moves. `ran` and `runs`: the version at the hooks before and after, None for none."""
-
-    given: Callable  # (host): the state in which it starts
-    work: Callable  # (host): the operation itself
-    ran: object
-    runs: object
-    again: Callable  # (host): the operation as a user would run it after the kill; it must end well
-
-
-def three(host):
-    return (
-        attachment("xdp", programs.XDP, interface=private_host.DEVICE),
-        attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress"),
-        attachment("cgroup", programs.CGROUP, cgroup=host.cgroup),
-    )
-
-
-def nothing(host):
-    pass
-
-
-def staged(host):
-    host.stage(1)
-
-
-def attached(host):
-    host.stage(1)
-    host.attach(*three(host))
-
-
-def second_staged(host):
-    attached(host)
-    host.stage(2)
-
-
-def upgraded(host):
-    second_staged(host)
-    host.attach()
-
-
-def several_releases_old(host):
-    """Three upgrades back: a further one drops generations, loads and releases."""
-    upgraded(host)
-    for version in (3, 4):
-        host.stage(version)
-        host.attach()
-    host.stage(5)
-
-
-def guarded(host):
-    """A guarded change from its arming to its confirmation, the guard's part played here."""
-    host.attach(confirm_within=60)
-    trial.switch(NAME)
-    transitions.confirm(NAME)
-
-
-def on_trial(host):
-    second_staged(host)
-    host.attach(confirm_within=60)
-    trial.switch(NAME)
-
-
-def leave_second(host):
-    """Generation 2 is left, as roles name it: said again, it is left already."""
-    transitions.roll_back(NAME, number=2)
-
-
-def transition(given, work, ran, runs):
-    return Transition(given, work, ran, runs, work)
-
-
-TRANSITIONS = {
-    "stage": transition(nothing, lambda host: host.stage(1), None, None),
-    "stage a second release": transition(attached, lambda host: host.stage(2), 1, 1),
-    "attach": transition(staged, lambda host: host.attach(*three(host)), None, 1),
-    "upgrade": transition(second_staged, lambda host: host.attach(), 1, 2),
-    "upgrade and prune": transition(several_releases_old, lambda host: host.attach(), 4, 5),
-    "detach": transition(attached, lambda host: host.attach(*three(host), detach=True), 1, None),
-    "roll back": transition(upgraded, leave_second, 2, 1),
-    "guarded change": transition(second_staged, guarded, 1, 2),
-    "take a trial back": transition(on_trial, leave_second, 2, 1),
-    "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
-    "remove": transition(upgraded, lambda host: transitions.remove(NAME), 2, None),
-}
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply
 
 
 def test_every_step_that_there_is_was_killed_at(host):
@@ -160,26 +56,10 @@ def sweep(host, name, watched, figures):
     reset(host)
     for number, moment in enumerate(recorded):
         killed_at(host, each, watched, number, moment)
-        assert_finished(host, each, moment, dict(wanted))
+        assert_finished(host, each, f"killed {moment}", wanted)
         reset(host)
     kind = "moments between steps" if watched is steps_alone else "calls inside steps"
     figures.append(f"kill sweep: {name}: killed at {len(recorded)} {kind}, finished by the next run each time")
-
-
-def moments(host, each, watched):
-    """What a child that is not killed passes, in words; the host is then as the transition leaves it."""
-    each.given(host)
-
-    def record():
-        seen = []
-        watched(seen.append)
-        each.work(host)
-        return seen
-
-    ended = private_host.in_child(record)
-    assert not ended.failure
-    assert ended.value
-    return ended.value
 
 
 def killed_at(host, each, watched, number, moment):
@@ -201,112 +81,3 @@ def killed_at(host, each, watched, number, moment):
     for program, versions in running(host).items():
         allowed = [[each.ran]] if each.ran == each.runs else [[each.ran], [each.runs]]
         assert (versions or [None]) in allowed, f"killed {moment}: {program} ran {versions}"
-
-
-def assert_finished(host, each, moment, wanted):
-    """The same operation in a new process ends well; the hooks, and what is kept, are as if there had been no kill."""
-    ended = private_host.in_child(lambda: each.again(host) and None)
-    assert not ended.failure, f"killed {moment}: {ended.failure}"
-    for program, versions in running(host).items():
-        assert (versions or [None]) == [each.runs], f"killed {moment}: {program} runs {versions}"
-    again = private_host.in_child(lambda: settled(host))
-    assert not again.failure, f"killed {moment}: {again.failure}"
-    assert again.value == [], f"killed {moment}: {again.value}"
-    assert_kept(shape(), wanted, moment)
-
-
-def assert_kept(kept, wanted, moment):
-    """Nothing more is kept than without a kill. Less may be: a generation that a killed run wrote counts as one of
-    those that prune keeps; but never less than the way back needs."""
-    for field in ("paths", "loads"):
-        assert kept.pop(field) - wanted.pop(field) == set(), f"killed {moment}: {field}"
-    assert kept.pop("how many loads") <= wanted.pop("how many loads")
-    assert kept == wanted, f"killed {moment}"
-
-
-def settled(host):
-    """The steps that the plan for what is confirmed still has: none."""
-    seen = host.facts()
-    return [plan.describe(step) for step in transitions.confirm(NAME).steps] if seen.confirmed else []
-
-
-def running(host):
-    """{program: versions that counted a packet now}: one packet passed each hook, and was counted once at most."""
-    before = counts()
-    host.receive()
-    host.send_from_cgroup()
-    after = counts()
-    found = {}
-    for program in HOOKS:
-        more = {key: after[program][key] - before[program].get(key, 0) for key in after[program]}
-        assert sum(more.values()) in (0, 1)
-        found[program] = [version for (dummy, version), packets in more.items() if packets]
-    return found
-
-
-def counts():
-    """{program: {(map, version): packets}}, by the kernel's list of maps: the deployment's pins may be gone already."""
-    found = {program: {} for program in HOOKS}
-    for each in private_host.bpftool("map", "show"):
-        if each.get("name") == programs.SEEN:
-            for program in HOOKS:
-                with contextlib.suppress(private_host.Gone):
-                    rows = private_host.counted_in(program, "id", str(each["id"]))
-                    found[program].update({(each["id"], version): packets for version, packets in rows.items()})
-    return found
-
-
-def shape():
-    """What is kept of the deployment: every path, and what it says.
-
-    Left out are what a killed run may have used up (a generation's number, the K of a load R-K), journal and folders.
-    """
-    place = store.home(NAME)
-    seen = observe.facts(place)
-    paths = [path for top in (place.pins, place.folder) for path in private_host.tree(top) if not os.path.isdir(path)]
-    return {
-        "paths": {re.sub(r"(generations|outcomes)/\d+\.|/[0-9a-f]{16}-\d+/|journal.*", "…", path) for path in paths},
-        "staged": seen.staged and seen.staged.release,
-        "trial": seen.trial,
-        "confirmed": seen.confirmed and (seen.confirmed.release, seen.confirmed.attachments),
-        "loads": {plan.release_of(load) for load in seen.loads},
-        "how many loads": len(seen.loads),
-        "can go back": bool(seen.confirmed and store.generation(place, seen.confirmed.previous or 0)),
-        "debris": (seen.debris, seen.unsettled),
-    }
-
-
-def reset(host):
-    """The host as at first, serial included."""
-    transitions.remove(NAME)
-    assert [path for path in shape()["paths"] if "serial" not in path and "quarantine" not in path] == []
-    place = store.home(NAME)
-    for path in reversed(private_host.tree(place.folder)):
-        os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def steps_alone(at):
-    """`at` hears of each moment between steps: for this process, which ends with the transition."""
-    apply.trace = lambda moment, step: at(f"{moment}: {type(step).__name__}: {plan.describe(step)}")
-
-
-def inside_steps(at):
-    """`at` hears of each call that changes something, while a step is carried out."""
-    inside = []
-
-    def mark(moment, step):
-        inside[:] = [step] if moment == "before" else []
-
-    def told(room, name):
-        call = getattr(room, name)
-
-        def heard(*arguments, **more):
-            if inside:
-                at(f"in {type(inside[0]).__name__}: before {name}{arguments}")
-            return call(*arguments, **more)
-
-        return heard
-
-    apply.trace = mark
-    for room, name in UNDER_A_STEP:
-        setattr(room, name, told(room, name))
