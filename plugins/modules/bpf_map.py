@@ -100,7 +100,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import observe, store
 from ..module_utils._core.errors import BadRequest, NotFound
 from ..module_utils._core.kernel import bpf
-from ..module_utils._core.objects import entries
+from ..module_utils._core.objects import contents, entries
 
 
 def main():
@@ -141,15 +141,15 @@ def edited(module, path):
     params = module.params
     with opened(path) as fd:
         info = bpf.map_info(fd)
-        form, before = entries.of(info), entries.read(fd, info)
-        edit = entries.Edit((), (), 0, False)
+        form, before = entries.of(info), contents.read(fd, info)
+        edit = contents.Edit((), (), 0, False)
         if params["entries"] is not None:
             wanted = entries.pack(form, params["entries"], before)
             refuse_valueless(params, wanted)
-            edit = entries.plan(info, before, wanted, params["state"], params["purge"])
+            edit = contents.plan(info, before, wanted, params["state"], params["purge"])
         if not edit.is_empty and not module.check_mode:
-            entries.carry_out(fd, info, edit)
-        after = entries.read(fd, info) if not module.check_mode else before
+            contents.carry_out(fd, info, edit)
+        after = contents.read(fd, info) if not module.check_mode else before
     fields = {
         "changed": not edit.is_empty,
         "entries": entries.unpack(form, after),

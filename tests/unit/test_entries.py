@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import entries
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import contents, entries
 
 NO_PREALLOC, RDONLY = 1, 8
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes maps")
@@ -42,7 +42,7 @@ char third[8] = "three";
 # ---- the plan by itself ----------------------------------------------------------------------------------------------
 
 
-def shape(number=entries.HASH, max_entries=8, name="m"):
+def shape(number=contents.HASH, max_entries=8, name="m"):
     return bpf.Map(1, "", name, 0, 1, 1, max_entries, 0, 0, 0, number)
 
 
@@ -68,21 +68,21 @@ A2 = (b"a", b"9")
     ],
 )
 def test_plan_says_what_to_put_and_delete(actual, wanted, how, puts, deletes, unchanged):
-    edit = entries.plan(shape(), actual, wanted, **how)
-    assert edit == entries.Edit(puts, deletes, unchanged, False)
+    edit = contents.plan(shape(), actual, wanted, **how)
+    assert edit == contents.Edit(puts, deletes, unchanged, False)
     assert edit.is_empty == (not puts and not deletes)
 
 
 @pytest.mark.parametrize(
     ("number", "actual", "wanted", "how", "said"),
     [
-        (entries.HASH, [A], [A, A2], {}, "given twice"),
-        (entries.HASH, [A], [(b"b", None)], {}, "has no value"),
-        (entries.HASH, [A], [A], {"state": "absent", "purge": True}, "purge goes with state present"),
-        (entries.HASH, [A, B], [C], {}, "holds 2 entries, and there would be 3"),
-        (entries.LRU_HASH, [], [A, B, C], {}, "holds 2 entries, and there would be 3"),
-        (entries.ARRAY, [(b"\0", b"1"), (b"\1", b"2")], [(b"\2", b"1")], {}, "no index 2"),
-        (entries.ARRAY, [(b"\0", b"1"), (b"\1", b"2")], [(b"\2", None)], {"state": "absent"}, "indexes are 0 to 1"),
+        (contents.HASH, [A], [A, A2], {}, "given twice"),
+        (contents.HASH, [A], [(b"b", None)], {}, "has no value"),
+        (contents.HASH, [A], [A], {"state": "absent", "purge": True}, "purge goes with state present"),
+        (contents.HASH, [A, B], [C], {}, "holds 2 entries, and there would be 3"),
+        (contents.LRU_HASH, [], [A, B, C], {}, "holds 2 entries, and there would be 3"),
+        (contents.ARRAY, [(b"\0", b"1"), (b"\1", b"2")], [(b"\2", b"1")], {}, "no index 2"),
+        (contents.ARRAY, [(b"\0", b"1"), (b"\1", b"2")], [(b"\2", None)], {"state": "absent"}, "indexes are 0 to 1"),
         (27, [], [], {}, r"m \(ringbuf\) is a stream"),
         (3, [], [], {}, "prog_array"),
         (4, [], [], {}, "perf_event_array"),
@@ -93,31 +93,31 @@ def test_plan_says_what_to_put_and_delete(actual, wanted, how, puts, deletes, un
 )
 def test_plan_refuses_before_anything_is_written(number, actual, wanted, how, said):
     with pytest.raises(BadRequest) as caught:
-        entries.plan(shape(number, 2), actual, wanted, **how)
+        contents.plan(shape(number, 2), actual, wanted, **how)
     assert caught.match(said)
 
 
 def test_plan_deletes_first_only_where_there_is_no_room():
-    assert entries.plan(shape(max_entries=2), [A, B], [A, C], purge=True).deletes_first
-    assert not entries.plan(shape(max_entries=3), [A, B], [A, C], purge=True).deletes_first
+    assert contents.plan(shape(max_entries=2), [A, B], [A, C], purge=True).deletes_first
+    assert not contents.plan(shape(max_entries=3), [A, B], [A, C], purge=True).deletes_first
 
 
 def test_plan_lets_an_lru_map_make_room_itself():
-    assert entries.plan(shape(entries.LRU_HASH, 2), [A, B], [C]).puts == (C,)
+    assert contents.plan(shape(contents.LRU_HASH, 2), [A, B], [C]).puts == (C,)
 
 
 def test_plan_array_entries_are_zeroed_once():
     actual = [(b"\0", b"\0"), (b"\1", b"5"), (b"\2", b"6")]
-    edit = entries.plan(shape(entries.ARRAY), actual, [(b"\2", b"6")], purge=True)
-    assert edit == entries.Edit((), (b"\1",), 1, False)
-    edit = entries.plan(shape(entries.ARRAY), actual, [(b"\0", None)], state="absent")
-    assert edit == entries.Edit((), (), 1, False)
+    edit = contents.plan(shape(contents.ARRAY), actual, [(b"\2", b"6")], purge=True)
+    assert edit == contents.Edit((), (b"\1",), 1, False)
+    edit = contents.plan(shape(contents.ARRAY), actual, [(b"\0", None)], state="absent")
+    assert edit == contents.Edit((), (), 1, False)
 
 
 def test_plan_lpm_keys_are_the_same_up_to_their_prefix():
     held = ((8).to_bytes(4, sys.byteorder) + bytes([10, 0, 0, 5]), b"1")
     wanted = (held[0][:4] + bytes([10, 0, 0, 0]), b"1")
-    assert entries.plan(shape(entries.LPM_TRIE), [held], [wanted], purge=True).is_empty
+    assert contents.plan(shape(contents.LPM_TRIE), [held], [wanted], purge=True).is_empty
 
 
 # ---- values for each CPU ---------------------------------------------------------------------------------------------
@@ -130,9 +130,9 @@ def form(bytes_value=4, cpus=2):
 def test_pack_one_value_stands_for_all_cpus():
     assert entries.pack(form(), [{"key": 1, "value": 5}]) == entries.pack(form(), [{"key": 1, "values": [5, 5]}])
     packed = entries.pack(form(), [{"key": 1, "value": [5, 6]}])[0][1]
-    assert len(packed) == 16 and entries.split(packed, 4) == [packed[0:4], packed[8:12]]
+    assert len(packed) == 16 and contents.split(packed, 4) == [packed[0:4], packed[8:12]]
     assert entries.unpack(form(), [(bytes(4), packed)]) == [{"key": 0, "values": [5, 6]}]
-    assert entries.join(entries.split(packed, 4)) == packed
+    assert contents.join(contents.split(packed, 4)) == packed
 
 
 def test_pack_a_list_may_be_one_value():
@@ -200,11 +200,11 @@ def fixture_on(loaded):
         fd = loaded[name]
         info = bpf.map_info(fd)
         written = entries.of(info)
-        actual = entries.read(fd, info)
-        edit = entries.plan(info, actual, entries.pack(written, wanted, actual), **how)
-        number = entries.carry_out(fd, info, edit)
-        after = entries.read(fd, info)
-        assert entries.plan(info, after, entries.pack(written, wanted, after), **how).is_empty
+        actual = contents.read(fd, info)
+        edit = contents.plan(info, actual, entries.pack(written, wanted, actual), **how)
+        number = contents.carry_out(fd, info, edit)
+        after = contents.read(fd, info)
+        assert contents.plan(info, after, entries.pack(written, wanted, after), **how).is_empty
         return number, sorted(entries.unpack(written, after), key=lambda entry: str(entry["key"]))
 
     return run
@@ -300,29 +300,29 @@ def made(kind, key, value, most, flags=0):
 
 @needs_root
 def test_map_without_btf_has_numbers_and_hex():
-    with made(entries.HASH, 4, 6, 4) as fd:
+    with made(contents.HASH, 4, 6, 4) as fd:
         info = bpf.map_info(fd)
         written = entries.of(info)
         wanted = entries.pack(written, [{"key": 5, "value": "hex:02:00:00:00:00:01"}])
-        assert entries.carry_out(fd, info, entries.plan(info, [], wanted)) == 1
-        assert entries.unpack(written, entries.read(fd, info)) == [{"key": 5, "value": "hex:020000000001"}]
+        assert contents.carry_out(fd, info, contents.plan(info, [], wanted)) == 1
+        assert entries.unpack(written, contents.read(fd, info)) == [{"key": 5, "value": "hex:020000000001"}]
 
 
 @needs_root
 def test_carry_out_says_how_far_it_came_and_why_no_further():
-    with made(entries.HASH, 4, 4, 2) as fd:
+    with made(contents.HASH, 4, 4, 2) as fd:
         info = bpf.map_info(fd)
         puts = tuple((number.to_bytes(4, sys.byteorder), bytes(4)) for number in range(3))
         with pytest.raises(BadRequest, match="full at 2 entries") as caught:
-            entries.carry_out(fd, info, entries.Edit(puts, (), 0, False))
+            contents.carry_out(fd, info, contents.Edit(puts, (), 0, False))
         assert caught.value.detail["done"] == 2
-        gone = entries.Edit((), ((9).to_bytes(4, sys.byteorder),), 0, False)
-        assert entries.carry_out(fd, info, gone) == 1  # deleted by somebody else: as wanted
+        gone = contents.Edit((), ((9).to_bytes(4, sys.byteorder),), 0, False)
+        assert contents.carry_out(fd, info, gone) == 1  # deleted by somebody else: as wanted
     with (
-        made(entries.HASH, 4, 4, 2, RDONLY) as fd,
+        made(contents.HASH, 4, 4, 2, RDONLY) as fd,
         pytest.raises(BadRequest, match="frozen, or was made with BPF_F_RDONLY"),
     ):
-        entries.carry_out(fd, bpf.map_info(fd), entries.Edit(puts[:1], (), 0, False))
+        contents.carry_out(fd, bpf.map_info(fd), contents.Edit(puts[:1], (), 0, False))
 
 
 @needs_root
@@ -332,7 +332,7 @@ def test_carry_out_says_how_far_it_came_and_why_no_further():
 def test_maps_without_entries_are_refused_by_name(kind, key, value, name):
     with made(kind, key, value, 4096) as fd:
         info = bpf.map_info(fd)
-        for question in (lambda: entries.of(info), lambda: entries.read(fd, info)):
+        for question in (lambda: entries.of(info), lambda: contents.read(fd, info)):
             with pytest.raises(BadRequest) as caught:
                 question()
             assert caught.value.detail["type"] == name

@@ -379,3 +379,9 @@ def map_items(fd, info):
             yield key.raw[: info.bytes_key], map_lookup(fd, info, key.raw[: info.bytes_key])
         except FileNotFoundError:
             continue
+
+
+def masked(data, bits):
+    """`data` with all but its first bits zero: what an LPM trie compares."""
+    above = max(len(data) * 8 - bits, 0)
+    return (int.from_bytes(data, "big") >> above << above).to_bytes(len(data), "big")

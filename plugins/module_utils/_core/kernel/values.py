@@ -34,6 +34,7 @@ import sys
 from typing import Any, NamedTuple
 
 from ..errors import BadRequest
+from . import bpf
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 FLOATS = {4: "f", 8: "d"}
@@ -341,20 +342,14 @@ def _pack_prefix(job, behind, text, path):
     address, slash, length = text.partition("/")
     data = _address(job, room, address, path)
     bits = _integer(job, length, path, "prefix length", 0, room * 8) if slash else room * 8
-    if data != masked(data, bits):
-        network = socket.inet_ntop(FAMILIES[room], masked(data, bits))
+    if data != bpf.masked(data, bits):
+        network = socket.inet_ntop(FAMILIES[room], bpf.masked(data, bits))
         raise BadRequest(
             f"{path}: {_shown(job, text)} has bits beyond its prefix",
             "Give the network's first address" if job.secret else f"Write {network}/{bits}",
             path=path,
         )
     return bits.to_bytes(4, job.byteorder) + data
-
-
-def masked(data, bits):
-    """`data` with all but its first bits zero: what an LPM trie compares."""
-    above = max(len(data) * 8 - bits, 0)
-    return (int.from_bytes(data, "big") >> above << above).to_bytes(len(data), "big")
 
 
 # ---- unpacking -----------------------------------------------------------------------------------
@@ -480,7 +475,7 @@ def _prefix_text(job, found, data):
     if not behind or not _is_address(job.btf, behind.type):
         return None
     bits, address = int.from_bytes(data[:4], job.byteorder), data[4:]
-    if bits > len(address) * 8 or masked(address, bits) != address:
+    if bits > len(address) * 8 or bpf.masked(address, bits) != address:
         return None
     return f"{socket.inet_ntop(FAMILIES[len(address)], address)}/{bits}"
 
