@@ -82,15 +82,3 @@ def found(seen, generation):
 
 def diff(before, after):
     return {"before": before, "after": after}
-
-
-def attachment_rows(seen, generation):
-    """The generation's attachments as the kernel has them now, with bpftool's field names."""
-    rows = []
-    for key, attachment in generation.attachments.items() if generation else ():
-        link = seen.links.get(key)
-        row = {"id": key, **attachment.as_record()}
-        if link is not None:
-            row.update(link_id=link.id, prog_id=link.prog_id, severed=link.is_severed)
-        rows.append(row)
-    return rows

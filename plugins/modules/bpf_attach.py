@@ -239,7 +239,7 @@ failure:
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import guard, transitions, trial
+from ..module_utils._core.deployment import guard, observe, transitions, trial
 from ..module_utils._core.errors import BadRequest, Failure
 from ..module_utils._core.hooks import catalogue
 
@@ -303,7 +303,7 @@ def work(module):
     fields = {
         **_module.outcome_fields(module, outcome),
         "state": "confirmed",
-        "attachments": _module.attachment_rows(outcome.after, outcome.generation),
+        "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }
     if outcome.deadline:
         number = outcome.generation.number

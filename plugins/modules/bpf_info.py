@@ -66,8 +66,10 @@ EXAMPLES = r"""
 RETURN = r"""
 deployments:
   description:
-    - The deployments, with state (V(absent), V(staged), V(trial), V(confirmed), V(drifted)), release, generation,
-      attachments and maps.
+    - The deployments, with state (V(absent), V(staged), V(trial), V(confirmed), V(drifted), V(unknown)), release,
+      generation, attachments and maps.
+    - V(unknown) is a deployment whose files cannot be read, or that has links which no file names.
+      M(ebpf.deploy.bpf_release) with O(ebpf.deploy.bpf_release#module:state=confirmed) adopts what its hooks run.
     - C(drift) says in words what differs from what was confirmed.
   returned: when gathered
   type: list

@@ -11,6 +11,8 @@ short_description: Confirm, roll back or remove a deployment
 description:
   - V(confirmed) confirms a guarded change that is on trial. Without one it makes the hooks run the confirmed
     generation again where something moved them, and finishes what a killed run began.
+  - Where the deployment's files are damaged or lost (state V(unknown) in M(ebpf.deploy.bpf_info)), V(confirmed) without
+    O(generation) takes what its links run now for confirmed.
   - V(rolled_back) takes a guarded change back that is on trial. Without one it makes the hooks run the release that
     was confirmed before the last one. Its programs are still loaded, so that neither compiler nor verifier is needed.
   - V(absent) takes everything of the deployment off the host, hooks first.
@@ -111,7 +113,7 @@ failure:
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import transitions
+from ..module_utils._core.deployment import observe, transitions
 from ..module_utils._core.errors import BadRequest
 
 
@@ -132,7 +134,7 @@ def work(module):
     return {
         **_module.outcome_fields(module, outcome),
         "state": "trial" if outcome.after.trial else "confirmed" if outcome.after.confirmed else "absent",
-        "attachments": _module.attachment_rows(outcome.after, outcome.generation),
+        "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }
 
 

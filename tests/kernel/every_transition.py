@@ -104,6 +104,17 @@ def on_trial(host):
     trial.switch(NAME)
 
 
+def damaged(host):
+    """What is confirmed cannot be read any more, while its links go on."""
+    upgraded(host)
+    with open(os.path.join(store.home(NAME).folder, "confirmed"), "r+b") as stream:
+        stream.truncate(10)
+
+
+def adopt(host):
+    transitions.confirm(NAME)
+
+
 def leave_second(host):
     """Generation 2 is left, as roles name it: said again, it is left already."""
     transitions.roll_back(NAME, number=2)
@@ -124,6 +135,8 @@ TRANSITIONS = {
     "guarded change": transition(second_staged, guarded, 1, 2),
     "take a trial back": transition(on_trial, leave_second, 2, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
+    "adopt": transition(damaged, adopt, 2, 2),
+    "remove what cannot be read": transition(damaged, lambda host: transitions.remove(NAME), 2, None),
     "remove": transition(upgraded, lambda host: transitions.remove(NAME), 2, None),
 }
 

@@ -124,6 +124,11 @@ def facts(given, attachments, ids):
         releases={name: made_release(name) for name in names},
         loads=loads,
         debris=tuple(given.get("debris", ())),
+        damage=tuple(given.get("damage", ())),
+        unnamed={
+            ids[word]: observe.Unnamed(attachments[word] if load else None, load)
+            for word, load in given.get("unnamed", {}).items()
+        },
         links={ids[word]: link(attachments[word], **each) for word, each in given.get("links", {}).items()},
         unsettled=frozenset(ids[word] for word in given.get("unsettled", ())),
         next_number=max([0, *generations]) + 1,
@@ -193,6 +198,11 @@ def _going_back(seen, given, attachments):
     return plan.going_back(seen, target, given["reason"]), plan.returning(seen, target)
 
 
+def _adoption(seen, given, attachments):
+    generation = plan.adopted(seen)
+    return plan.adoption(seen, generation), generation
+
+
 def _stage(seen, given, attachments):
     wanted = made_release(plan.release_of(given["load"]))
     return plan.stage(seen, wanted, given.get("aside"), given["load"], b"object", None), None
@@ -203,6 +213,7 @@ WORK = {
     "finish": _finish,
     "back": _back,
     "going_back": _going_back,
+    "adoption": _adoption,
     "stage": _stage,
     "prune": lambda seen, given, attachments: (plan.prune(seen), None),
     "removal": lambda seen, given, attachments: (plan.removal(seen), plan.NOTHING),

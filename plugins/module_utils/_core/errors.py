@@ -161,9 +161,15 @@ class Quarantined(Failure):
 
 
 class Damaged(Failure):
-    """Our own state on the disk cannot be read."""
+    """Our own state on the disk cannot be read: `path` in its detail."""
 
     code = "damaged"
+
+
+class TooNew(Failure):
+    """Our own state on the disk was written by a later version of this collection."""
+
+    code = "too_new"
 
 
 class NotConverged(Failure):

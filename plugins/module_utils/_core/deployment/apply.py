@@ -186,6 +186,7 @@ _DO = {
     plan.RemoveDeadline: lambda step, home: store.remove_deadline(home),
     plan.WriteEnded: lambda step, home: store.write_ended(home, step.ended),
     plan.WriteQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
+    plan.RemoveDamaged: lambda step, home: store.remove_damaged(step.path),
     plan.RemoveFolders: _remove_folders,
 }
 _UNDO = {  # what is not here leaves nothing that the next run does not prune

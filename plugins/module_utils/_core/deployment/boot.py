@@ -49,6 +49,8 @@ def restore(name):
             return ()
         trial.settle(home)
         seen = observe.facts(home)
+        if seen.confirmed is None and seen.damage:
+            raise observe.damaged(seen)
         if seen.confirmed is None or not seen.confirmed.attachments:
             return ()
         try:

@@ -82,12 +82,7 @@ def _print_answer(work):
     """One line of JSON: {state, attachments}, or {failure: {code, what, do, …}, msg}."""
     try:
         after = work().after
-        generation = after.trial or after.confirmed
-        links = {key: link._asdict() for key, link in after.links.items()}
-        rows = [{"id": key, **each.as_record()} for key, each in generation.attachments.items()]
-        for row in rows:
-            link = links.get(row["id"], {})
-            row.update(link_id=link.get("id"), prog_id=link.get("prog_id"))
+        rows = observe.attachment_rows(after, after.trial or after.confirmed)
         answer = {"state": "trial" if after.trial else "confirmed", "attachments": rows}
     except Failure as failure:
         answer = {"failure": failure.as_fields(), "msg": str(failure)}

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-from ..errors import Failure
+from ..errors import Failure, TooNew
 from ..hooks.tcx import ATTACH_TYPE
 from ..kernel import bpf, files, libbpf, namespaces, netlink
 from . import observe, plan, store
@@ -83,7 +82,7 @@ def _tc_row(each, interfaces):
 
 def _cgroup_rows(owners):
     """By links alone: asking every cgroup for every attach type would take seconds on a large host."""
-    paths = _cgroup_paths()
+    paths = files.cgroup_paths()
     return [
         _row(
             "cgroup",
@@ -96,19 +95,6 @@ def _cgroup_rows(owners):
         for link in bpf.links()
         if link.cgroup_id is not None
     ]
-
-
-def _cgroup_paths():
-    """{cgroup id: path below the cgroup v2 mount}."""
-    try:
-        root = files.cgroup2_root()
-    except Failure:
-        return {}
-    found = {}
-    for folder, *dummy in os.walk(root):
-        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
-            found[os.stat(folder).st_ino] = folder[len(root) :] or "/"
-    return found
 
 
 def _row(hook, prog_id, link_id, owners, **where):
@@ -137,7 +123,17 @@ def deployments(only=""):
 
 def deployment(name):
     """One deployment as the disk and the kernel have it; `drift` says in words what the next run would mend."""
-    seen = observe.facts(store.home(name))
+    try:
+        seen = observe.facts(store.home(name))
+    except TooNew as failure:
+        return {
+            "name": name,
+            "state": "unknown",
+            "attachments": [],
+            "maps": [],
+            "releases": [],
+            "drift": [str(failure)],
+        }
     generation = seen.trial or seen.confirmed
     seen = observe.hooks(seen, generation) if generation else seen
     drift = _drift(seen, generation)
@@ -150,9 +146,7 @@ def deployment(name):
         "previous": generation.previous if generation else None,
         "staged": seen.staged.release if seen.staged else None,
         "releases": sorted(seen.releases),
-        "attachments": [
-            _attachment(seen, key, each) for key, each in (generation.attachments if generation else {}).items()
-        ],
+        "attachments": observe.attachment_rows(seen, generation),
         "maps": _maps(seen, generation),
         "drift": drift,
     }
@@ -161,6 +155,8 @@ def deployment(name):
 def _state(seen, drift):
     if not seen.exists:
         return "absent"
+    if seen.unnamed or seen.damage:
+        return "unknown"
     if seen.trial:
         return "trial"
     if seen.confirmed is None:
@@ -170,18 +166,14 @@ def _state(seen, drift):
 
 def _drift(seen, generation):
     """What differs from the generation, in words."""
+    lines = [f"{path} cannot be read" for path in seen.damage]
+    lines += [f"no generation names link {seen.links[key].id} ({seen.links[key].type})" for key in seen.unnamed]
     if generation is None:
-        return []
+        return lines
     try:
-        return [plan.describe(step) for step in plan.switch(seen, generation)]
+        return lines + [plan.describe(step) for step in plan.switch(seen, generation)]
     except Failure as failure:
-        return [str(failure)]
-
-
-def _attachment(seen, key, attachment):
-    link = seen.links.get(key)
-    where = {"prog_id": link.prog_id, "link_id": link.id, "severed": link.is_severed} if link else {}
-    return {"id": key, **attachment.as_record(), **where}
+        return [*lines, str(failure)]
 
 
 def _maps(seen, generation):

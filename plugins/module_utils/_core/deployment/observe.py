@@ -11,8 +11,9 @@ import contextlib
 import os
 from typing import NamedTuple, Optional
 
-from ..errors import Busy, Failure, NotFound, Unprivileged
+from ..errors import Busy, Damaged, Failure, NotFound, Unprivileged
 from ..hooks import catalogue
+from ..hooks.contract import Attachment
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import store
@@ -25,6 +26,14 @@ class Load(NamedTuple):
 
     programs: dict
     maps: dict
+
+
+class Unnamed(NamedTuple):
+    """A link of ours that no generation names, as its pin's id and the kernel tell it: attachment and load, where they
+    do."""
+
+    attachment: Optional[Attachment]
+    load: str
 
 
 class Facts(NamedTuple):
@@ -45,6 +54,8 @@ class Facts(NamedTuple):
     loads: dict = {}
     debris: tuple = ()  # half-made loads: names in loads/
     links: dict = {}
+    unnamed: dict = {}  # links that no generation names; all of them where what is confirmed cannot be read
+    damage: tuple = ()  # paths of files of ours that cannot be read
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
     places: dict = {}
@@ -73,34 +84,86 @@ def facts(place):
     raise Busy(f"Deployment {place.name} changes faster than it can be read", "Run again when other runs have ended")
 
 
+def attachment_rows(seen, generation):
+    """The generation's attachments as plain data, with the link and the program that the kernel has there now."""
+    rows = []
+    for key, attachment in generation.attachments.items() if generation else ():
+        link = seen.links.get(key)
+        shown = {"link_id": link.id, "prog_id": link.prog_id, "severed": link.is_severed} if link else {}
+        rows.append({"id": key, **attachment.as_record(), **shown})
+    return rows
+
+
+def sound_facts(place):
+    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read."""
+    seen = facts(place)
+    if seen.damage:
+        raise damaged(seen)
+    return seen
+
+
+def damaged(seen):
+    """What a user hears of files that cannot be read."""
+    return Damaged(
+        f"{seen.damage[0]} of deployment {seen.name} cannot be read",
+        f"bpf_release name={seen.name} state=confirmed takes what its hooks run now for confirmed; "
+        "state=absent removes it",
+        damage=list(seen.damage),
+    )
+
+
 def _facts(place):
     try:
         links, unsettled = _links(place)
         loads, debris = _loads(place)
-        trial = store.pointed(place, "trial")
-        return Facts(
+        damage = []
+
+        def read(what, *arguments):
+            """What the store's `what` gives, None where the file is damaged."""
+            try:
+                return what(place, *arguments)
+            except Damaged as error:
+                damage.append(error.detail["path"])
+                return None
+
+        trial, confirmed = read(store.pointed, "trial"), read(store.pointed, "confirmed")
+        staged = read(store.staged)
+        generations = [read(store.generation, number) for number in store.generation_numbers(place)]
+        seen = Facts(
             name=place.name,
             boot_id=namespaces.boot_id(),
-            staged=_staged(place, loads),
+            staged=staged if staged and staged.load in loads else None,  # a reboot takes its pins
             trial=trial,
-            confirmed=store.pointed(place, "confirmed"),
-            deadline=store.deadline(place),
-            ended=store.ended(place, trial.number) if trial else None,
-            generations={each.number: each for each in _generations(place)},
-            releases={number: store.release(place, number) for number in store.releases(place)},
+            confirmed=confirmed,
+            deadline=read(store.deadline),
+            ended=read(store.ended, trial.number) if trial else None,
+            generations={each.number: each for each in generations if each},
+            releases={number: read(store.release, number) for number in store.releases(place)},
             loads=loads,
             debris=debris,
             links=links,
             unsettled=unsettled,
-            next_number=store.next_number(place),
+            next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
         )
+        return seen._replace(damage=tuple(sorted(set(damage))), unnamed=_unnamed(seen, bool(damage)))
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
 
 
-def _generations(place):
-    found = [store.generation(place, number) for number in store.generation_numbers(place)]
-    return [each for each in found if each is not None]
+def _unnamed(seen, is_damaged):
+    """{id: Unnamed} of the links that no generation names."""
+    named = {key for each in seen.generations.values() for key in each.attachments}
+    if is_damaged and seen.confirmed is None:
+        named = set()
+    return {key: _recognised(seen, key, link) for key, link in seen.links.items() if key not in named}
+
+
+def _recognised(seen, key, link):
+    for name, load in seen.loads.items():
+        for program, number in load.programs.items():
+            if number == link.prog_id:
+                return Unnamed(catalogue.recognised(key, link, program), name)
+    return Unnamed(None, "")
 
 
 def hooks(seen, generation):
@@ -114,7 +177,7 @@ def hooks(seen, generation):
         try:
             if program_type:
                 hook.accepts(attachment, program_type)
-            places[key] = hook.place(attachment, program_type or (0, 0))
+            places[key] = hook.place(attachment, program_type or _type_by_link(seen.links.get(key)))
             sitting = hook.holders(places[key])
         except Failure as failure:
             places[key], sitting = failure, ()
@@ -127,10 +190,9 @@ def hooks(seen, generation):
     return seen._replace(places=places, holders=holders, modes=modes)
 
 
-def _staged(place, loads):
-    """staged.json counts only with its pins: a reboot takes them."""
-    staged = store.staged(place)
-    return staged if staged and staged.load in loads else None
+def _type_by_link(link):
+    """What a lost manifest would say, as far as the link knows it."""
+    return (0, link.attach_type or 0) if link else (0, 0)
 
 
 def _loads(place):

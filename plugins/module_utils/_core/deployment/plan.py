@@ -129,6 +129,12 @@ class WriteQuarantine(NamedTuple):
     number: int
 
 
+class RemoveDamaged(NamedTuple):
+    """The file that nobody can read is gone."""
+
+    path: str
+
+
 class RemoveFolders(NamedTuple):
     """The deployment's empty folders are gone; its serial stays, so that no generation's number comes again."""
 
@@ -171,6 +177,7 @@ _HOUSEKEEPING = {
     "RemoveDeadline": lambda step: "disarm the guard",
     "WriteEnded": lambda step: f"generation {step.ended.generation} {step.ended.outcome}: {step.ended.why}",
     "WriteQuarantine": lambda step: f"quarantine {step.digest[:16]}: {step.why}",
+    "RemoveDamaged": lambda step: f"remove {step.path}, which cannot be read",
     "RemoveFolders": lambda step: f"remove the folders of {step.name}",
 }
 
@@ -458,6 +465,41 @@ def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
     ]
 
 
+def adopted(seen):
+    """The Generation, not numbered yet, in which links that no generation names are added to what is confirmed.
+
+    NotFound where nothing is confirmed and the links do not say which load they run.
+    """
+    ours = {key: each for key, each in seen.unnamed.items() if each.attachment}
+    loads = {seen.confirmed.load} if seen.confirmed else {each.load for each in ours.values()}
+    if len(loads) != 1:
+        raise NotFound(
+            f"The links of {seen.name} do not say which release it runs",
+            f"Remove them (bpf_release name={seen.name} state=absent) and roll out again",
+            loads=sorted(loads),
+            links=[{"id": key, "prog_id": seen.links[key].prog_id} for key in seen.unnamed],
+        )
+    base = seen.confirmed or NOTHING
+    load = loads.pop()
+    attachments = {**base.attachments, **{key: each.attachment for key, each in ours.items()}}
+    return base._replace(load=load, release=release_of(load), attachments=attachments)
+
+
+def adoption(seen, generation):
+    """Steps that confirm what `adopted` made of the links, and drop what could not be read."""
+    clearance = [RemoveDamaged(path) for path in seen.damage]
+    if generation.runs_the_same(seen.confirmed):
+        return [*clearance, *switch(seen, generation), *prune(seen)]
+    numbered = generation._replace(number=seen.next_number)
+    return [
+        WriteGeneration(numbered),
+        Point("confirmed", numbered.number, seen.confirmed.number if seen.confirmed else None),
+        *clearance,
+        *switch(seen, generation),
+        *prune(seen, confirmed=numbered),
+    ]
+
+
 def removal(seen):
     """Steps after which nothing of the deployment is left but its serial."""
     empty = (
@@ -465,10 +507,17 @@ def removal(seen):
     )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
     steps += switch(seen, empty or NOTHING)
+    steps += [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items()]
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
     steps += [RemoveStaged(seen.staged)] if seen.staged else []
     steps += [Point("confirmed", None, empty.number)] if empty else []
     steps += [RemoveGeneration(each) for each in (*seen.generations.values(), *([empty] if empty else []))]
     steps += [RemoveRelease(number) for number in sorted(seen.releases)]
+    steps += [RemoveDamaged(path) for path in seen.damage]
     steps += [RemoveDeadline()] if seen.deadline else []
     return [*steps, RemoveFolders(seen.name)]
+
+
+def _detach_unnamed(link, key, unnamed):
+    attachment = unnamed.attachment or Attachment(link.type, "an unknown program", "a place that no generation names")
+    return Detach(key, attachment, link.prog_id, link.attach_type)

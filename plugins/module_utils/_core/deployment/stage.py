@@ -102,7 +102,7 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     Raises what source.py, elf.py, MapChanged and Quarantined say; then the host is as before.
     """
     place = store.home(name)
-    seen = observe.facts(place)
+    seen = observe.sound_facts(place)
     _refuse_quarantined(place, seen, given, retry_quarantined)
     built = build(name, given, keep=not check_mode)
     load = present_load(seen, built.release)

@@ -29,7 +29,7 @@ import re
 import time
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Busy, Damaged, Unprivileged
+from ..errors import BadRequest, Busy, Damaged, TooNew, Unprivileged
 from ..hooks.contract import Attachment
 from ..kernel import files
 from .release import Release
@@ -91,7 +91,7 @@ class Generation(NamedTuple):
     @classmethod
     def from_record(cls, record):
         known = {field: record[field] for field in cls._fields if field in record}
-        known["attachments"] = {key: Attachment(**each) for key, each in record["attachments"].items()}
+        known["attachments"] = {key: Attachment.from_record(each) for key, each in record["attachments"].items()}
         return cls(**known)
 
     def runs_the_same(self, other):
@@ -114,6 +114,12 @@ class Deadline(NamedTuple):
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""
         return (self.generation, self.boot_id) == (trial.number, boot_id) and boottime() < self.end
+
+
+class Serial(NamedTuple):
+    """The last number that a generation of the deployment was given."""
+
+    serial: int
 
 
 ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
@@ -188,8 +194,8 @@ def _take_lock(descriptor, name, seconds):
 
 
 def deployments():
-    """The names of all deployments that have state on this host's disk."""
-    return [name for name in files.names_in(STATE) if NAME.fullmatch(name)]
+    """The names of all deployments that have state on this host's disk, or pins."""
+    return sorted(name for name in {*files.names_in(STATE), *files.names_in(PINS)} if NAME.fullmatch(name))
 
 
 def has_remains(place):
@@ -199,20 +205,17 @@ def has_remains(place):
 
 def staged(place):
     """What stands in staged.json, or None."""
-    record = _record(os.path.join(place.folder, "staged.json"))
-    return record and Staged(*(record[field] for field in Staged._fields))
+    return _read(Staged, os.path.join(place.folder, "staged.json"))
 
 
 def pointed(place, pointer):
     """The Generation that `trial` or `confirmed` names, or None."""
-    record = _record(os.path.join(place.folder, pointer))
-    return record and Generation.from_record(record)
+    return _read(Generation, os.path.join(place.folder, pointer))
 
 
 def generation(place, number):
     """The Generation with this number, or None where it is not kept."""
-    record = _record(_generation_path(place, number))
-    return record and Generation.from_record(record)
+    return _read(Generation, _generation_path(place, number))
 
 
 def generation_numbers(place):
@@ -222,8 +225,8 @@ def generation_numbers(place):
 
 def next_number(place):
     """A generation's number that was never used: serial counts on although generations are pruned."""
-    record = _record(os.path.join(place.folder, "serial"))
-    return max([record["serial"] if record else 0, *generation_numbers(place)]) + 1
+    serial = _read(Serial, os.path.join(place.folder, "serial"))
+    return max([serial.serial if serial else 0, *generation_numbers(place)]) + 1
 
 
 def releases(place):
@@ -233,20 +236,17 @@ def releases(place):
 
 def release(place, number):
     """The Release with this id; None where it is not on this disk."""
-    record = _record(os.path.join(place.folder, "releases", number, "manifest.json"))
-    return record and Release.from_record(record)
+    return _read(Release, os.path.join(place.folder, "releases", number, "manifest.json"))
 
 
 def deadline(place):
     """The Deadline of the trial, or None."""
-    record = _record(os.path.join(RUN, place.name + ".deadline"))
-    return record and Deadline(*(record[field] for field in Deadline._fields))
+    return _read(Deadline, os.path.join(RUN, place.name + ".deadline"))
 
 
 def ended(place, number):
     """How the trial of this generation ended, None while it did not or where it was confirmed."""
-    record = _record(os.path.join(place.folder, "outcomes", f"{number}.json"))
-    return record and Ended(*(record[field] for field in Ended._fields))
+    return _read(Ended, os.path.join(place.folder, "outcomes", f"{number}.json"))
 
 
 def quarantined(place, digest):
@@ -260,6 +260,25 @@ def release_object(place, number):
         return stream.read()
 
 
+def _read(kind, path):
+    """The record in `path` as the NamedTuple that it was, or None where there is no file.
+
+    Fields that a later version added are left out, those that an earlier one did not have take their defaults. Damaged
+    where one is missing that has none, TooNew where the format is another.
+    """
+    record = _record(path)
+    if record is None:
+        return None
+    try:
+        if hasattr(kind, "from_record"):
+            return kind.from_record(record)
+        return kind(**{field: record[field] for field in kind._fields if field in record})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise Damaged(
+            f"{path} is no {kind.__name__.lower()}", path=os.path.realpath(path), error=repr(error)
+        ) from error
+
+
 def _record(path):
     try:
         record = files.read_json(path)
@@ -267,10 +286,8 @@ def _record(path):
         return None
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
-    if record.get("format", FORMAT) > FORMAT:
-        raise Damaged(
-            f"{path} was written by a newer ebpf.deploy", "Update the collection on the controller", path=path
-        )
+    if record.get("format", FORMAT) != FORMAT:
+        raise TooNew(f"{path} was written by a newer ebpf.deploy", "Update the collection on the controller", path=path)
     return record
 
 
@@ -314,7 +331,7 @@ def write_generation(place, what):
     folder = os.path.join(place.folder, "generations")
     files.make_private_folder(folder)
     _sweep(folder)
-    files.write_json(os.path.join(place.folder, "serial"), {"serial": what.number, "format": FORMAT})
+    files.write_json(os.path.join(place.folder, "serial"), {**Serial(what.number)._asdict(), "format": FORMAT})
     files.write_json(_generation_path(place, what.number), what.as_record())
 
 
@@ -324,6 +341,12 @@ def _sweep(folder):
         if name.endswith(".aside"):
             path = os.path.join(folder, name)
             files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
+
+
+def remove_damaged(path):
+    """The file that could not be read is gone."""
+    files.remove(path)
+    files.sync_folder(os.path.dirname(path))
 
 
 def remove_generation(place, number):

@@ -69,7 +69,7 @@ def attach(name, wish, check_mode=False):
     """
     with _home(name, check_mode) as home:
         repaired = trial.settle(home, wish.rollout_id)
-        seen = observe.facts(home)
+        seen = observe.sound_facts(home)
         generation = _signed(plan_for(seen, wish, check_mode), wish, seen)
         _refuse_quarantined(home, seen, generation, wish)
         seen = observe.hooks(seen, generation)
@@ -202,7 +202,7 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
                 return _as_confirmed(home, seen, (), check_mode)
             return Outcome((), seen, seen, seen.confirmed)
         repaired = () if check_mode else trial.end(home, why)
-        return _return_to(home, observe.facts(home), release, repaired, why, check_mode, everything_off)
+        return _return_to(home, observe.sound_facts(home), release, repaired, why, check_mode, everything_off)
 
 
 def _trial_ended(home, seen, why, check_mode):
@@ -263,11 +263,32 @@ def confirm(name, number=None, check_mode=False):
             return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
         repaired = trial.settle(home)
         seen = observe.facts(home)
+        if number is None and _is_unknown(seen):
+            return _adopt(home, seen, repaired, check_mode)
         if seen.confirmed is None:
             raise NotFound(
                 f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first"
             )
         return _as_confirmed(home, seen, repaired, check_mode)
+
+
+def _is_unknown(seen):
+    """Whether the disk does not say what our links here are for; a link that nobody can recognise is left alone."""
+    return bool(seen.damage or any(each.attachment or not seen.confirmed for each in seen.unnamed.values()))
+
+
+def _adopt(home, seen, repaired, check_mode):
+    """What the hooks run by links of ours is confirmed, whatever the disk says."""
+    if seen.links:
+        wish = Wish(by="bpf_release", why="adopted what the hooks ran")
+        generation = _signed(plan.adopted(seen), wish, seen)
+        seen = observe.hooks(seen, generation)
+    else:
+        generation = seen.confirmed or plan.NOTHING
+    steps = plan.adoption(seen, generation)
+    _carry_out(home, steps, "adopt", check_mode)
+    after = seen if check_mode else observe.facts(home)
+    return Outcome(tuple(steps), seen, after, generation, repaired)
 
 
 def look(name, number):

@@ -50,3 +50,9 @@ def attachment_from(options):
         direction=filled.get("direction", ""),
         mode=filled.get("mode", ""),
     )
+
+
+def recognised(key, link, program):
+    """The Attachment that was pinned under the id `key`, as link (bpf.Link) and program show it, or None."""
+    candidates = HOOKS[link.type].candidates(link, program) if link.type in HOOKS else ()
+    return next((each for each in candidates if hook_of(each).id(each) == key), None)

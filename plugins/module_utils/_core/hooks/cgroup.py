@@ -14,7 +14,7 @@ import os
 
 from ..errors import BadRequest, NotFound
 from ..kernel import bpf, files
-from .contract import Hook, Place
+from .contract import Attachment, Hook, Place
 
 DIRECTIONS = {"ingress": bpf.ATTACH_CGROUP_INGRESS, "egress": bpf.ATTACH_CGROUP_EGRESS}
 
@@ -36,6 +36,17 @@ class Cgroup(Hook):
         root = files.cgroup2_root()
         path = "/" + os.path.relpath(_folder(attachment), root).lstrip(".").lstrip("/")
         return bool(way_in.cgroup) and (way_in.cgroup + "/").startswith(path.rstrip("/") + "/")
+
+    def candidates(self, link, program):
+        """Users write the path with and without the mount point and the first slash, and may give a direction."""
+        root = files.cgroup2_root()
+        path = files.cgroup_paths().get(link.cgroup_id)
+        spelled = (path, path.lstrip("/"), root + path) if path else ()
+        return [
+            Attachment(self.kind, program, target, direction=direction)
+            for target in spelled
+            for direction in ("", *DIRECTIONS)
+        ]
 
     @contextlib.contextmanager
     def target(self, place):

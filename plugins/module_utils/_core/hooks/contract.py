@@ -32,6 +32,11 @@ class Attachment(NamedTuple):
     def as_record(self):
         return {field: value for field, value in self._asdict().items() if value}
 
+    @classmethod
+    def from_record(cls, record):
+        """Fields that a later version added are left out."""
+        return cls(**{field: record[field] for field in cls._fields if field in record})
+
     def describe(self):
         """`xdp eth0 (native)`: where it is, in the words that users write."""
         where = [self.hook, self.direction, self.target]
@@ -105,6 +110,10 @@ class Hook:
         """All programs that sit at the place, ours and foreign."""
         with self.target(place) as target:
             return tuple(Holder(*row) for row in bpf.prog_query(target, place.attach_type))
+
+    def candidates(self, link, program):
+        """The Attachments of `program` that could have made this link (bpf.Link); none where its place is gone."""
+        return ()
 
     def link_flags(self, attachment):
         return 0
@@ -197,3 +206,8 @@ def interface_place(attachment, attach_type):
             interfaces=sorted(others),
         )
     return Place(number, attach_type, netns=attachment.netns)
+
+
+def interface_names(number):
+    """The names of the interface with this index in the process's own network namespace: one, or none."""
+    return [name for name, index in namespaces.interfaces().items() if index == number]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import BadRequest
 from ..kernel import bpf
-from .contract import Hook, interface_place
+from .contract import Attachment, Hook, interface_names, interface_place
 
 ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRESS}
 
@@ -26,3 +26,11 @@ class Tcx(Hook):
                 f"Hook tcx on {attachment.target} needs a direction", "Add direction: ingress or direction: egress"
             )
         return interface_place(attachment, ATTACH_TYPE[attachment.direction])
+
+    def candidates(self, link, program):
+        return [
+            Attachment(self.kind, program, name, direction=direction)
+            for name in interface_names(link.ifindex)
+            for direction, number in ATTACH_TYPE.items()
+            if number == link.attach_type
+        ]

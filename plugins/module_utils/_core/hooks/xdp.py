@@ -11,7 +11,7 @@ import errno
 from ..errors import HookHeld, Unsupported
 from ..kernel import bpf, namespaces
 from ..objects import owners
-from .contract import OWNER_ADVICE, Holder, Hook, interface_place
+from .contract import OWNER_ADVICE, Attachment, Holder, Hook, interface_names, interface_place
 
 FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 
@@ -31,6 +31,13 @@ class Xdp(Hook):
     def holders(self, place):
         with namespaces.network(place.netns):
             return tuple(Holder(number, mode=mode) for mode, number in bpf.xdp_query(place.number).items())
+
+    def candidates(self, link, program):
+        modes = {number: mode for mode, number in bpf.xdp_query(link.ifindex).items()} if link.ifindex else {}
+        return [
+            Attachment(self.kind, program, name, mode=modes.get(link.prog_id, "native"))
+            for name in interface_names(link.ifindex)
+        ]
 
     def link_flags(self, attachment):
         return FLAGS[attachment.mode]

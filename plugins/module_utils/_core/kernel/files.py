@@ -78,6 +78,19 @@ def cgroup2_root():
     )
 
 
+def cgroup_paths():
+    """{cgroup id: path below the cgroup v2 mount, "/" for its root}; empty where none is mounted."""
+    try:
+        root = cgroup2_root()
+    except Unsupported:
+        return {}
+    found = {}
+    for folder, *dummy in os.walk(root):
+        with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+            found[os.stat(folder).st_ino] = folder[len(root) :] or "/"
+    return found
+
+
 def available_memory():
     """Bytes that can be taken without swapping (/proc/meminfo, MemAvailable)."""
     with open("/proc/meminfo", encoding="ascii") as lines:
@@ -111,18 +124,16 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The plain data in `path`; Damaged where it is none; FileNotFoundError as it is."""
+    """The record (a dict of plain data) in `path`; Damaged where it is none; FileNotFoundError as it is."""
     with open(path, "rb") as stream:
         data = stream.read()
     try:
-        return json.loads(data)
+        record = json.loads(data)
     except ValueError as error:
-        raise Damaged(
-            f"{path} is not readable as JSON",
-            "Restore it from a backup, or remove the deployment's folder and roll out again",
-            path=path,
-            error=str(error),
-        ) from error
+        raise Damaged(f"{path} is not readable as JSON", path=os.path.realpath(path), error=str(error)) from error
+    if not isinstance(record, dict):
+        raise Damaged(f"{path} holds no record", path=os.path.realpath(path))
+    return record
 
 
 def point_symlink(path, target):
