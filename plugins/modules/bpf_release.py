@@ -42,6 +42,13 @@ options:
       - V(none) takes every program off its hook and keeps the releases.
     type: str
     default: ""
+  keep:
+    description:
+      - For V(confirmed), how many generations stay for going back, from now on. Their programs stay loaded, which takes
+        memory for the maps that they do not share.
+      - What is confirmed, the one before it and what is on trial stay in any case.
+      - Three where it was never set.
+    type: int
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_attach
@@ -62,6 +69,12 @@ EXAMPLES = r"""
     name: counter
     state: rolled_back
     release: none
+  become: true
+
+- name: Keep the programs of the last ten generations loaded
+  ebpf.deploy.bpf_release:
+    name: counter
+    keep: 10
   become: true
 
 - name: Nothing of it left on the host
@@ -125,14 +138,19 @@ def main():
             "state": {"type": "str", "choices": ["confirmed", "rolled_back", "absent"], "default": "confirmed"},
             "generation": {"type": "int"},
             "release": {"type": "str", "default": ""},
+            "keep": {"type": "int"},
         },
     )
 
 
 def work(module):
-    outcome = moved(module.params, module.check_mode)
+    params = module.params
+    if params["keep"] is not None and (params["state"] != "confirmed" or params["keep"] < 1):
+        raise BadRequest("keep goes with state: confirmed, and is 1 or more", "Leave keep out, or correct it")
+    outcome = moved(params, module.check_mode)
+    kept = transitions.keep(params["name"], params["keep"], module.check_mode) if params["keep"] else ()
     return {
-        **_module.outcome_fields(module, outcome),
+        **_module.outcome_fields(module, outcome._replace(steps=(*outcome.steps, *kept))),
         "state": "trial" if outcome.after.trial else "confirmed" if outcome.after.confirmed else "absent",
         "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }

@@ -135,6 +135,7 @@ TRANSITIONS = {
     "guarded change": transition(second_staged, guarded, 1, 2),
     "take a trial back": transition(on_trial, leave_second, 2, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
+    "keep fewer": transition(several_releases_old, lambda host: transitions.keep(NAME, 1), 4, 4),
     "adopt": transition(damaged, adopt, 2, 2),
     "remove what cannot be read": transition(damaged, lambda host: transitions.remove(NAME), 2, None),
     "remove": transition(upgraded, lambda host: transitions.remove(NAME), 2, None),

@@ -123,6 +123,7 @@ def facts(given, attachments, ids):
         generations=generations,
         releases={name: made_release(name) for name in names},
         loads=loads,
+        keep=given.get("keep", store.KEEP),
         debris=tuple(given.get("debris", ())),
         damage=tuple(given.get("damage", ())),
         unnamed={
@@ -216,6 +217,7 @@ WORK = {
     "adoption": _adoption,
     "stage": _stage,
     "prune": lambda seen, given, attachments: (plan.prune(seen), None),
+    "keeping": lambda seen, given, attachments: (plan.keeping(seen, given["keep"]), None),
     "removal": lambda seen, given, attachments: (plan.removal(seen), plan.NOTHING),
 }
 

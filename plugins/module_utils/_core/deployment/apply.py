@@ -186,6 +186,7 @@ _DO = {
     plan.RemoveDeadline: lambda step, home: store.remove_deadline(home),
     plan.WriteEnded: lambda step, home: store.write_ended(home, step.ended),
     plan.WriteQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
+    plan.WriteKeep: lambda step, home: store.write_keep(home, step.keep),
     plan.RemoveDamaged: lambda step, home: store.remove_damaged(step.path),
     plan.RemoveFolders: _remove_folders,
 }

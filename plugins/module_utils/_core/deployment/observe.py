@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     damage: tuple = ()  # paths of files of ours that cannot be read
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
+    keep: int = store.KEEP
     places: dict = {}
     holders: dict = {}
     modes: dict = {}
@@ -143,6 +144,7 @@ def _facts(place):
             debris=debris,
             links=links,
             unsettled=unsettled,
+            keep=read(store.keep) or store.KEEP,
             next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
         )
         return seen._replace(damage=tuple(sorted(set(damage))), unnamed=_unnamed(seen, bool(damage)))

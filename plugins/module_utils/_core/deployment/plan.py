@@ -21,7 +21,6 @@ from ..kernel.namespaces import did_you_mean
 from ..objects import owners
 from . import store
 
-KEEP = 3  # generations that stay for going back
 NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
 
 
@@ -129,6 +128,12 @@ class WriteQuarantine(NamedTuple):
     number: int
 
 
+class WriteKeep(NamedTuple):
+    """So many generations stay from now on."""
+
+    keep: int
+
+
 class RemoveDamaged(NamedTuple):
     """The file that nobody can read is gone."""
 
@@ -177,6 +182,7 @@ _HOUSEKEEPING = {
     "RemoveDeadline": lambda step: "disarm the guard",
     "WriteEnded": lambda step: f"generation {step.ended.generation} {step.ended.outcome}: {step.ended.why}",
     "WriteQuarantine": lambda step: f"quarantine {step.digest[:16]}: {step.why}",
+    "WriteKeep": lambda step: f"keep {step.keep} of the generations",
     "RemoveDamaged": lambda step: f"remove {step.path}, which cannot be read",
     "RemoveFolders": lambda step: f"remove the folders of {step.name}",
 }
@@ -444,15 +450,15 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
     return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
 
 
-def prune(seen, *, staged=None, confirmed=None, keep=KEEP):
+def prune(seen, *, staged=None, confirmed=None):
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
-    confirmed or its previous, nor among the newest `keep`.
+    confirmed or its previous, nor among the newest `seen.keep`.
 
     `staged` and `confirmed` say what will be so when these steps are reached.
     """
     staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
-    needed = set(sorted(generations)[-keep:])
+    needed = set(sorted(generations)[-seen.keep :])
     needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
     kept = [generations[number] for number in needed if number in generations]
     loads = {each.load for each in kept} | ({staged.load} if staged else set())
@@ -498,6 +504,11 @@ def adoption(seen, generation):
         *switch(seen, generation),
         *prune(seen, confirmed=numbered),
     ]
+
+
+def keeping(seen, keep):
+    """Steps after which `keep` generations stay, and no more."""
+    return [*([WriteKeep(keep)] if keep != seen.keep else []), *prune(seen._replace(keep=keep))]
 
 
 def removal(seen):

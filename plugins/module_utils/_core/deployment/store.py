@@ -11,6 +11,7 @@
         {trial,confirmed}                symlinks to generations: each change of state is one rename
         outcomes/N.json                  how a trial ended that was not confirmed, and why
         quarantine/DIGEST.json           what this host threw back
+        keep.json                        how many generations stay, where it is not KEEP
         journal.jsonl                    one line per event; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
@@ -39,6 +40,7 @@ RUN = "/run/ebpf_deploy"
 PINS = os.path.join(files.BPFFS, "ebpf_deploy")
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
@@ -114,6 +116,12 @@ class Deadline(NamedTuple):
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""
         return (self.generation, self.boot_id) == (trial.number, boot_id) and boottime() < self.end
+
+
+class Keep(NamedTuple):
+    """How many generations the user wants to stay."""
+
+    keep: int
 
 
 class Serial(NamedTuple):
@@ -242,6 +250,12 @@ def release(place, number):
 def deadline(place):
     """The Deadline of the trial, or None."""
     return _read(Deadline, os.path.join(RUN, place.name + ".deadline"))
+
+
+def keep(place):
+    """How many generations stay for going back."""
+    kept = _read(Keep, os.path.join(place.folder, "keep.json"))
+    return kept.keep if kept else KEEP
 
 
 def ended(place, number):
@@ -377,6 +391,10 @@ def write_ended(place, what):
     files.make_private_folder(os.path.join(place.folder, "outcomes"))
     record = {**what._asdict(), "when": now(), "format": FORMAT}
     files.write_json(os.path.join(place.folder, "outcomes", f"{what.generation}.json"), record)
+
+
+def write_keep(place, number):
+    files.write_json(os.path.join(place.folder, "keep.json"), {**Keep(number)._asdict(), "format": FORMAT})
 
 
 def remove_ended(place, number):

@@ -291,6 +291,14 @@ def _adopt(home, seen, repaired, check_mode):
     return Outcome(tuple(steps), seen, after, generation, repaired)
 
 
+def keep(name, number, check_mode=False):
+    """So many generations of the deployment stay for going back, from now on. The steps it took."""
+    with _home(name, check_mode) as home:
+        steps = plan.keeping(observe.sound_facts(home), number)
+        _carry_out(home, steps, "keep", check_mode)
+        return tuple(steps)
+
+
 def look(name, number):
     """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed.
 
