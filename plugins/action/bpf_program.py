@@ -15,6 +15,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._core.errors import NotFound
+from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import headers_beside
 
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
@@ -33,10 +34,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()  # as bpf_attach's: one rollout
-        source = arguments.get("src")
-        if source and not self._is_remote(arguments):
+        if not self._is_remote(arguments):
             try:
-                arguments["_shipped"] = self._shipped(source)
+                arguments.update(self._shipped(arguments.get("src"), arguments.get("signature")))
             except NotFound as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
                 return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
@@ -47,21 +47,29 @@ class ActionModule(ActionBase):
     def _is_remote(self, arguments):
         return str(arguments.get("remote_src", False)).lower() in ("true", "yes", "on", "1", "y", "t")
 
-    def _shipped(self, source):
-        path = self._find(source)
-        with open(path, "rb") as stream:
-            data = stream.read()
+    def _shipped(self, source, seal):
+        """The argument _shipped, where the module needs any of the controller's files."""
+        path = self._find(source) if source else None
+        shipped = self._source(path) if path else {}
+        seal = self._find(seal, "signature") if seal else path and signature.beside(path)
+        if seal:
+            listed = signature.signed_path(seal)
+            shipped["signature"] = _encoded(_bytes_of(seal))
+            shipped["listed"] = _encoded(_bytes_of(self._find(listed, "signed list"))) if listed else ""
+        return {"_shipped": shipped} if shipped else {}
+
+    def _source(self, path):
+        data = _bytes_of(path)
         shipped = {"file": os.path.basename(path), "headers": {}}
         if len(data) > INLINE_BYTES:
             shipped["path"] = self._transferred(path)
         else:
-            shipped["data"] = base64.b64encode(data).decode()
+            shipped["data"] = _encoded(data)
         if path.endswith(".c"):
-            headers = headers_beside(path, data)
-            shipped["headers"] = {name: base64.b64encode(text).decode() for name, text in headers}
+            shipped["headers"] = {name: _encoded(text) for name, text in headers_beside(path, data)}
         return shipped
 
-    def _find(self, source):
+    def _find(self, source, what="source"):
         """The file on the controller.
 
         Beside role or playbook, in the working directory, or a collection's bpf/NAME.bpf.c.
@@ -74,7 +82,7 @@ class ActionModule(ActionBase):
                 if path and os.path.isfile(path):
                     return path
         raise NotFound(
-            f"There is no source {source} on the controller: not in files/ of role or playbook, nor in {os.getcwd()}",
+            f"There is no {what} {source} on the controller: not in files/ of role or playbook, nor in {os.getcwd()}",
             "Give a path, or NAMESPACE.COLLECTION.NAME for the file bpf/NAME.bpf.c of an installed collection",
             src=source,
         )
@@ -86,6 +94,15 @@ class ActionModule(ActionBase):
         self._transfer_file(path, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         return remote
+
+
+def _bytes_of(path):
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _encoded(data):
+    return base64.b64encode(data).decode()
 
 
 def in_collection(namespace, collection, name):

@@ -67,6 +67,26 @@ options:
     type: list
     elements: str
     default: []
+  signature:
+    description:
+      - The signature of the source or object, a file on the controller that C(ssh-keygen -Y sign -n ebpf.deploy) made.
+        With O(remote_src=true) a path on the host. By default the one that lies beside O(src), if there is one.
+      - C(NAME.sig) signs the file C(NAME) alone. Headers that travel with the source, and O(cflags), must be signed,
+        too. Then C(NAME.sha256.sig) signs the list C(NAME.sha256) beside it, which has the lines of C(sha256sum) for
+        the source and each of its headers, and a line of C(# cflags:) and the flags. What is not covered is refused,
+        with the commands that sign it.
+      - Where the host has C(/etc/ebpf_deploy/allowed_signers), a signature by one of these is demanded, before the
+        compiler and the kernel see anything. Role P(ebpf.deploy.host#role) puts that file there.
+      - M(ebpf.deploy.bpf_attach), rollbacks and boots ask for no signature again. They take what this host accepted
+        before, from where root alone can write, and a way back that somebody could refuse would be none.
+      - What is signed is the program. O(name), O(programs) and the places where it is attached are the playbook's.
+    type: path
+  allowed_signers:
+    description:
+      - A list of allowed signers on the host, as in ssh-keygen(1), that makes this task demand a signature. Root alone
+        may be able to write it. It counts beside C(/etc/ebpf_deploy/allowed_signers), never instead of it.
+    type: path
+    default: ""
   _shipped:
     description: What the action plugin read on the controller. Not for users.
     type: dict
@@ -90,6 +110,14 @@ EXAMPLES = r"""
     name: counter
     src: counter.bpf.c
     state: verified
+  become: true
+
+- name: Load only what one of our release engineers signed (ssh-keygen -Y sign -n ebpf.deploy -f KEY counter.bpf.c)
+  ebpf.deploy.bpf_program:
+    name: counter
+    src: counter.bpf.c
+    signature: counter.bpf.c.sig
+    allowed_signers: /etc/ssh/release_engineers
   become: true
 
 - name: Compile once, on one host
@@ -152,6 +180,12 @@ steps:
   type: list
   elements: str
   sample: [keep release 3f1c0f4f6c9de2ab, pin load 3f1c0f4f6c9de2ab-1, stage load 3f1c0f4f6c9de2ab-1]
+signed_by:
+  description: Who signed what was given, as the host's list of allowed signers names them. Empty where nobody demands
+    a signature.
+  returned: success, except for O(state=absent)
+  type: str
+  sample: alice@example.com
 compiler_output:
   description: What the compiler printed, its warnings.
   returned: when it printed something
@@ -175,6 +209,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
 from ..module_utils._core.errors import BadRequest
 from ..module_utils._core.kernel import bpf
+from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import Source, headers_beside
 
 ELF_MAGIC = b"\x7fELF"
@@ -192,9 +227,12 @@ def main():
             "compiler": {"type": "str", "choices": ["auto", "clang"], "default": "auto"},
             "cflags": {"type": "list", "elements": "str", "default": []},
             "programs": {"type": "list", "elements": "str", "default": []},
+            "signature": {"type": "path"},
+            "allowed_signers": {"type": "path", "default": ""},
             "rollout_id": {"type": "str", "default": ""},
             "retry_quarantined": {"type": "bool", "default": False},
-            # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host
+            # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host;
+            # and {signature, listed} in base64, where there is a signature
             "_shipped": {"type": "dict"},
         },
         mutually_exclusive=[("src", "content")],
@@ -209,10 +247,10 @@ def work(module):
         return _module.outcome_fields(module, outcome)
     given = given_by(module.params)
     if state == "present":
-        return staged(module, stage.stage(name, given, **how(module)))
+        return {**staged(module, stage.stage(name, given, **how(module))), "signed_by": given.signed_by}
     built = stage.build(name, given, keep=not module.check_mode)
     figures = stage.verify(name, built) if state == "verified" else {}
-    fields = {"changed": False, **described(built, figures)}
+    fields = {"changed": False, **described(built, figures), "signed_by": given.signed_by}
     if state == "built":
         fields["object"] = base64.b64encode(built.object).decode()
     return fields
@@ -231,12 +269,35 @@ def how(module):
 
 
 def given_by(params):
-    """The stage.Given of the module's arguments."""
+    """The stage.Given of the module's arguments, its signature judged where this host or the user demands one."""
     file, data, headers = _text(params)
-    if data.startswith(ELF_MAGIC) or not file.endswith(".c"):
-        return stage.Given(object=data, file=file, programs=tuple(params["programs"]))
-    source = Source(file, data, headers, tuple(params["cflags"]))
-    return stage.Given(source=source, file=file, programs=tuple(params["programs"]))
+    is_object = data.startswith(ELF_MAGIC) or not file.endswith(".c")
+    source = Source(file, data) if is_object else Source(file, data, headers, tuple(params["cflags"]))
+    given = {"file": file, "programs": tuple(params["programs"]), "signed_by": signed_by(params, source)}
+    return stage.Given(object=data, **given) if is_object else stage.Given(source=source, **given)
+
+
+def signed_by(params, source):
+    """The principal who signed the source, empty where nobody demands that."""
+    shipped = params["_shipped"] or {}
+    seal = signature.Seal(_decoded(shipped.get("signature", "")), _decoded(shipped.get("listed", "")))
+    if params["remote_src"]:
+        seal = _seal_on_host(params)
+    name = signature.signer(source, seal, params["allowed_signers"])
+    if params["signature"] and not name:
+        raise BadRequest(
+            "signature is given, and this host has no list of signers to judge it by",
+            f"Put {signature.SIGNERS} there (role ebpf.deploy.host, host_allowed_signers), or name allowed_signers",
+        )
+    return name
+
+
+def _seal_on_host(params):
+    path = params["signature"] or signature.beside(params["src"])
+    if not path:
+        return signature.Seal()
+    listed = signature.signed_path(path)
+    return signature.Seal(_read(path), _read(listed) if listed else b"")
 
 
 def _text(params):

@@ -60,6 +60,18 @@ class ToolMissing(Failure):
     code = "tool_missing"
 
 
+class Unsigned(Failure):
+    """The author has not signed all of what this host takes only signed."""
+
+    code = "unsigned"
+
+
+class SignatureRefused(Failure):
+    """What was signed is something else, or the signer is none of this host's."""
+
+    code = "signature_refused"
+
+
 class CompileError(Failure):
     """The author's source does not compile."""
 

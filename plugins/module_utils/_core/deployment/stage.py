@@ -24,12 +24,13 @@ from . import release as releases
 
 
 class Given(NamedTuple):
-    """C source (sources.Source) or an object's bytes, and the programs chosen by name or pattern."""
+    """C source (sources.Source) or an object's bytes, the programs chosen by name or pattern, and who signed it."""
 
     source: Optional[sources.Source] = None
     object: bytes = b""
     file: str = ""
     programs: tuple = ()
+    signed_by: str = ""
 
 
 class Built(NamedTuple):
@@ -160,7 +161,8 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
         if steps:
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)
-            store.journal(home, "stage", load=load, release=built.release.id, source_id=built.release.source_id)
+            record = {"release": built.release.id, "source_id": built.release.source_id, "signed_by": given.signed_by}
+            store.journal(home, "stage", load=load, **record)
         after = observe.facts(home)
         return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
 
