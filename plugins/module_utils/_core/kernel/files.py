@@ -102,7 +102,7 @@ def make_private_folder(path):
     os.makedirs(path, mode=0o700, exist_ok=True)
 
 
-def write_durably(path, data):
+def write_durably(path, data, mode=0o600):
     """`path` holds `data`, or what it held before: aside, fsync, rename, fsync of the folder."""
     aside = path + ".aside"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -110,6 +110,7 @@ def write_durably(path, data):
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         os.rename(aside, path)
     except OSError:
