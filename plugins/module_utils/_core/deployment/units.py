@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What systemd does for us: a drop-in for each service that has programs at its cgroup, since a restart makes that anew.
+"""What systemd does for us: a drop-in for each service that has programs at its cgroup, which a restart makes anew.
 
     /etc/systemd/system/UNIT.d/50-ebpf-deploy-NAME.conf
     /etc/systemd/system/UNIT.d/50-ebpf-deploy-NAME.conf.unread    there until systemd has read the one beside it

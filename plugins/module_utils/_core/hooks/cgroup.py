@@ -38,7 +38,7 @@ class Cgroup(Hook):
         return os.path.normpath("/" + target.lstrip("/"))
 
     def unit(self, attachment):
-        """The service whose cgroup it is, by systemd's own naming: below slices alone, so not a user's or a container's."""
+        """The service whose cgroup it is, below slices alone: not one of a user or a container."""
         found = SERVICE.fullmatch(attachment.target)
         return found[1] if found else ""
 
@@ -53,15 +53,10 @@ class Cgroup(Hook):
         return bool(way_in.cgroup) and (way_in.cgroup + "/").startswith(path.rstrip("/") + "/")
 
     def candidates(self, link, program):
-        """Users write the path with and without the mount point and the first slash, and may give a direction."""
-        root = files.cgroup2_root()
+        """Users may give a direction or none."""
         path = files.cgroup_paths().get(link.cgroup_id)
-        spelled = (path, path.lstrip("/"), root + path) if path else ()
-        return [
-            Attachment(self.kind, program, target, direction=direction)
-            for target in spelled
-            for direction in ("", *DIRECTIONS)
-        ]
+        directions = ("", *DIRECTIONS) if path else ()
+        return [Attachment(self.kind, program, path, direction=direction) for direction in directions]
 
     @contextlib.contextmanager
     def target(self, place):
