@@ -22,7 +22,7 @@ WEIGHT = {
     "modules.bpf_attach": 178,
     "modules.bpf_info": 139,
     "modules.bpf_map": 188,
-    "modules.bpf_program": 301,
+    "modules.bpf_program": 331,
     "modules.bpf_release": 169,
     "module_utils._core.deployment.apply": 122,
     "module_utils._core.deployment.guard": 174,
