@@ -14,12 +14,14 @@ import errno
 import json
 import os
 import shutil
+import time
 from typing import NamedTuple
 
 from ..errors import Damaged, Failure, NoMemory, Unsupported
 from . import libbpf
 
 BPFFS = "/sys/fs/bpf"
+MEMBARRIER = {"x86_64": 324, "aarch64": 283, "ppc64le": 365, "s390x": 356, "riscv64": 283}  # __NR_membarrier
 
 
 class Mount(NamedTuple):
@@ -89,6 +91,20 @@ def cgroup_paths():
         with contextlib.suppress(FileNotFoundError):  # it went meanwhile
             found[os.stat(folder).st_ino] = folder[len(root) :] or "/"
     return found
+
+
+def membarrier():
+    """Every BPF program that was running has ended: MEMBARRIER_CMD_GLOBAL waits for a grace period of RCU.
+
+    Where the kernel has none (nohz_full) or its number is not known here, a tenth of a second stands in.
+    """
+    number = MEMBARRIER.get(os.uname().machine)
+    try:
+        if number is None:
+            raise OSError
+        libbpf.call("syscall", number, 1, None, 0)
+    except OSError:
+        time.sleep(0.1)
 
 
 def available_memory():
