@@ -183,8 +183,8 @@ def test_merge_takes_the_larger_where_told_so(made):
 
 def test_merge_refuses_values_with_a_lock(made):
     shape = "struct flow { struct bpf_spin_lock lock; __u32 packets; };"
-    old, dummy = made(OLD)
-    new, dummy_shape = made(shape)
+    old = made(OLD)[0]
+    new = made(shape)[0]
 
     with pytest.raises(Unsupported, match="bpf_spin_lock"):
         carry.merger(old, new, [])
