@@ -87,6 +87,36 @@ options:
         may be able to write it. It counts beside C(/etc/ebpf_deploy/allowed_signers), never instead of it.
     type: path
     default: ""
+  lint:
+    description:
+      - What happens where the bytecode loads a value that all CPUs share, changes it and stores it back, without an
+        atomic operation, a spin lock or a per-CPU map. On two CPUs at once such a counter loses counts.
+      - V(warn) warns with file, line and what to write instead. V(fail) refuses the release before the kernel sees it.
+        V(off) does not look.
+      - The bytecode does not show that a key is only ever touched by one task; accept such a finding by
+        O(lint_accept).
+      - Not found are stores that only depend on what was loaded (C(if (x > *max) *max = x)), and two CPUs that both
+        create an entry that was missing.
+    type: str
+    choices: ["off", warn, fail]
+    default: warn
+  lint_accept:
+    description: Findings of O(lint) that are right as they are. They neither warn nor fail, and the deployment's
+      journal keeps them.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      map:
+        description: The map's name, or the global variable's. Any by default.
+        type: str
+      program:
+        description: The program. Any by default.
+        type: str
+      reason:
+        description: Why no update is lost, or why a lost one does no harm.
+        type: str
+        required: true
   _shipped:
     description: What the action plugin read on the controller. Not for users.
     type: dict
@@ -118,6 +148,16 @@ EXAMPLES = r"""
     src: counter.bpf.c
     signature: counter.bpf.c.sig
     allowed_signers: /etc/ssh/release_engineers
+  become: true
+
+- name: Refuse counters that lose counts, but for the one that a single task writes
+  ebpf.deploy.bpf_program:
+    name: latency
+    src: latency.bpf.c
+    lint: fail
+    lint_accept:
+      - map: started
+        reason: Its key is the thread's id, and only that thread's system calls write it.
   become: true
 
 - name: Compile once, on one host
@@ -170,6 +210,19 @@ maps:
   type: list
   elements: dict
   sample: [{name: packet_count_map, type: percpu_array, bytes_key: 4, bytes_value: 8, max_entries: 1, flags: 0}]
+lint:
+  description:
+    - Where updates can be lost. C(code) is V(lost_update), V(lost_update_by_helper) where a copy is written back by
+      bpf_map_update_elem, or V(not_judged). C(source) is null where the object has no line information (C(-g)).
+    - C(map) is V(data) or V(bss) for a global variable, which C(variable) names. C(accepted) is the reason from
+      O(lint_accept), or null.
+  returned: success, except for O(state=absent)
+  type: list
+  elements: dict
+  sample: [{program: xdp_packet_counter, map: packet_count_map, variable: "", code: lost_update, accepted: null,
+    what: "A value of map packet_count_map is read, changed and stored back, so that one of two CPUs' updates is lost",
+    do: "Write __sync_fetch_and_add(pointer, n), or make the map a BPF_MAP_TYPE_PERCPU_ARRAY", instruction: 8,
+    source: {file: counter.bpf.c, line: 14, text: (*value)++;}}]
 object:
   description: The object's bytes in base64.
   returned: for O(state=built)
@@ -209,7 +262,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
 from ..module_utils._core.errors import BadRequest
 from ..module_utils._core.kernel import bpf
-from ..module_utils._core.objects import signature
+from ..module_utils._core.objects import lint, signature
 from ..module_utils._core.objects.source import Source, headers_beside
 
 ELF_MAGIC = b"\x7fELF"
@@ -229,6 +282,18 @@ def main():
             "programs": {"type": "list", "elements": "str", "default": []},
             "signature": {"type": "path"},
             "allowed_signers": {"type": "path", "default": ""},
+            "lint": {"type": "str", "choices": ["off", "warn", "fail"], "default": "warn"},
+            "lint_accept": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "map": {"type": "str"},
+                    "program": {"type": "str"},
+                    "reason": {"type": "str", "required": True},
+                },
+                "required_one_of": [("map", "program")],
+            },
             "rollout_id": {"type": "str", "default": ""},
             "retry_quarantined": {"type": "bool", "default": False},
             # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host;
@@ -247,8 +312,11 @@ def work(module):
         return _module.outcome_fields(module, outcome)
     given = given_by(module.params)
     if state == "present":
-        return {**staged(module, stage.stage(name, given, **how(module))), "signed_by": given.signed_by}
+        result = stage.stage(name, given, **how(module))
+        warn_of_lost_updates(module, result.built.lint)
+        return {**staged(module, result), "signed_by": given.signed_by}
     built = stage.build(name, given, keep=not module.check_mode)
+    warn_of_lost_updates(module, built.lint)
     figures = stage.verify(name, built) if state == "verified" else {}
     fields = {"changed": False, **described(built, figures), "signed_by": given.signed_by}
     if state == "built":
@@ -274,6 +342,7 @@ def given_by(params):
     is_object = data.startswith(ELF_MAGIC) or not file.endswith(".c")
     source = Source(file, data) if is_object else Source(file, data, headers, tuple(params["cflags"]))
     given = {"file": file, "programs": tuple(params["programs"]), "signed_by": signed_by(params, source)}
+    given.update(lint=params["lint"], lint_accept=tuple(params["lint_accept"]))
     return stage.Given(object=data, **given) if is_object else stage.Given(source=source, **given)
 
 
@@ -338,6 +407,16 @@ def _decoded(text):
         raise BadRequest("The shipped source is damaged", "This is a fault of ebpf.deploy: please report it") from error
 
 
+def warn_of_lost_updates(module, found):
+    """A warning for each finding that is not accepted, and for each acceptance that accepts nothing."""
+    for finding in found:
+        if finding["accepted"] is None:
+            module.warn(f"{lint.sentence(finding)}. {finding['do']}")
+    for entry in lint.unused(found, module.params["lint_accept"]) if module.params["lint"] != "off" else ():
+        what = " and ".join(f"{key} {entry[key]}" for key in ("map", "program") if entry[key])
+        module.warn(f"lint_accept names {what}, where nothing was found: take the entry out")
+
+
 # ---- what is returned ----------------------------------------------------------------------------
 
 
@@ -399,6 +478,7 @@ def described(built, figures):
             for shape in built.spec.maps
         ],
     }
+    fields["lint"] = list(built.lint)
     if built.compiled and built.compiled.messages:
         fields["compiler_output"] = list(built.compiled.messages)
     return fields

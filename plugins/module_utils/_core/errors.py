@@ -90,6 +90,12 @@ class VerifierRefused(Failure):
     code = "verifier_refused"
 
 
+class LostUpdates(Failure):
+    """The author must change the program, or say why it is right: two CPUs at once would lose updates."""
+
+    code = "lost_updates"
+
+
 class Unsupported(Failure):
     """This kernel, driver or library cannot do it."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest holds all of them
 
@@ -19,7 +19,8 @@ ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest ho
 class Release(NamedTuple):
     """One immutable build.
 
-    `programs` are rows of name, section, type, expected attach type; `maps` are shape records.
+    `programs` are rows of name, section, type, expected attach type; `maps` are shape records; `lint` is what lint.py
+    found, None where nobody looked.
     """
 
     id: str
@@ -31,15 +32,18 @@ class Release(NamedTuple):
     source: str
     compiler: str
     cflags: tuple
+    lint: Optional[tuple] = None
 
     def as_record(self):
         return {**self._asdict(), "format": 1}
 
     @classmethod
     def from_record(cls, record):
-        """Fields of a later format that we do not know are ignored."""
-        known = {field: record[field] for field in cls._fields}
+        """Fields of a later format that we do not know are ignored, and an earlier one may lack the newest."""
+        known = {field: record[field] for field in cls._fields if field in record}
         known.update(programs=tuple(tuple(row) for row in known["programs"]), maps=tuple(known["maps"]))
+        if known.get("lint") is not None:
+            known["lint"] = tuple(known["lint"])
         return cls(**{**known, "cflags": tuple(known["cflags"])})
 
     @property

@@ -17,30 +17,36 @@ from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure, MapChanged
 from ..kernel import bpf, btf, files, namespaces
-from ..objects import elf, maps
+from ..objects import elf, lint, maps
 from ..objects import source as sources
 from . import apply, observe, plan, store, trial
 from . import release as releases
 
 
 class Given(NamedTuple):
-    """C source (sources.Source) or an object's bytes, the programs chosen by name or pattern, and who signed it."""
+    """C source (sources.Source) or an object's bytes, the programs chosen by name or pattern, and who signed it.
+
+    `lint` is "off", "warn" or "fail", `lint_accept` what is accepted of its findings (lint.judge).
+    """
 
     source: Optional[sources.Source] = None
     object: bytes = b""
     file: str = ""
     programs: tuple = ()
     signed_by: str = ""
+    lint: str = "off"
+    lint_accept: tuple = ()
 
 
 class Built(NamedTuple):
-    """An object and its identity."""
+    """An object and its identity. `lint` are the findings, each with the reason why it is accepted, or None."""
 
     object: bytes
     spec: elf.ObjectSpec
     release: releases.Release
     chosen: Optional[tuple]
     compiled: Optional[sources.Compiled]
+    lint: tuple = ()
 
 
 class Result(NamedTuple):
@@ -58,8 +64,12 @@ class Result(NamedTuple):
     state: str
 
 
-def build(name, given, keep=True):
-    """The object and the release it makes, nothing loaded. With keep=False nothing is written to the cache."""
+def build(name, given, keep=True, known=None):
+    """The object and the release it makes, nothing loaded. With keep=False nothing is written to the cache.
+
+    `known` are releases by id: what was found in one before is not looked for again. Raises what source.py and elf.py
+    say, and LostUpdates.
+    """
     compiled = sources.compile_source(given.source, keep) if given.source else None
     data = compiled.object if compiled else given.object
     spec = elf.inspect(data, name, given.file or "The file")
@@ -74,7 +84,17 @@ def build(name, given, keep=True):
         compiler=compiled.compiler if compiled else "",
         cflags=given.source.cflags if given.source else (),
     )
-    return Built(data, spec, release, chosen, compiled)
+    if given.lint == "off":
+        return Built(data, spec, release, chosen, compiled)
+    release = release._replace(lint=_lost_updates(name, data, release, (known or {}).get(release.id)))
+    judged = lint.judge(release.lint, given.lint, given.lint_accept)
+    return Built(data, spec, release, chosen, compiled, tuple(judged))
+
+
+def _lost_updates(name, data, release, kept):
+    if kept is not None and kept.lint is not None:
+        return kept.lint
+    return tuple(lint.findings(data, name, sorted(release.program_types)))
 
 
 def _choose(spec, patterns):
@@ -105,7 +125,7 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     place = store.home(name)
     seen = observe.sound_facts(place)
     _refuse_quarantined(place, seen, given, retry_quarantined)
-    built = build(name, given, keep=not check_mode)
+    built = build(name, given, not check_mode, seen.releases)
     load = present_load(seen, built.release)
     if load is not None and not check_mode:
         return _stage_locked(place, built, given, None, rollout_id, {})
@@ -162,7 +182,8 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)
             record = {"release": built.release.id, "source_id": built.release.source_id, "signed_by": given.signed_by}
-            store.journal(home, "stage", load=load, **record)
+            accepted = [each for each in built.lint if each["accepted"]]
+            store.journal(home, "stage", load=load, **record, **({"lint_accepted": accepted} if accepted else {}))
         after = observe.facts(home)
         return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
 

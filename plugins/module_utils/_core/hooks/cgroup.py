@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 
-from ..errors import BadRequest, NotFound, Unsupported
+from ..errors import BadRequest, NotFound
 from ..kernel import bpf, files
 from .contract import Attachment, Hook, Place
 
 DIRECTIONS = {"ingress": bpf.ATTACH_CGROUP_INGRESS, "egress": bpf.ATTACH_CGROUP_EGRESS}
-SERVICE = re.compile(r"(?:/[^/]+\.slice)*/([^/]+\.service)")
 
 
 class Cgroup(Hook):
@@ -28,19 +26,6 @@ class Cgroup(Hook):
     since = "5.7"
     option_names = ("cgroup", "direction")
     type_advice = 'Give the program a section like SEC("cgroup_skb/egress") or SEC("cgroup/connect4")'
-
-    def named(self, target):
-        """The path below the cgroup v2 mount, with one slash before it."""
-        with contextlib.suppress(Unsupported):  # place() says so
-            root = files.cgroup2_root()
-            if (target + "/").startswith(root + "/"):
-                target = target[len(root) :]
-        return os.path.normpath("/" + target.lstrip("/"))
-
-    def unit(self, attachment):
-        """The service whose cgroup it is, below slices alone: not one of a user or a container."""
-        found = SERVICE.fullmatch(attachment.target)
-        return found[1] if found else ""
 
     def place(self, attachment, program_type):
         path = _folder(attachment)
@@ -53,10 +38,15 @@ class Cgroup(Hook):
         return bool(way_in.cgroup) and (way_in.cgroup + "/").startswith(path.rstrip("/") + "/")
 
     def candidates(self, link, program):
-        """Users may give a direction or none."""
+        """Users write the path with and without the mount point and the first slash, and may give a direction."""
+        root = files.cgroup2_root()
         path = files.cgroup_paths().get(link.cgroup_id)
-        directions = ("", *DIRECTIONS) if path else ()
-        return [Attachment(self.kind, program, path, direction=direction) for direction in directions]
+        spelled = (path, path.lstrip("/"), root + path) if path else ()
+        return [
+            Attachment(self.kind, program, target, direction=direction)
+            for target in spelled
+            for direction in ("", *DIRECTIONS)
+        ]
 
     @contextlib.contextmanager
     def target(self, place):

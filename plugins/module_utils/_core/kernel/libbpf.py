@@ -2,7 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""The host's libbpf and the few libc calls beside it: symbols, checks, captured log. The only room that imports ctypes.
+"""The host's libbpf, its own libelf and a few libc calls: symbols, checks, captured log.
+
+The only room that imports ctypes.
 
 `call("bpf_obj_get", path)` either returns what the C function gives, as a Python value, or raises OSError(errno, text,
 symbol) whose `log` attribute holds the lines that libbpf printed. What an errno means is not this room's business.
@@ -12,6 +14,7 @@ Symbols are bound by probing, never by version: what this library lacks is skipp
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -173,23 +176,6 @@ class LinkInfo(ctypes.Structure):  # struct bpf_link_info
     _fields_ = (("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32), ("of", _LinkUnion))
 
 
-class TestRunOpts(_Opts):  # struct bpf_test_run_opts
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-    )
-
-
 class BtfInfo(ctypes.Structure):  # struct bpf_btf_info
     _fields_ = (
         ("btf", c_uint64),
@@ -261,6 +247,8 @@ SYMBOLS = {
     "bpf_map__btf_value_type_id": ("number", (c_void_p,)),
     # bool bpf_map__is_internal(const struct bpf_map *)
     "bpf_map__is_internal": ("number", (c_void_p,)),
+    # struct bpf_map *bpf_map__inner_map(struct bpf_map *): the inner map's definition, 0.4
+    "bpf_map__inner_map": ("maybe", (c_void_p,)),
     # int bpf_map__set_pin_path(struct bpf_map *, const char *); NULL takes it away
     "bpf_map__set_pin_path": ("zero", (c_void_p, c_char_p)),
     # int bpf_map__reuse_fd(struct bpf_map *, int fd): duplicates fd
@@ -293,11 +281,6 @@ SYMBOLS = {
     "bpf_prog_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
     "bpf_map_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
     "bpf_link_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
-    # int bpf_prog_load(enum bpf_prog_type, const char *name, const char *license, const struct bpf_insn *, size_t,
-    # struct bpf_prog_load_opts *), 0.7
-    "bpf_prog_load": ("fd", (c_int, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
-    # int bpf_prog_test_run_opts(int prog_fd, struct bpf_test_run_opts *)
-    "bpf_prog_test_run_opts": ("zero", (c_int, POINTER(TestRunOpts))),
     # int bpf_link_create(int prog_fd, int target_fd, enum bpf_attach_type, const struct bpf_link_create_opts *)
     "bpf_link_create": ("fd", (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
     # int bpf_link_update(int link_fd, int new_prog_fd, const struct bpf_link_update_opts *)
@@ -310,8 +293,6 @@ SYMBOLS = {
     "bpf_map_lookup_elem": ("zero", (c_int, c_void_p, c_void_p)),
     # int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
     "bpf_map_update_elem": ("zero", (c_int, c_void_p, c_void_p, c_uint64)),
-    # int bpf_map_lookup_elem_flags(int fd, const void *key, void *value, __u64 flags)
-    "bpf_map_lookup_elem_flags": ("zero", (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_map_delete_elem": ("zero", (c_int, c_void_p)),
     # int bpf_map_get_next_key(int fd, const void *key, void *next_key)
     "bpf_map_get_next_key": ("zero", (c_int, c_void_p, c_void_p)),
@@ -331,13 +312,31 @@ LIBC_SYMBOLS = {
     "fclose": ("zero", (c_void_p,)),
 }
 
+# And for libelf, which libbpf itself needs. It reads an object's sections where libbpf has no question for them.
+LIBELF_SYMBOLS = {
+    # unsigned int elf_version(unsigned int): must be called first
+    "elf_version": ("number", (c_uint32,)),
+    # Elf *elf_memory(char *image, size_t): reads in place, so the image must outlive it; int elf_end(Elf *)
+    "elf_memory": ("pointer", (c_char_p, c_size_t)),
+    "elf_end": ("nothing", (c_void_p,)),
+    # Elf_Scn *elf_nextscn(Elf *, Elf_Scn *)
+    "elf_nextscn": ("maybe", (c_void_p, c_void_p)),
+    # Elf64_Shdr *elf64_getshdr(Elf_Scn *): NULL for a file of 32 bits
+    "elf64_getshdr": ("pointer", (c_void_p,)),
+    # Elf_Data *elf_getdata(Elf_Scn *, Elf_Data *): in the host's byte order; NULL for a section without bytes
+    "elf_getdata": ("maybe", (c_void_p, c_void_p)),
+    # int elf_getshdrstrndx(Elf *, size_t *), char *elf_strptr(Elf *, size_t section, size_t offset)
+    "elf_getshdrstrndx": ("zero", (c_void_p, POINTER(c_size_t))),
+    "elf_strptr": ("text", (c_void_p, c_size_t, c_size_t)),
+}
+
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351, "riscv64": 280}  # __NR_bpf
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_void_p)  # (level, format, va_list)
 
 
 class _Library:
-    """libbpf and libc, opened once for the process. `calls` maps a symbol to a checked function."""
+    """libbpf, libelf and libc, opened once for the process. `calls` maps a symbol to a checked function."""
 
     def __init__(self):
         self.log = []
@@ -346,6 +345,8 @@ class _Library:
         self.calls = {}
         self._bind(self.libbpf, SYMBOLS)
         self._bind(self.libc, LIBC_SYMBOLS)
+        with contextlib.suppress(OSError):  # built into a libbpf that was linked so: then `has` says no
+            self._bind(ctypes.CDLL("libelf.so.1", use_errno=True), LIBELF_SYMBOLS)
         self._capture_prints()
         if "libbpf_set_strict_mode" in self.calls:  # a no-op from 1.0 on
             self.calls["libbpf_set_strict_mode"](STRICT_CLEAN_PTRS_AND_DIRECT_ERRS)
@@ -438,6 +439,7 @@ def _the_library():
 # ---- for the rooms above -------------------------------------------------------------------------
 
 u32 = c_uint32
+size = c_size_t
 byref = ctypes.byref
 
 

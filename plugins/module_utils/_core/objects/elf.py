@@ -51,7 +51,7 @@ class ObjectSpec(NamedTuple):
 
 def inspect(data, name="object", file="The file"):
     """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
-    answer = _in_child(lambda: _inspect(data, name, file), "open")
+    answer = in_child(lambda: _inspect(data, name, file), "open")
     return ObjectSpec(
         tuple(ProgramSpec(*row) for row in answer["programs"]),
         tuple(maps.from_record(row) for row in answer["maps"]),
@@ -68,7 +68,40 @@ def load(data, name="object", programs=None, shared=None, pins=None):
     is to be}.
     Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned.
     """
-    return _in_child(lambda: _load(data, name, programs, shared or {}, pins), "load")
+    return in_child(lambda: _load(data, name, programs, shared or {}, pins), "load")
+
+
+def in_child(work, phase):
+    """What `work` returns, as JSON carries it, from a forked child that shares nothing back: for untrusted bytes.
+
+    `phase` is "open" or "load": how the child's death is told.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _answer(work, writing)
+    os.close(writing)
+    try:
+        answer = _read_until(reading, time.monotonic() + CHILD_SECONDS)
+        if answer is None:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(reading)
+        status = os.waitpid(child, 0)[1]
+    if not answer:
+        raise _died(status, phase, is_late=answer is None)
+    return _understood(json.loads(answer))
+
+
+def shapes(data, name):
+    """The maps' shapes without layouts, internal ones too, an inner map's as "NAME[]". To be called in a child."""
+    found = []
+    for pointer in _Object(data, name).maps():
+        shape = _shape(pointer, None)
+        inner = libbpf.call("bpf_map__inner_map", pointer) if libbpf.has("bpf_map__inner_map") else None
+        found += [shape, *([_shape(inner, None)._replace(name=shape.name + "[]")] if inner else [])]
+    return found
 
 
 # ---- in the child --------------------------------------------------------------------------------
@@ -316,26 +349,6 @@ def _culprit(error):
 
 
 # ---- the child itself ----------------------------------------------------------------------------
-
-
-def _in_child(work, phase):
-    """What `work` returns, as JSON carries it, from a forked child that shares nothing back."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _answer(work, writing)
-    os.close(writing)
-    try:
-        answer = _read_until(reading, time.monotonic() + CHILD_SECONDS)
-        if answer is None:
-            os.kill(child, signal.SIGKILL)
-    finally:
-        os.close(reading)
-        status = os.waitpid(child, 0)[1]
-    if not answer:
-        raise _died(status, phase, is_late=answer is None)
-    return _understood(json.loads(answer))
 
 
 def _answer(work, writing):
