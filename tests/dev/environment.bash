@@ -19,11 +19,12 @@ run kernel integration lab: command -v clang: clang
 run kernel integration units lab: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
 units kernel integration lab: command -v bpftool: bpftool
 run kernel integration lab: command -v ip: iproute2
+kernel integration: command -v sudo: sudo
 run kernel integration: command -v mount: mount
 run kernel integration lab: has_module pyroute2: python3-pyroute2
 kernel: has_module pytest: python3-pytest
-run integration lab: command -v sshd || test -x /usr/sbin/sshd: openssh-server
-run integration lab: command -v ssh: openssh-client
+run kernel integration lab: command -v sshd || test -x /usr/sbin/sshd: openssh-server
+run kernel integration lab: command -v ssh: openssh-client
 run: command -v ping: iputils-ping
 run lint sanity units integration package docs lab: has_module ensurepip: python3-venv
 lint sanity package docs: command -v git: git"

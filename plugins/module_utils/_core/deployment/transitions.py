@@ -74,10 +74,10 @@ def attach(name, wish, check_mode=False):
         _refuse_quarantined(home, seen, generation, wish)
         seen = observe.hooks(seen, generation)
         if check_mode and generation.load not in seen.loads:
+            _refuse_risk(wish, _without_kernel(seen, generation))
             return Outcome(_without_kernel(seen, generation), seen, seen, generation)
         steps = plan.change(seen, generation)
-        if not (wish.confirm_within or wish.detach or wish.allow_management_path):
-            _refuse_risk(steps)
+        _refuse_risk(wish, steps)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
             after = observe.facts(home)
@@ -87,8 +87,10 @@ def attach(name, wish, check_mode=False):
         return Outcome(tuple(steps), seen, after, generation, repaired)
 
 
-def _refuse_risk(steps):
+def _refuse_risk(wish, steps):
     """A program that comes new onto the way in needs a guard, or the user's word."""
+    if wish.confirm_within or wish.detach or wish.allow_management_path:
+        return
     moved = [step.attachment for step in steps if isinstance(step, (plan.Attach, plan.Swap))]
     if not moved:
         return
@@ -99,8 +101,8 @@ def _refuse_risk(steps):
                 f"{attachment.describe()} is on the way that this connection comes in by",
                 "Add confirm_within: 60, so that the host takes the change back if it cuts itself off "
                 "(or allow_management_path: true to do without)",
-                interfaces=sorted(way.interfaces),
-                cgroup=way.cgroup,
+                interfaces=sorted(way.interfaces.values()),
+                cgroups=sorted(way.cgroups),
             )
 
 

@@ -32,10 +32,9 @@ class Cgroup(Hook):
         return Place(os.stat(path).st_ino, _attach_type(attachment, program_type), path=path)
 
     def is_on(self, way_in, attachment):
-        """sshd's own cgroup, or one above it."""
-        root = files.cgroup2_root()
-        path = "/" + os.path.relpath(_folder(attachment), root).lstrip(".").lstrip("/")
-        return bool(way_in.cgroup) and (way_in.cgroup + "/").startswith(path.rstrip("/") + "/")
+        """A cgroup that an sshd is in, or one above it."""
+        path = _folder(attachment)[len(files.cgroup2_root()) :] + "/"
+        return any((each.rstrip("/") + "/").startswith(path) for each in way_in.cgroups)
 
     def candidates(self, link, program):
         """Users write the path with and without the mount point and the first slash, and may give a direction."""

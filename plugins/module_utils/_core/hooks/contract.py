@@ -100,7 +100,7 @@ class Hook:
 
     def is_on(self, way_in, attachment):
         """Whether a wrong program here could cut off the controller's way in (way_in.WayIn)."""
-        return not attachment.netns and attachment.target in way_in.interfaces
+        return not attachment.netns and namespaces.ifindex(attachment.target) in way_in.interfaces
 
     def place(self, attachment, program_type):
         """Where the attachment is on this host now; NotFound where there is no such place."""

@@ -2,11 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""The way that the controller comes in by: the interfaces and the cgroup that a wrong program there would cut off.
+"""The way that the controller comes in by: the interfaces and the cgroups where a wrong program would cut it off.
 
-Found, not guessed by name: ancestors of this process up to sshd, its socket's addresses, the interface they are on,
-and all devices above and below it. sudo takes SSH_CONNECTION away, so the environment is not asked. Where no sshd is
-above us, the device of the default route stands in.
+Found, not guessed by name: ancestors of this process that are sshd, their sockets' addresses, the interface they are
+on, all devices below it and all above it. sudo takes SSH_CONNECTION away, so the environment is not asked. A task with
+`async` has no sshd above it: then every sshd of this host counts. Without any connection the device of the default
+route stands in.
+
+What is above a device below is not on the way: another vlan of the same bond, another port of a bridge that our own
+interface is a port of. All ports of a bridge that has our address are, because which of them leads to the controller
+changes when a cable is pulled.
 """
 
 from __future__ import annotations
@@ -24,37 +29,87 @@ RTF_UP, ANYWHERE = 0x1, "00000000"
 
 
 class WayIn(NamedTuple):
-    """Names of interfaces, and the path of sshd's cgroup below the cgroup v2 mount (empty: unknown)."""
+    """{index: name} of interfaces, and paths of cgroups below the cgroup v2 mount."""
 
-    interfaces: frozenset
-    cgroup: str
+    interfaces: dict
+    cgroups: frozenset
 
 
 def find():
-    """The WayIn of this process; no interfaces where there is neither an sshd above us nor a default route."""
-    sshd = _ancestor(os.getpid(), SSHD)
-    near = _of_connection(sshd) if sshd else set()
-    if not near:
-        near = _of_default_route()
-    return WayIn(frozenset(_with_neighbours(near)), _cgroup(sshd or os.getpid()))
+    """The WayIn of this process; no interfaces where there is neither an sshd with a connection nor a default route."""
+    servers = _servers()
+    above = [pid for pid in _ancestors(os.getpid()) if pid in servers]
+    connections = _connections(above) or _connections(servers)
+    links = netlink.links()
+    near = netlink.indexes_between(connections) if connections else set()
+    tunnels = {link.index for link in links if link.is_tunnel}
+    if not near - {_index(links, "lo")} or near & tunnels:
+        near |= {_index(links, name) for name in _default_routes()}
+    near -= {0, _index(links, "lo")}
+    # a connection's packets belong to the cgroup of the sshd that listens, its session is in another
+    cgroups = frozenset(_cgroup(pid) for pid in servers or [os.getpid()]) - {""}
+    carrying = carriers(links, near)
+    return WayIn({link.index: link.name for link in links if link.index in carrying}, cgroups)
+
+
+def carriers(links, near):
+    """Indexes of the interfaces `near`, of all that are below them and of all that are above them."""
+    below = {link.index: set() for link in links}
+    above = {link.index: set() for link in links}
+    for link in links:
+        for lower, upper in ((link.lower, link.index), (link.index, link.master)):
+            if lower in below and upper in below:
+                below[upper].add(lower)
+                above[lower].add(upper)
+    return _along(below, near) | _along(above, near)
+
+
+def _along(steps, start):
+    found, waiting = set(), set(start)
+    while waiting:
+        found |= waiting
+        waiting = set().union(*(steps.get(each, set()) for each in waiting)) - found
+    return found
+
+
+def _index(links, name):
+    return next((link.index for link in links if link.name == name), 0)
 
 
 # ---- processes -----------------------------------------------------------------------------------
 
 
-def _ancestor(pid, names):
-    """The nearest process above `pid` that has one of the names, None where there is none."""
+def _servers():
+    """Processes of this network namespace that are an sshd, its sessions included."""
+    here, found = _network("self"), set()
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        if _stat(pid)[0] in SSHD and _network(pid) == here:
+            found.add(int(pid))
+    return found
+
+
+def _ancestors(pid):
+    """The processes above `pid`, the nearest first."""
     while pid > 1:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-                text = stream.read()
-        except OSError:
-            return None
-        name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :]
-        if name in names:
-            return pid
-        pid = int(rest.split()[1])
-    return None
+        pid = _stat(pid)[1]
+        yield pid
+
+
+def _stat(pid):
+    """(name, parent) of a process; one that has ended has none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+    except OSError:
+        return "", 0
+    return text[text.index("(") + 1 : text.rindex(")")], int(text[text.rindex(")") + 2 :].split()[1])
+
+
+def _network(pid):
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return ""
 
 
 def _cgroup(pid):
@@ -69,21 +124,18 @@ def _cgroup(pid):
 # ---- addresses -----------------------------------------------------------------------------------
 
 
-def _of_connection(pid):
-    """Names of the interfaces that hold the local address of the process's connections, or route to its peers."""
-    addresses = [pair for family in ("tcp", "tcp6") for pair in _connections(pid, family)]
-    return netlink.interfaces_between(addresses) if addresses else set()
-
-
-def _connections(pid, family):
-    """(local, remote) addresses of the process's established TCP connections (/proc/net/tcp, inode in field 9)."""
-    inodes = _sockets(pid)
-    try:
-        with open(f"/proc/{pid}/net/{family}", encoding="ascii") as lines:
-            rows = [line.split() for line in lines][1:]
-    except OSError:
-        return []
-    return [(_address(row[1]), _address(row[2])) for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
+def _connections(pids):
+    """(local, remote) addresses of these processes' established TCP connections (/proc/net/tcp, inode in field 9)."""
+    inodes = set().union(*(_sockets(pid) for pid in pids))
+    found = []
+    for family in ("tcp", "tcp6") if inodes else ():
+        try:
+            with open(f"/proc/self/net/{family}", encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:  # no IPv6
+            continue
+        found += [(_address(row[1]), _address(row[2])) for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
+    return found
 
 
 def _sockets(pid):
@@ -111,31 +163,15 @@ def _address(text):
     return socket.inet_ntop(socket.AF_INET6, data)
 
 
-def _of_default_route():
-    """The device of the IPv4 default route (/proc/net/route), else of the IPv6 one."""
+def _default_routes():
+    """Names of the devices of the default routes (/proc/net/route, /proc/net/ipv6_route)."""
     found = set()
     with open("/proc/self/net/route", encoding="ascii") as lines:
         for row in [line.split() for line in lines][1:]:
             if row[1] == ANYWHERE and row[7] == ANYWHERE and int(row[3], 16) & RTF_UP:
                 found.add(row[0])
-    if not found and os.path.exists("/proc/self/net/ipv6_route"):
+    if os.path.exists("/proc/self/net/ipv6_route"):
         with open("/proc/self/net/ipv6_route", encoding="ascii") as lines:
             rows = [line.split() for line in lines]
-        found = {row[9] for row in rows if set(row[0]) == {"0"} and row[1] == "00" and row[9] != "lo"}
-    return found
-
-
-# ---- devices above and below ---------------------------------------------------------------------
-
-
-def _with_neighbours(names):
-    """The interfaces and all their lower and upper devices: bond members, a bridge and its ports, a vlan's parent."""
-    found, waiting = set(), set(names)
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
-        folder = f"/sys/class/net/{name}"
-        links = os.listdir(folder) if os.path.isdir(folder) else []
-        near = {link.split("_", 1)[1] for link in links if link.startswith(("lower_", "upper_"))}
-        waiting |= near - found
+        found |= {row[9] for row in rows if set(row[0]) == {"0"} and row[1] == "00" and int(row[8], 16) & RTF_UP}
     return found
