@@ -12,6 +12,7 @@ import tempfile
 import private_host
 import pytest
 
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import units
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
 
 CAN_RUN = os.geteuid() == 0 and shutil.which("clang") and shutil.which("bpftool")
@@ -25,17 +26,23 @@ def shared_cache(tmp_path_factory):
 
 
 @pytest.fixture
-def host(shared_cache, tmp_path, monkeypatch):
-    """A private_host.Host. Its temporary files lie in tmp_path, its compiled objects in the run's cache."""
+def host(shared_cache, tmp_path):
+    """A private_host.Host. Its temporary files lie in tmp_path, its compiled objects in the run's cache.
+
+    Drop-ins are written to its own folder, and no systemd reads them: target comes_back has a real one.
+    """
     if not CAN_RUN:
         pytest.skip("needs root, clang and bpftool")
-    monkeypatch.setattr(source, "CACHE", shared_cache)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    made = private_host.Host().enter()
-    try:
-        yield made
-    finally:
-        left = made.leave()
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo all of its monkeypatch's
+        patch.setattr(source, "CACHE", shared_cache)
+        patch.setattr(tempfile, "tempdir", str(tmp_path))
+        patch.setattr(units, "are_read", lambda: True)
+        patch.setattr(units, "_read_anew", lambda: None)
+        made = private_host.Host().enter()
+        try:
+            yield made
+        finally:
+            left = made.leave()
     assert left == []
 
 

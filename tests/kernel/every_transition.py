@@ -24,6 +24,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     store,
     transitions,
     trial,
+    units,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
 
@@ -255,6 +256,7 @@ def shape():
     place = store.home(NAME)
     seen = observe.facts(place)
     paths = [path for top in (place.pins, place.folder) for path in private_host.tree(top) if not os.path.isdir(path)]
+    paths += private_host.tree(units.FOLDER)
     return {
         "paths": {re.sub(r"(generations|outcomes)/\d+\.|/[0-9a-f]{16}-\d+/|journal.*", "…", path) for path in paths},
         "staged": seen.staged and seen.staged.release,

@@ -23,7 +23,13 @@ from typing import NamedTuple
 
 import programs
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe, stage, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    observe,
+    stage,
+    store,
+    transitions,
+    units,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
@@ -31,7 +37,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import e
 
 NEWNS, NEWNET = 0x00020000, 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
-STATE_FOLDERS = (store.STATE, "/var/cache/ebpf_deploy", store.RUN)
+STATE_FOLDERS = (store.STATE, "/var/cache/ebpf_deploy", store.RUN, units.FOLDER)
 NAME = "counted"  # the deployment in these tests
 DEVICE, ADDRESS, MAC = "k0", "10.99.0.1", "02:00:00:00:99:01"
 PEER_DEVICE, PEER_ADDRESS, PEER_MAC = "k1", "10.99.0.2", "02:00:00:00:99:02"
@@ -51,7 +57,7 @@ class Host:
         for folder in STATE_FOLDERS:
             os.makedirs(folder, exist_ok=True)
             run("mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", folder)
-        self.cgroup = os.path.join(files.cgroup2_root(), f"{programs.MARK}-{time.monotonic_ns():x}")
+        self.cgroup = os.path.join(files.cgroup2_root(), f"{programs.MARK}-{time.monotonic_ns():x}.service")
         os.mkdir(self.cgroup)
         self.make_peer()
         self.make_interface()
@@ -134,6 +140,7 @@ END""",
             if len(parts) > 1 and parts[1] not in ("serial", "quarantine"):
                 left.append(path)
         left += [path for path in tree(store.RUN) if not path.endswith(".lock")]
+        left += tree(units.FOLDER)
         return left
 
     # ---- packets ---------------------------------------------------------------------------------

@@ -4,7 +4,8 @@
 """The plan, case by case: plans/*.json each say why, what was seen, what is wanted, and the steps in the plan's words.
 
 attachments   by a word that the rest of the case uses
-seen          loads {R-K: {program: id}}, generations, pointers; links {word: {runs, severed, sits_at}}
+seen          loads {R-K: {program: id}}, generations, pointers; links {word: {runs, severed, sits_at}};
+              units {service: word whose drop-in it has, or empty}; none of it where no systemd reads them
 wanted        the function of plan.py, and what it is given
 steps         as users read them; or `refused`: the kind of Failure, and words of its sentence
 """
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe, plan, release, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe, plan, release, store, units
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment, Place
@@ -140,7 +141,14 @@ def facts(given, attachments, ids):
             for word, each in attachments.items()
             if word != "was"
         },
+        units=drop_ins(given.get("units"), attachments),
     )
+
+
+def drop_ins(given, attachments):
+    if given is None:
+        return None
+    return {unit: word and units.drop_in(attachments[word].target) for unit, word in given.items()}
 
 
 def made_release(name):

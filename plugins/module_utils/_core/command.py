@@ -20,7 +20,7 @@ import sys
 
 from .deployment import boot, guard, inventory, transitions
 from .errors import Failure
-from .kernel import files
+from .kernel import files, namespaces
 
 USAGE = "usage: ebpf-deploy status [NAME] | rollback NAME | off NAME"
 
@@ -71,7 +71,9 @@ def _boot():
 
 
 def _back(target):
-    return _told(boot.come_back(target))
+    """Of a service with PrivateNetwork= even a start command marked + runs in the service's own network namespace."""
+    with namespaces.network("/proc/1/ns/net"):
+        return _told(boot.come_back(target))
 
 
 def _told(results):

@@ -15,7 +15,7 @@ import os
 from ..errors import Damaged, Failure
 from ..hooks import catalogue
 from ..kernel import bpf, files
-from . import plan, store
+from . import plan, store, units
 
 
 def trace(moment, step):
@@ -188,6 +188,8 @@ _DO = {
     plan.WriteQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
     plan.WriteKeep: lambda step, home: store.write_keep(home, step.keep),
     plan.RemoveDamaged: lambda step, home: store.remove_damaged(step.path),
+    plan.WriteUnit: lambda step, home: units.write(home.name, step.unit, step.text),
+    plan.RemoveUnit: lambda step, home: units.remove(home.name, step.unit),
     plan.RemoveFolders: _remove_folders,
 }
 _UNDO = {  # what is not here leaves nothing that the next run does not prune
@@ -200,4 +202,5 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
     plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
     plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
+    plan.WriteUnit: lambda step, home: units.remove(home.name, step.unit),
 }

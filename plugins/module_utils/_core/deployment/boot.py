@@ -118,7 +118,7 @@ def _return(home, target, why):
 
 def _applied(home, generation):
     seen = observe.hooks(observe.facts(home), generation)
-    steps = plan.switch(seen, generation, skip_blocked=True)
+    steps = plan.mend(seen, generation, skip_blocked=True)
     trial.carry_out(home, steps, "boot")
     for key, attachment in generation.attachments.items():
         if key not in seen.links or seen.links[key].is_severed:
@@ -127,12 +127,18 @@ def _applied(home, generation):
 
 
 def come_back(target):
-    """Every deployment with an attachment at this interface or cgroup runs it again: as restore_all answers."""
+    """Every deployment with an attachment at this interface or cgroup runs it again: as restore_all answers.
+
+    One whose programs are not loaded yet is left to the boot unit, which will find the place there: maps that were made
+    on a service's start would be charged to the service.
+    """
     results = []
     for name in store.deployments():
         try:
-            confirmed = store.pointed(store.home(name), "confirmed")
-            if confirmed and any(each.target == target for each in confirmed.attachments.values()):
+            home = store.home(name)
+            confirmed = store.pointed(home, "confirmed")
+            is_loaded = confirmed and os.path.isdir(os.path.join(home.loads, confirmed.load))
+            if is_loaded and any(each.target == target for each in confirmed.attachments.values()):
                 restore(name)
                 results.append((name, None))
         except (Failure, OSError) as error:

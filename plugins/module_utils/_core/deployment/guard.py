@@ -27,7 +27,7 @@ import zipfile
 
 from ..errors import Failure, RolledBack
 from ..kernel import files
-from . import observe, store, transitions, trial
+from . import observe, store, transitions, trial, units
 
 CODE = os.path.join(store.STATE, ".code")
 PACKAGE = "ebpf_deploy"  # the core's name in its zip
@@ -44,7 +44,7 @@ def arm(name, at_boot=False):
     at_boot: the unit is not waited for, since units that wait for us may come before it.
     """
     command = [sys.executable, "-c", BOOTSTRAP.format("main"), written_code(), name, str(os.getpid())]
-    if _pid1_sees_the_same() and shutil.which("systemd-run"):
+    if units.pid1_sees_the_same() and shutil.which("systemd-run"):
         return _as_unit(name, command, ["--no-block"] if at_boot else [])
     return _as_process(command)
 
@@ -90,16 +90,6 @@ def _print_answer(work):
 
 
 # ---- how it runs ---------------------------------------------------------------------------------
-
-
-def _pid1_sees_the_same():
-    """Whether a unit would find our pins and our interfaces: PID 1 has this bpffs and this network namespace."""
-    try:
-        same_network = os.stat("/proc/1/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino
-        theirs, ours = os.stat("/proc/1/root" + files.BPFFS), os.stat(files.BPFFS)
-        return os.path.isdir("/run/systemd/system") and same_network and theirs.st_dev == ours.st_dev
-    except OSError:
-        return False
 
 
 def _as_unit(name, command, more):

@@ -171,7 +171,7 @@ def _drift(seen, generation):
     if generation is None:
         return lines
     try:
-        return lines + [plan.describe(step) for step in plan.switch(seen, generation)]
+        return lines + [plan.describe(step) for step in plan.mend(seen, generation)]
     except Failure as failure:
         return [*lines, str(failure)]
 

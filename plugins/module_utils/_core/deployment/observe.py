@@ -16,7 +16,7 @@ from ..hooks import catalogue
 from ..hooks.contract import Attachment
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
-from . import store
+from . import store, units
 
 READS = 20  # of a deployment that other runs change meanwhile
 
@@ -62,6 +62,7 @@ class Facts(NamedTuple):
     places: dict = {}
     holders: dict = {}
     modes: dict = {}
+    units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
 
     @property
     def trial_is_live(self):
@@ -146,6 +147,7 @@ def _facts(place):
             unsettled=unsettled,
             keep=read(store.keep) or store.KEEP,
             next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
+            units=units.found(place.name) if units.are_read() else None,
         )
         return seen._replace(damage=tuple(sorted(set(damage))), unnamed=_unnamed(seen, bool(damage)))
     except PermissionError as error:

@@ -19,7 +19,7 @@ from ..hooks import catalogue
 from ..hooks.contract import OWNER_ADVICE, Attachment, Place
 from ..kernel.namespaces import did_you_mean
 from ..objects import owners
-from . import store
+from . import store, units
 
 NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
 
@@ -140,6 +140,17 @@ class RemoveDamaged(NamedTuple):
     path: str
 
 
+class WriteUnit(NamedTuple):
+    """The service's start brings its programs back: systemd has read the drop-in."""
+
+    unit: str
+    text: str
+
+
+class RemoveUnit(NamedTuple):
+    unit: str
+
+
 class RemoveFolders(NamedTuple):
     """The deployment's empty folders are gone; its serial stays, so that no generation's number comes again."""
 
@@ -184,6 +195,8 @@ _HOUSEKEEPING = {
     "WriteQuarantine": lambda step: f"quarantine {step.digest[:16]}: {step.why}",
     "WriteKeep": lambda step: f"keep {step.keep} of the generations",
     "RemoveDamaged": lambda step: f"remove {step.path}, which cannot be read",
+    "WriteUnit": lambda step: f"add a drop-in to {step.unit}",
+    "RemoveUnit": lambda step: f"remove the drop-in of {step.unit}",
     "RemoveFolders": lambda step: f"remove the folders of {step.name}",
 }
 
@@ -265,6 +278,32 @@ def _away(seen, generation):
     return [Detach(key, known[key], seen.links[key].prog_id, seen.links[key].attach_type) for key in gone]
 
 
+def mend(seen, generation, skip_blocked=False):
+    """As switch, and the services that need a drop-in have it before a hook moves.
+
+    One that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
+    """
+    return [*_units_missing(seen, generation), *switch(seen, generation, skip_blocked)]
+
+
+def _units_missing(seen, generation):
+    if seen.units is None:
+        return []
+    return [WriteUnit(unit, text) for unit, text in sorted(_units(generation).items()) if seen.units.get(unit) != text]
+
+
+def _units_left(seen, *generations):
+    """Take away the drop-ins that none of the generations needs."""
+    needed = {unit for each in generations for unit in _units(each)}
+    return [RemoveUnit(unit) for unit in sorted({*(seen.units or ())} - needed)]
+
+
+def _units(generation):
+    """{service: text of its drop-in} for all attachments whose place a service makes anew."""
+    places = {catalogue.hook_of(each).unit(each): each.target for each in generation.attachments.values()}
+    return {unit: units.drop_in(target) for unit, target in places.items() if unit}
+
+
 def expect_empty(steps):
     """All is as planned; NotConverged names what is not."""
     if steps:
@@ -315,7 +354,7 @@ def change(seen, generation):
 
     Where nothing but the hooks differs, these alone.
     """
-    hook_steps = switch(seen, generation)
+    hook_steps = mend(seen, generation)
     if generation.runs_the_same(seen.confirmed):
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
@@ -328,12 +367,17 @@ def change(seen, generation):
     ]
 
 
-def begin(generation, deadline):
+def begin(seen, generation, deadline):
     """Steps that arm a guarded change and move no hook: the guard does that.
 
     Only the trial's pointer says so from then on.
     """
-    return [WriteGeneration(generation), WriteDeadline(deadline), Point("trial", generation.number, None)]
+    return [
+        WriteGeneration(generation),
+        *_units_missing(seen, generation),
+        WriteDeadline(deadline),
+        Point("trial", generation.number, None),
+    ]
 
 
 def confirm(seen, number):
@@ -345,7 +389,7 @@ def confirm(seen, number):
 
 def finish(seen):
     """Steps that end what a killed run began: its trial switched and confirmed."""
-    return [*switch(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
+    return [*mend(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
 
 
 def back(seen, ended=None, quarantine=""):
@@ -359,6 +403,7 @@ def back(seen, ended=None, quarantine=""):
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
         *switch(seen, generation, skip_blocked=True),
+        *_units_left(seen, seen.confirmed or NOTHING),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
@@ -418,7 +463,7 @@ def going_back(seen, target, why=""):
         *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
         *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
         Point("confirmed", generation.number, seen.confirmed.number),
-        *switch(seen, generation, skip_blocked=True),
+        *mend(seen, generation, skip_blocked=True),
         *prune(seen, confirmed=generation),
     ]
 
@@ -452,7 +497,7 @@ def stage(seen, release, aside, load, data, source, rollout_id=""):
 
 def prune(seen, *, staged=None, confirmed=None):
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
-    confirmed or its previous, nor among the newest `seen.keep`.
+    confirmed or its previous, nor among the newest `seen.keep`, and drop-ins that neither of the two needs.
 
     `staged` and `confirmed` say what will be so when these steps are reached.
     """
@@ -464,6 +509,7 @@ def prune(seen, *, staged=None, confirmed=None):
     loads = {each.load for each in kept} | ({staged.load} if staged else set())
     releases = {release_of(load) for load in loads}
     return [
+        *_units_left(seen, *(each for each in (confirmed, seen.trial) if each)),
         *(RemoveGeneration(each) for number, each in sorted(seen.generations.items()) if number not in needed),
         *(RemoveLoad(load) for load in sorted({*seen.loads} - loads)),
         *(RemoveLoad(name) for name in seen.debris),
@@ -495,13 +541,13 @@ def adoption(seen, generation):
     """Steps that confirm what `adopted` made of the links, and drop what could not be read."""
     clearance = [RemoveDamaged(path) for path in seen.damage]
     if generation.runs_the_same(seen.confirmed):
-        return [*clearance, *switch(seen, generation), *prune(seen)]
+        return [*clearance, *mend(seen, generation), *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     return [
         WriteGeneration(numbered),
         Point("confirmed", numbered.number, seen.confirmed.number if seen.confirmed else None),
         *clearance,
-        *switch(seen, generation),
+        *mend(seen, generation),
         *prune(seen, confirmed=numbered),
     ]
 
@@ -519,6 +565,7 @@ def removal(seen):
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
     steps += switch(seen, empty or NOTHING)
     steps += [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items()]
+    steps += _units_left(seen, NOTHING)
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
     steps += [RemoveStaged(seen.staged)] if seen.staged else []
     steps += [Point("confirmed", None, empty.number)] if empty else []

@@ -25,7 +25,7 @@ def begin(home, seen, generation, within, probe=""):
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = store.boottime() + within
     deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)
-    steps = plan.begin(numbered, deadline)
+    steps = plan.begin(seen, numbered, deadline)
     carry_out(home, steps, "begin")
     return numbered, steps
 

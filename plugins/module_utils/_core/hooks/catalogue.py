@@ -45,7 +45,7 @@ def attachment_from(options):
     return Attachment(
         hook=kind,
         program=filled["program"],
-        target=filled[target],
+        target=hook.named(filled[target]),
         netns=filled.get("netns", ""),
         direction=filled.get("direction", ""),
         mode=filled.get("mode", ""),

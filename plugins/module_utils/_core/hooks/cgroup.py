@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 
-from ..errors import BadRequest, NotFound
+from ..errors import BadRequest, NotFound, Unsupported
 from ..kernel import bpf, files
 from .contract import Attachment, Hook, Place
 
 DIRECTIONS = {"ingress": bpf.ATTACH_CGROUP_INGRESS, "egress": bpf.ATTACH_CGROUP_EGRESS}
+SERVICE = re.compile(r"(?:/[^/]+\.slice)*/([^/]+\.service)")
 
 
 class Cgroup(Hook):
@@ -26,6 +28,19 @@ class Cgroup(Hook):
     since = "5.7"
     option_names = ("cgroup", "direction")
     type_advice = 'Give the program a section like SEC("cgroup_skb/egress") or SEC("cgroup/connect4")'
+
+    def named(self, target):
+        """The path below the cgroup v2 mount, with one slash before it."""
+        with contextlib.suppress(Unsupported):  # place() says so
+            root = files.cgroup2_root()
+            if (target + "/").startswith(root + "/"):
+                target = target[len(root) :]
+        return os.path.normpath("/" + target.lstrip("/"))
+
+    def unit(self, attachment):
+        """The service whose cgroup it is, below slices alone: not one of a user or a container."""
+        found = SERVICE.fullmatch(attachment.target)
+        return found[1] if found else ""
 
     def place(self, attachment, program_type):
         path = _folder(attachment)
@@ -37,15 +52,10 @@ class Cgroup(Hook):
         return any((each.rstrip("/") + "/").startswith(path) for each in way_in.cgroups)
 
     def candidates(self, link, program):
-        """Users write the path with and without the mount point and the first slash, and may give a direction."""
-        root = files.cgroup2_root()
+        """Users may give a direction or none."""
         path = files.cgroup_paths().get(link.cgroup_id)
-        spelled = (path, path.lstrip("/"), root + path) if path else ()
-        return [
-            Attachment(self.kind, program, target, direction=direction)
-            for target in spelled
-            for direction in ("", *DIRECTIONS)
-        ]
+        directions = ("", *DIRECTIONS) if path else ()
+        return [Attachment(self.kind, program, path, direction=direction) for direction in directions]
 
     @contextlib.contextmanager
     def target(self, place):

@@ -102,6 +102,14 @@ class Hook:
         """Whether a wrong program here could cut off the controller's way in (way_in.WayIn)."""
         return not attachment.netns and namespaces.ifindex(attachment.target) in way_in.interfaces
 
+    def named(self, target):
+        """The target as its Attachment has it, however the user spelt it."""
+        return target
+
+    def unit(self, attachment):
+        """The systemd service that makes the attachment's place anew when it starts; empty where none does."""
+        return ""
+
     def place(self, attachment, program_type):
         """Where the attachment is on this host now; NotFound where there is no such place."""
         raise NotImplementedError

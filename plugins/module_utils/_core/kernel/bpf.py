@@ -22,6 +22,9 @@ ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
 ATTACH_XDP, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 37, 46, 47
 LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
+NOEXIST = 1  # BPF_NOEXIST: add the entry, and EEXIST where it is
+F_LOCK = 1 << 2  # BPF_F_LOCK
+SMALLEST_PACKET = 14  # bytes of an Ethernet header, which BPF_PROG_TEST_RUN wants at the least
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
 BPF_PROG_QUERY = 16  # enum bpf_cmd
 PASSES = 4  # over a map whose entries come and go while it is read
@@ -379,6 +382,36 @@ def map_items(fd, info):
             yield key.raw[: info.bytes_key], map_lookup(fd, info, key.raw[: info.bytes_key])
         except FileNotFoundError:
             continue
+
+
+def map_has_lock(fd, info):
+    """Whether the map's values hold a bpf_spin_lock: no other map takes BPF_F_LOCK (EINVAL)."""
+    key, value = libbpf.buffer(info.bytes_key), libbpf.buffer(value_room(info))
+    try:
+        libbpf.call("bpf_map_lookup_elem_flags", fd, libbpf.byref(key), libbpf.byref(value), F_LOCK)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+# ---- programs of our own -------------------------------------------------------------------------
+
+
+def prog_load(type_number, name, instructions):
+    """An Fd of a new GPL program made of struct bpf_insn bytes (BPF_PROG_LOAD)."""
+    count = len(instructions) // 8
+    room = libbpf.buffer(instructions)
+    return Fd(libbpf.call("bpf_prog_load", type_number, name.encode(), b"GPL", libbpf.byref(room), count, None))
+
+
+def prog_test_run(fd, data):
+    """What the program returns for a packet that begins with `data` (BPF_PROG_TEST_RUN)."""
+    packet = libbpf.buffer(data.ljust(SMALLEST_PACKET, b"\0"))
+    options = libbpf.TestRunOpts(data_in=libbpf.address(packet), data_size_in=len(packet), repeat=1)
+    libbpf.call("bpf_prog_test_run_opts", fd, libbpf.byref(options))
+    return options.retval
 
 
 def masked(data, bits):

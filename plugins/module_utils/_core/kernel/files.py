@@ -14,12 +14,14 @@ import errno
 import json
 import os
 import shutil
+import time
 from typing import NamedTuple
 
 from ..errors import Damaged, Failure, NoMemory, Unsupported
 from . import libbpf
 
 BPFFS = "/sys/fs/bpf"
+MEMBARRIER = {"x86_64": 324, "aarch64": 283, "ppc64le": 365, "s390x": 356, "riscv64": 283}  # __NR_membarrier
 
 
 class Mount(NamedTuple):
@@ -91,6 +93,20 @@ def cgroup_paths():
     return found
 
 
+def membarrier():
+    """Every BPF program that was running has ended: MEMBARRIER_CMD_GLOBAL waits for a grace period of RCU.
+
+    Where the kernel has none (nohz_full) or its number is not known here, a tenth of a second stands in.
+    """
+    number = MEMBARRIER.get(os.uname().machine)
+    try:
+        if number is None:
+            raise OSError
+        libbpf.call("syscall", number, 1, None, 0)
+    except OSError:
+        time.sleep(0.1)
+
+
 def available_memory():
     """Bytes that can be taken without swapping (/proc/meminfo, MemAvailable)."""
     with open("/proc/meminfo", encoding="ascii") as lines:
@@ -102,7 +118,7 @@ def make_private_folder(path):
     os.makedirs(path, mode=0o700, exist_ok=True)
 
 
-def write_durably(path, data):
+def write_durably(path, data, mode=0o600):
     """`path` holds `data`, or what it held before: aside, fsync, rename, fsync of the folder."""
     aside = path + ".aside"
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -110,6 +126,7 @@ def write_durably(path, data):
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
+            os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         os.rename(aside, path)
     except OSError:

@@ -176,6 +176,23 @@ class LinkInfo(ctypes.Structure):  # struct bpf_link_info
     _fields_ = (("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32), ("of", _LinkUnion))
 
 
+class TestRunOpts(_Opts):  # struct bpf_test_run_opts
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+    )
+
+
 class BtfInfo(ctypes.Structure):  # struct bpf_btf_info
     _fields_ = (
         ("btf", c_uint64),
@@ -281,6 +298,11 @@ SYMBOLS = {
     "bpf_prog_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
     "bpf_map_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
     "bpf_link_get_next_id": ("zero", (c_uint32, POINTER(c_uint32))),
+    # int bpf_prog_load(enum bpf_prog_type, const char *name, const char *license, const struct bpf_insn *, size_t,
+    # struct bpf_prog_load_opts *), 0.7
+    "bpf_prog_load": ("fd", (c_int, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
+    # int bpf_prog_test_run_opts(int prog_fd, struct bpf_test_run_opts *)
+    "bpf_prog_test_run_opts": ("zero", (c_int, POINTER(TestRunOpts))),
     # int bpf_link_create(int prog_fd, int target_fd, enum bpf_attach_type, const struct bpf_link_create_opts *)
     "bpf_link_create": ("fd", (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
     # int bpf_link_update(int link_fd, int new_prog_fd, const struct bpf_link_update_opts *)
@@ -293,6 +315,8 @@ SYMBOLS = {
     "bpf_map_lookup_elem": ("zero", (c_int, c_void_p, c_void_p)),
     # int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
     "bpf_map_update_elem": ("zero", (c_int, c_void_p, c_void_p, c_uint64)),
+    # int bpf_map_lookup_elem_flags(int fd, const void *key, void *value, __u64 flags)
+    "bpf_map_lookup_elem_flags": ("zero", (c_int, c_void_p, c_void_p, c_uint64)),
     "bpf_map_delete_elem": ("zero", (c_int, c_void_p)),
     # int bpf_map_get_next_key(int fd, const void *key, void *next_key)
     "bpf_map_get_next_key": ("zero", (c_int, c_void_p, c_void_p)),

@@ -170,7 +170,7 @@ def read(fd, info):
         # a walk begins anew where its last key was deleted under it, so keys may come twice
         found = dict(bpf.map_items(fd, info))
     except OSError as error:
-        raise _explained(error, info, 0) from error
+        raise explained(error, info, 0) from error
     if info.type_number in PER_CPU:
         found = {key: join(split(value, info.bytes_value)) for key, value in found.items()}
     return list(found.items())
@@ -188,7 +188,7 @@ def carry_out(fd, info, edit):
             change()
             done += 1
     except OSError as error:
-        raise _explained(error, info, done) from error
+        raise explained(error, info, done) from error
     return done
 
 
@@ -213,7 +213,7 @@ def _delete(fd, key):
         return  # somebody was faster
 
 
-def _explained(error, info, done):
+def explained(error, info, done):
     """What an errno means on a map: E2BIG, and ENOSPC of a trie, is a full one, EPERM a frozen or one-way one."""
     detail = {"map": info.name, "errno": error.errno, "done": done}
     if error.errno in (errno.E2BIG, errno.ENOSPC):
