@@ -102,7 +102,9 @@ def made(case):
 
 
 def facts(given, attachments, ids):
-    loads = {name: observe.Load(ids_, {}) for name, ids_ in given.get("loads", {}).items()}
+    loads = {
+        name: observe.Load(ids_, given.get("maps", {}).get(name, {})) for name, ids_ in given.get("loads", {}).items()
+    }
     generations = {
         int(number): store.Generation(
             int(number),
@@ -110,6 +112,9 @@ def facts(given, attachments, ids):
             plan.release_of(each["load"]),
             plan.by_id([attachments[word] for word in each["at"]]),
             previous=each.get("previous"),
+            policies={name: policy(each["maps"][name]) for name in each.get("maps", {})},
+            onto=each.get("onto", ""),
+            leaves=each.get("leaves", ""),
         )
         for number, each in given.get("generations", {}).items()
     }
@@ -117,7 +122,7 @@ def facts(given, attachments, ids):
     trial = generations.get(given.get("trial"))
     return observe.Facts(
         name="counted",
-        staged=store.Staged(given["staged"], plan.release_of(given["staged"])) if given.get("staged") else None,
+        staged=staged(given, generations.get(given.get("confirmed"))),
         trial=trial and trial._replace(guarded="deadline" in given),
         confirmed=generations.get(given.get("confirmed")),
         deadline=store.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
@@ -141,6 +146,7 @@ def facts(given, attachments, ids):
             for word, each in attachments.items()
             if word != "was"
         },
+        carries=given.get("carries", {}),
         units=drop_ins(given.get("units"), attachments),
     )
 
@@ -151,8 +157,20 @@ def drop_ins(given, attachments):
     return {unit: word and units.drop_in(attachments[word].target) for unit, word in given.items()}
 
 
+def staged(given, confirmed):
+    if not given.get("staged"):
+        return None
+    load, policies = given["staged"], {name: policy(how) for name, how in given.get("takes_over", {}).items()}
+    return store.Staged(load, plan.release_of(load), "", policies, confirmed.load if confirmed else "")
+
+
+def policy(how):
+    rows = {"fresh": [], "copy": [[0, 8, 8, 8, "bytes"]], "merge": [[0, 8, 8, 8, "sum"]]}
+    return {"on_change": how, "rows": rows[how]}
+
+
 def made_release(name):
-    return release.Release(name, name, f"source-of-{name}", "", (), (), "", "", ())
+    return release.Release(name, name, f"source-of-{name}", "", (), ({"name": "flows"},), "", "", ())
 
 
 def link(attachment, runs, severed=False, sits_at=2):
@@ -190,6 +208,7 @@ def _change(seen, given, attachments):
     chosen = [attachments[word] for word in given["at"]]
     without = [attachments[word] for word in given.get("without", ())]
     generation = plan.wanted(seen, chosen, given["load"], replace=given.get("replace", False), without=without)
+    plan.expect_maps_fit(seen, generation)
     return plan.change(seen, generation), generation
 
 
@@ -214,7 +233,8 @@ def _adoption(seen, given, attachments):
 
 def _stage(seen, given, attachments):
     wanted = made_release(plan.release_of(given["load"]))
-    return plan.stage(seen, wanted, given.get("aside"), given["load"], b"object", None), None
+    staged = store.Staged(given["load"], wanted.id)
+    return plan.stage(seen, wanted, given.get("aside"), staged, b"object", None), None
 
 
 WORK = {

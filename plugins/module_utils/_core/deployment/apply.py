@@ -15,6 +15,7 @@ import os
 from ..errors import Damaged, Failure
 from ..hooks import catalogue
 from ..kernel import bpf, files
+from ..objects import carry
 from . import plan, store, units
 
 
@@ -23,21 +24,22 @@ def trace(moment, step):
 
 
 def carry_out(steps, home):
-    """All steps are done.
+    """All steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
 
     When one fails, those before it are undone in reverse, unless the transition's commit was passed.
     """
     if not home.is_locked:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
-    done = []
+    done, told = [], []
     for step in steps:
         trace("before", step)
         try:
-            _DO[type(step)](step, home)
+            told += _DO[type(step)](step, home) or ()
         except (Failure, OSError) as error:
             raise _failed(error, step, done, home) from error
         done.append(step)
         trace("after", step)
+    return told
 
 
 def _failed(error, step, done, home):
@@ -144,6 +146,70 @@ def _remove_load(step, home):
     files.remove_tree(os.path.join(home.loads, step.load))
 
 
+# ---- contents of maps ----------------------------------------------------------------------------
+
+
+def _map(home, load, name):
+    """An Fd of a load's map."""
+    return bpf.get_pinned(os.path.join(home.loads, load, "maps", name))
+
+
+def _empty_map(step, home):
+    with _map(home, step.load, step.map) as fd:
+        carry.empty(fd)
+
+
+def _copy_map(step, home):
+    with _map(home, step.onto, step.map) as old, _map(home, step.load, step.map) as new:
+        return [{"map": step.map, **carry.copy(old, new, step.rows)._asdict()}]
+
+
+def _prepare_merge(step, home):
+    """Both ways, because the way back may have to do without a verifier."""
+    aside = os.path.join(home.carry, step.load + "-tmp")
+    files.remove_tree(aside)
+    files.make_private_folder(aside)
+    for name, rows in step.rows.items():
+        with _map(home, step.onto, name) as old, _map(home, step.load, name) as new:
+            for way, program in (
+                ("in", carry.merger(old, new, rows)),
+                ("back", carry.merger(new, old, carry.reversed_moves(rows))),
+            ):
+                with program as fd:
+                    bpf.pin(fd, os.path.join(aside, f"{name}-{way}"))
+    os.rename(aside, os.path.join(home.carry, step.load))
+
+
+def _merge(step, home):
+    told = [_moved(home, step, name, step.onto, step.load, rows, "in") for name, rows in step.rows.items()]
+    os.mkdir(os.path.join(home.carry, step.load, "merged"), 0o700)
+    return told
+
+
+def _merge_back(step, home):
+    back = {name: carry.reversed_moves(rows) for name, rows in step.rows.items()}
+    told = [_moved(home, step, name, step.load, step.onto, rows, "back") for name, rows in back.items()]
+    _drop_merge(step, home)
+    return told
+
+
+def _moved(home, step, name, source, target, rows, way):
+    program = bpf.get_pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
+    with _map(home, source, name) as old, _map(home, target, name) as new, program as fd:
+        return {"map": name, **carry.merge(old, new, fd, rows)._asdict()}
+
+
+def _drop_merge(step, home):
+    """Renamed first: what is left of it after a kill is not taken for the whole."""
+    whole, aside = os.path.join(home.carry, step.load), os.path.join(home.carry, step.load + "-tmp")
+    if os.path.isdir(whole) and not step.load.endswith("-tmp"):
+        files.remove_tree(aside)
+        os.rename(whole, aside)
+        whole = aside
+    files.remove_tree(whole)
+    files.remove_if_empty(home.carry)
+
+
 # ---- state on the disk ---------------------------------------------------------------------------
 
 
@@ -169,6 +235,12 @@ def _remove_folders(step, home):
 
 
 _DO = {
+    plan.EmptyMap: _empty_map,
+    plan.CopyMap: _copy_map,
+    plan.PrepareMerge: _prepare_merge,
+    plan.Merge: _merge,
+    plan.MergeBack: _merge_back,
+    plan.DropMerge: _drop_merge,
     plan.Settle: _settle,
     plan.Attach: _attach,
     plan.Swap: _swap,
@@ -193,6 +265,7 @@ _DO = {
     plan.RemoveFolders: _remove_folders,
 }
 _UNDO = {  # what is not here leaves nothing that the next run does not prune
+    plan.PrepareMerge: _merge_back,
     plan.Attach: _attach_undo,
     plan.Swap: _swap_undo,
     plan.Detach: _detach_undo,

@@ -62,6 +62,7 @@ class Facts(NamedTuple):
     places: dict = {}
     holders: dict = {}
     modes: dict = {}
+    carries: dict = {}  # {load: whether its counts were moved in}, see store.py
     units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
 
     @property
@@ -147,6 +148,9 @@ def _facts(place):
             unsettled=unsettled,
             keep=read(store.keep) or store.KEEP,
             next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
+            carries={
+                load: os.path.isdir(os.path.join(place.carry, load, "merged")) for load in files.names_in(place.carry)
+            },
             units=units.found(place.name) if units.are_read() else None,
         )
         return seen._replace(damage=tuple(sorted(set(damage))), unnamed=_unnamed(seen, bool(damage)))

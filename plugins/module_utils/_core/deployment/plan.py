@@ -14,11 +14,11 @@ import hashlib
 import json
 from typing import NamedTuple, Optional
 
-from ..errors import Failure, HookHeld, NotConverged, NotFound
+from ..errors import Failure, HookHeld, MapChanged, NotConverged, NotFound
 from ..hooks import catalogue
 from ..hooks.contract import OWNER_ADVICE, Attachment, Place
 from ..kernel.namespaces import did_you_mean
-from ..objects import owners
+from ..objects import carry, owners
 from . import store, units
 
 NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
@@ -61,6 +61,55 @@ class Detach(NamedTuple):
     attachment: Attachment
     program: int
     attach_type: int
+
+
+class EmptyMap(NamedTuple):
+    """The map holds nothing, before any hook runs the load."""
+
+    map: str
+    load: str
+
+
+class CopyMap(NamedTuple):
+    """The map holds what that of the load `onto` does, before any hook runs its own load."""
+
+    map: str
+    load: str
+    onto: str
+    rows: list
+
+
+class PrepareMerge(NamedTuple):
+    """The programs that move counts from the maps of `onto` to those of `load`, and back, are loaded and pinned.
+
+    `rows` is {map: rows}. Undone, all counts are back.
+    """
+
+    load: str
+    onto: str
+    rows: dict
+
+
+class Merge(NamedTuple):
+    """The counts of the maps of `onto` are in those of `load`, which all hooks run now."""
+
+    load: str
+    onto: str
+    rows: dict
+
+
+class MergeBack(NamedTuple):
+    """The counts are in the maps of `onto` again, whatever hooks run now; their programs are gone."""
+
+    load: str
+    onto: str
+    rows: dict
+
+
+class DropMerge(NamedTuple):
+    """Nobody will want the counts of `load` back."""
+
+    load: str
 
 
 class WriteRelease(NamedTuple):
@@ -179,6 +228,12 @@ def describe(step):
 
 
 _HOUSEKEEPING = {
+    "EmptyMap": lambda step: f"empty map {step.map} of load {step.load}",
+    "CopyMap": lambda step: f"copy map {step.map} of load {step.onto} into that of load {step.load}",
+    "PrepareMerge": lambda step: f"prepare to merge {', '.join(step.rows)} of load {step.onto} into load {step.load}",
+    "Merge": lambda step: f"merge {', '.join(step.rows)} of load {step.onto} into load {step.load}",
+    "MergeBack": lambda step: f"merge {', '.join(step.rows)} of load {step.load} back into load {step.onto}",
+    "DropMerge": lambda step: f"forget how to merge back from load {step.load}",
     "Settle": lambda step: f"finish the interrupted attachment {step.key}",
     "WriteRelease": lambda step: f"keep release {step.release.id}",
     "RemoveRelease": lambda step: f"remove release {step.release}",
@@ -279,11 +334,104 @@ def _away(seen, generation):
 
 
 def mend(seen, generation, skip_blocked=False):
-    """As switch, and the services that need a drop-in have it before a hook moves.
+    """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what they take over.
 
-    One that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
+    A drop-in that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
     """
-    return [*_units_missing(seen, generation), *switch(seen, generation, skip_blocked)]
+    return [
+        *_units_missing(seen, generation),
+        *_contents(seen, generation),
+        *switch(seen, generation, skip_blocked),
+        *_counts_back(seen, *_left(seen, generation)),
+        *_counts(seen, generation),
+    ]
+
+
+# ---- the maps ------------------------------------------------------------------------------------
+
+
+def expect_maps_fit(seen, generation):
+    """Maps that go on under their name are the ones in use now, or have a policy; MapChanged otherwise."""
+    old = seen.loads.get(seen.confirmed.load) if seen.confirmed else None
+    new, release = seen.loads.get(generation.load), seen.releases.get(generation.release)
+    if old is None or new is None or release is None:
+        return
+    for name in (record["name"] for record in release.maps):
+        if name in old.maps and name in new.maps and old.maps[name] != new.maps[name]:
+            if name not in generation.policies:
+                raise MapChanged(
+                    f"Map {name} of load {generation.load} is not the one that is in use now",
+                    "Run bpf_program again, which takes its entries over; to go back to an earlier release use "
+                    "bpf_release state=rolled_back",
+                    map=name,
+                )
+
+
+def _contents(seen, generation):
+    """What the new load's maps take over while no hook runs it: a trial's, once."""
+    if generation.runs_the_same(seen.confirmed) or generation.onto not in seen.loads:
+        return []
+    if _runs_somewhere(seen, generation.load):
+        return []
+    steps = []
+    for name, policy in generation.policies.items():
+        rows = [row for row in policy["rows"] if not _is_counted(row)]
+        if policy["on_change"] == "fresh":
+            steps.append(EmptyMap(name, generation.load))
+        elif policy["on_change"] == "copy" or rows:
+            steps.append(CopyMap(name, generation.load, generation.onto, rows))
+    return steps
+
+
+def _runs_somewhere(seen, load):
+    programs = seen.loads[load].programs.values() if load in seen.loads else ()
+    return any(link.prog_id in programs for link in seen.links.values())
+
+
+def _is_counted(row):
+    return row[4] in carry.COUNTED
+
+
+def _merged_rows(generation):
+    """{map: rows} of the maps whose counts are merged."""
+    merged = {name: each["rows"] for name, each in generation.policies.items() if each["on_change"] == "merge"}
+    return {name: rows for name, rows in merged.items() if any(_is_counted(row) for row in rows)}
+
+
+def _prepared(seen, generation):
+    """The way back for counts is there before anything moves."""
+    rows = _merged_rows(generation)
+    if not rows or generation.load in seen.carries or generation.onto not in seen.loads:
+        return []
+    return [PrepareMerge(generation.load, generation.onto, rows)]
+
+
+def _counts(seen, generation, is_prepared=False):
+    """Counts move once all hooks run the generation's load; `is_prepared` by an earlier step of the same plan."""
+    rows, is_merged = _merged_rows(generation), seen.carries.get(generation.load)
+    if not rows or is_merged or (is_merged is None and not is_prepared):
+        return []
+    return [Merge(generation.load, generation.onto, rows)]
+
+
+def _left(seen, generation):
+    """The loads that a rollback left; one of them may be on its way in again."""
+    return {each.leaves for each in (generation, seen.confirmed) if each} - {generation.load}
+
+
+def _counts_back(seen, *loads):
+    """Counts that came to a load go back where hooks have left it, as far as they have not yet."""
+    steps = []
+    for load in sorted(seen.carries.keys() & set(loads)):
+        came = [each for each in seen.generations.values() if each.load == load and _merged_rows(each)]
+        if came and came[0].onto in seen.loads:
+            steps.append(MergeBack(load, came[0].onto, _merged_rows(came[0])))
+        else:
+            steps.append(DropMerge(load))
+    return steps
+
+
+# ---- the services --------------------------------------------------------------------------------
 
 
 def _units_missing(seen, generation):
@@ -327,7 +475,25 @@ def wanted(seen, attachments, load, *, replace=False, without=()):
     for key in by_id(without):
         merged.pop(key, None)
     release = release_of(load)
-    return store.Generation(number=0, load=load, release=release, attachments=merged, previous=_previous(seen, release))
+    policies, onto = _taken_over(seen, load)
+    return store.Generation(
+        number=0,
+        load=load,
+        release=release,
+        attachments=merged,
+        previous=_previous(seen, release),
+        policies=policies,
+        onto=onto,
+    )
+
+
+def _taken_over(seen, load):
+    """(policies, the load that they are about): those of the staged load, and once it runs, those that it came with."""
+    if seen.confirmed and seen.confirmed.load == load:
+        return seen.confirmed.policies, seen.confirmed.onto
+    if seen.staged and seen.staged.load == load and seen.confirmed and seen.staged.onto == seen.confirmed.load:
+        return seen.staged.policies, seen.staged.onto
+    return {}, ""
 
 
 def by_id(attachments):
@@ -358,10 +524,13 @@ def change(seen, generation):
     if generation.runs_the_same(seen.confirmed):
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
+    prepared = _prepared(seen, generation)
     return [
         WriteGeneration(numbered),
+        *prepared,
         Point("trial", numbered.number, None),
         *hook_steps,
+        *(_counts(seen, generation, is_prepared=True) if prepared else []),
         *confirm(seen, numbered.number),
         *prune(seen, confirmed=numbered),
     ]
@@ -375,6 +544,7 @@ def begin(seen, generation, deadline):
     return [
         WriteGeneration(generation),
         *_units_missing(seen, generation),
+        *_prepared(seen, generation),
         WriteDeadline(deadline),
         Point("trial", generation.number, None),
     ]
@@ -403,6 +573,7 @@ def back(seen, ended=None, quarantine=""):
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
         *switch(seen, generation, skip_blocked=True),
+        *(_counts_back(seen, seen.trial.load) if seen.trial.load != generation.load else []),
         *_units_left(seen, seen.confirmed or NOTHING),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
         Point("trial", None, seen.trial.number),
@@ -476,15 +647,18 @@ def returning(seen, target):
         release=target.release if target else seen.confirmed.release,
         attachments=seen.confirmed.attachments if target else {},
         previous=target.previous if target else seen.confirmed.previous,
+        policies=target.policies if target else seen.confirmed.policies,
+        onto=target.onto if target else seen.confirmed.onto,
+        leaves=seen.confirmed.load if target and target.load != seen.confirmed.load else "",
     )
 
 
-def stage(seen, release, aside, load, data, source, rollout_id=""):
-    """Steps that make `load` the staged one.
+def stage(seen, release, aside, staged, data, source):
+    """Steps that make `staged` (store.Staged) the staged load.
 
     `aside` names the pins to take over, None where the load is there already.
     """
-    staged = store.Staged(load, release.id, rollout_id)
+    load = staged.load
     if aside is None and seen.staged and seen.staged.load == load:
         return prune(seen)
     steps = [] if seen.releases.get(release.id) else [WriteRelease(release, data, source)]
@@ -505,16 +679,24 @@ def prune(seen, *, staged=None, confirmed=None):
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
     needed = set(sorted(generations)[-seen.keep :])
     needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
+    needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
     kept = [generations[number] for number in needed if number in generations]
     loads = {each.load for each in kept} | ({staged.load} if staged else set())
     releases = {release_of(load) for load in loads}
+    onto = {each.load: each.onto for each in generations.values()}
     return [
         *_units_left(seen, *(each for each in (confirmed, seen.trial) if each)),
         *(RemoveGeneration(each) for number, each in sorted(seen.generations.items()) if number not in needed),
+        *(DropMerge(load) for load in sorted(seen.carries) if not {load, onto.get(load)} <= loads),
         *(RemoveLoad(load) for load in sorted({*seen.loads} - loads)),
         *(RemoveLoad(name) for name in seen.debris),
         *(RemoveRelease(number) for number in sorted({*seen.releases} - releases)),
     ]
+
+
+def _waits(seen, confirmed, generation):
+    """Whether counts that came with the generation still have to go back to those of the confirmed one."""
+    return generation.load == confirmed.leaves and generation.load in seen.carries
 
 
 def adopted(seen):
@@ -566,6 +748,7 @@ def removal(seen):
     steps += switch(seen, empty or NOTHING)
     steps += [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items()]
     steps += _units_left(seen, NOTHING)
+    steps += [DropMerge(load) for load in sorted(seen.carries)]
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
     steps += [RemoveStaged(seen.staged)] if seen.staged else []
     steps += [Point("confirmed", None, empty.number)] if empty else []

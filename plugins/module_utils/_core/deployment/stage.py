@@ -132,7 +132,9 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     if check_mode:
         figures = {} if load else elf.load(built.object, name, built.chosen, _shared(place, seen, built))
         aside, load = None if load else "new", load or free_name(seen, built.release)
-        steps = plan.stage(seen, built.release, aside, load, built.object, None, rollout_id)
+        steps = plan.stage(
+            seen, built.release, aside, store.Staged(load, built.release.id, rollout_id), built.object, None
+        )
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load))
     return _load_and_stage(place, seen, built, given, rollout_id)
 
@@ -177,7 +179,8 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
             raise _overtaken(home)
         load = load or free_name(seen, built.release)
         text = given.source.text if given.source else None
-        steps = plan.stage(seen, built.release, aside, load, built.object, text, rollout_id)
+        staged = store.Staged(load, built.release.id, rollout_id)
+        steps = plan.stage(seen, built.release, aside, staged, built.object, text)
         if steps:
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)

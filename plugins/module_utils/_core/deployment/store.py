@@ -16,6 +16,8 @@
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
     /sys/fs/bpf/ebpf_deploy/NAME/loads/R-K/{progs,maps}/…, links/ID
+    /sys/fs/bpf/ebpf_deploy/NAME/carry/R-K/{MAP-in, MAP-back}   programs that move counts to load R-K's map, and back;
+                                     merged/ beside them once the counts are there
 
 What the kernel runs is not here: it is read from the kernel (observe.py).
 """
@@ -61,17 +63,27 @@ class Home(NamedTuple):
     def links(self):
         return os.path.join(self.pins, "links")
 
+    @property
+    def carry(self):
+        return os.path.join(self.pins, "carry")
+
 
 class Staged(NamedTuple):
-    """The load that the next bpf_attach takes."""
+    """The load that the next bpf_attach takes. `policies` and `onto` as a Generation's."""
 
     load: str
     release: str
     rollout_id: str = ""
+    policies: dict = {}
+    onto: str = ""
 
 
 class Generation(NamedTuple):
-    """A load and all attachments of the deployment; immutable once written. `attachments` is {id: Attachment}."""
+    """A load and all attachments of the deployment; immutable once written. `attachments` is {id: Attachment}.
+
+    `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, rows}}, as
+    carry.moves gives the rows. `leaves` is the load whose counts go back where a rollback made this generation.
+    """
 
     number: int
     load: str
@@ -84,6 +96,9 @@ class Generation(NamedTuple):
     by: str = ""
     why: str = ""
     when: str = ""
+    policies: dict = {}
+    onto: str = ""
+    leaves: str = ""
     on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
 
     def as_record(self):

@@ -31,6 +31,7 @@ class Outcome(NamedTuple):
     generation: Optional[store.Generation]
     repaired: tuple = ()
     deadline: Optional[store.Deadline] = None
+    carried: tuple = ()  # what apply.carry_out told of the entries of maps
 
     @property
     def changed(self):
@@ -72,6 +73,7 @@ def attach(name, wish, check_mode=False):
         seen = observe.sound_facts(home)
         generation = _signed(plan_for(seen, wish, check_mode), wish, seen)
         _refuse_quarantined(home, seen, generation, wish)
+        plan.expect_maps_fit(seen, generation)
         seen = observe.hooks(seen, generation)
         if check_mode and generation.load not in seen.loads:
             _refuse_risk(wish, _without_kernel(seen, generation))
@@ -82,9 +84,9 @@ def attach(name, wish, check_mode=False):
             generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
             after = observe.facts(home)
             return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
-        _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
+        told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
         after = seen if check_mode else _expect_settled(home, generation)
-        return Outcome(tuple(steps), seen, after, generation, repaired)
+        return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
 
 
 def _refuse_risk(wish, steps):
@@ -226,9 +228,9 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
     generation = plan.returning(seen, goal)
     seen = observe.hooks(seen, generation)
     steps = plan.going_back(seen, goal, why)
-    _carry_out(home, steps, "return", check_mode)
+    told = _carry_out(home, steps, "return", check_mode)
     after = seen if check_mode else observe.hooks(observe.facts(home), generation)
-    return Outcome(tuple(steps), seen, after, generation, repaired)
+    return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
 
 
 def _goal(seen, release):
@@ -313,7 +315,7 @@ def look(name, number):
         raise trial.too_late(seen.ended, number)
     generation = seen.trial or seen.confirmed
     seen = observe.hooks(seen, generation)
-    if seen.trial and plan.switch(seen, generation):
+    if seen.trial and plan.mend(seen, generation):
         raise trial.not_switched(number)
     return Outcome((), seen, seen, generation)
 
@@ -372,12 +374,11 @@ def _home(name, check_mode, must_exist=True):
 
 
 def _carry_out(home, steps, event, check_mode):
-    if not check_mode:
-        trial.carry_out(home, steps, event)
+    return () if check_mode else tuple(trial.carry_out(home, steps, event))
 
 
 def _expect_settled(home, generation):
     """The Facts after the change, the plan for it empty."""
     seen = observe.hooks(observe.facts(home), generation)
-    plan.expect_empty(plan.switch(seen, generation))
+    plan.expect_empty(plan.mend(seen, generation))
     return seen

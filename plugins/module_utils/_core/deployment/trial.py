@@ -39,7 +39,7 @@ def switch(name):
             return False
         try:
             seen = observe.hooks(seen, seen.trial)
-            carry_out(home, plan.switch(seen, seen.trial), "switch")
+            carry_out(home, plan.mend(seen, seen.trial), "switch")
             plan.expect_empty(_missing(observe.facts(home), seen.trial))
         except Failure as failure:
             _go_back(home, FAILED, str(failure), is_punished=False)
@@ -154,14 +154,16 @@ def _seen_behind(seen):
 
 def _missing(seen, generation):
     """The steps that keep the hooks from running the generation."""
-    return plan.switch(observe.hooks(seen, generation), generation)
+    return plan.mend(observe.hooks(seen, generation), generation)
 
 
 def carry_out(home, steps, event):
-    """The steps are done, and the journal says so."""
-    if steps:
-        apply.carry_out(steps, home)
-        store.journal(home, event, steps=[plan.describe(step) for step in steps])
+    """The steps are done, and the journal says so. What apply.carry_out tells."""
+    if not steps:
+        return []
+    told = apply.carry_out(steps, home)
+    store.journal(home, event, steps=[plan.describe(step) for step in steps], **({"carried": told} if told else {}))
+    return told
 
 
 # ---- refusals ------------------------------------------------------------------------------------
