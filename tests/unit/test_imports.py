@@ -19,15 +19,15 @@ LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # ea
 
 # What a task carries of ours, in KB (module_utils alone): it shall grow in review, not by chance. See test_weight.
 WEIGHT = {
-    "modules.bpf_attach": 178,
-    "modules.bpf_info": 139,
-    "modules.bpf_map": 188,
+    "modules.bpf_attach": 227,
+    "modules.bpf_info": 182,
+    "modules.bpf_map": 218,
     "modules.bpf_program": 396,
-    "modules.bpf_release": 169,
-    "module_utils._core.deployment.apply": 122,
-    "module_utils._core.deployment.guard": 174,
-    "module_utils._core.deployment.boot": 300,
-    "module_utils._core.command": 306,
+    "modules.bpf_release": 217,
+    "module_utils._core.deployment.apply": 165,
+    "module_utils._core.deployment.guard": 223,
+    "module_utils._core.deployment.boot": 337,
+    "module_utils._core.command": 348,
 }
 SLACK = 0.10
 
