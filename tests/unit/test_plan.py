@@ -165,8 +165,12 @@ def staged(given, confirmed):
 
 
 def policy(how):
-    rows = {"fresh": [], "copy": [[0, 8, 8, 8, "bytes"]], "merge": [[0, 8, 8, 8, "sum"]]}
-    return {"on_change": how, "rows": rows[how]}
+    copied, counted = [[0, 8, 8, 8, "bytes"]], [[0, 8, 8, 8, "sum"]]
+    return {
+        "on_change": how,
+        "copied": copied if how == "copy" else [],
+        "counted": counted if how == "merge" else [],
+    }
 
 
 def made_release(name):

@@ -18,7 +18,7 @@ from ..errors import Failure, HookHeld, MapChanged, NotConverged, NotFound
 from ..hooks import catalogue
 from ..hooks.contract import OWNER_ADVICE, Attachment, Place
 from ..kernel.namespaces import did_you_mean
-from ..objects import carry, owners
+from ..objects import owners
 from . import store, units
 
 NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
@@ -357,14 +357,14 @@ def expect_maps_fit(seen, generation):
     if old is None or new is None or release is None:
         return
     for name in (record["name"] for record in release.maps):
-        if name in old.maps and name in new.maps and old.maps[name] != new.maps[name]:
-            if name not in generation.policies:
-                raise MapChanged(
-                    f"Map {name} of load {generation.load} is not the one that is in use now",
-                    "Run bpf_program again, which takes its entries over; to go back to an earlier release use "
-                    "bpf_release state=rolled_back",
-                    map=name,
-                )
+        both = name in old.maps and name in new.maps
+        if both and old.maps[name] != new.maps[name] and name not in generation.policies:
+            raise MapChanged(
+                f"Map {name} of load {generation.load} is not the one that is in use now",
+                "Run bpf_program again, which takes its entries over; to go back to an earlier release use "
+                "bpf_release state=rolled_back",
+                map=name,
+            )
 
 
 def _contents(seen, generation):
@@ -375,11 +375,10 @@ def _contents(seen, generation):
         return []
     steps = []
     for name, policy in generation.policies.items():
-        rows = [row for row in policy["rows"] if not _is_counted(row)]
         if policy["on_change"] == "fresh":
             steps.append(EmptyMap(name, generation.load))
-        elif policy["on_change"] == "copy" or rows:
-            steps.append(CopyMap(name, generation.load, generation.onto, rows))
+        elif policy["on_change"] == "copy" or policy["copied"]:
+            steps.append(CopyMap(name, generation.load, generation.onto, policy["copied"]))
     return steps
 
 
@@ -388,14 +387,9 @@ def _runs_somewhere(seen, load):
     return any(link.prog_id in programs for link in seen.links.values())
 
 
-def _is_counted(row):
-    return row[4] in carry.COUNTED
-
-
 def _merged_rows(generation):
     """{map: rows} of the maps whose counts are merged."""
-    merged = {name: each["rows"] for name, each in generation.policies.items() if each["on_change"] == "merge"}
-    return {name: rows for name, rows in merged.items() if any(_is_counted(row) for row in rows)}
+    return {name: [*each["copied"], *each["counted"]] for name, each in generation.policies.items() if each["counted"]}
 
 
 def _prepared(seen, generation):

@@ -81,8 +81,8 @@ class Staged(NamedTuple):
 class Generation(NamedTuple):
     """A load and all attachments of the deployment; immutable once written. `attachments` is {id: Attachment}.
 
-    `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, rows}}, as
-    carry.moves gives the rows. `leaves` is the load whose counts go back where a rollback made this generation.
+    `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, copied, counted}},
+    rows as carry.moves gives them. `leaves` is the load whose counts go back where a rollback made this generation.
     """
 
     number: int

@@ -66,6 +66,16 @@ def moves(old, new, on_change, fields=None):
     return rows
 
 
+def policy(old, new, on_change, fields=None):
+    """What a generation remembers of it: {on_change, copied, counted}, the rows of `moves` by when they are due."""
+    rows = moves(old, new, on_change, fields)
+    return {
+        "on_change": on_change,
+        "copied": [row for row in rows if row[4] not in COUNTED],
+        "counted": [row for row in rows if row[4] in COUNTED],
+    }
+
+
 def reversed_moves(rows):
     """The rows of the way back: what is merged, the other way round. What was copied is not copied back."""
     return [[to, to_size, source, size, how] for source, size, to, to_size, how in rows if how in COUNTED]
