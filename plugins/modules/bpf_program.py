@@ -246,10 +246,64 @@ compiler_output:
   elements: str
 failure:
   description:
-    - What is wrong, as data. C(code) names the kind. A verifier's refusal has C(diagnosis), C(cause), C(source)
-      (file, line, text), C(instruction), C(registers) and the deciding part of the C(log).
+    - What is wrong, as data. C(code) names the kind, C(what) says it in a sentence, C(do) says what helps.
+    - A refusal by the verifier or libbpf (C(code=verifier_refused)) has a stable C(diagnosis), such as
+      V(null_not_checked); C(what) is its summary and C(do) its fix. Beside them are C(cause), C(program), C(source)
+      (C(file), C(line) and the line's C(text)), C(instruction) (its number), C(registers) (what each last held),
+      C(log) (the deciding lines), C(log_file) (the whole log on the host, not in check mode), C(stats), C(errno) and
+      C(kernel).
   returned: on failure
   type: dict
+  contains:
+    code:
+      description: The kind of failure.
+      type: str
+      returned: always
+    what:
+      description: What is wrong, in a sentence.
+      type: str
+      returned: always
+    do:
+      description: What helps, in a sentence. May be empty.
+      type: str
+      returned: always
+    diagnosis:
+      description: Which refusal it is.
+      type: str
+      returned: for a refusal by the verifier or libbpf
+    cause:
+      description: Why the kernel refuses that.
+      type: str
+      returned: for a refusal by the verifier or libbpf
+    program:
+      description: The program that was refused. Empty where it is a map.
+      type: str
+      returned: for a refusal by the verifier or libbpf
+    source:
+      description: The C(file), C(line) and C(text) to blame, or none.
+      type: dict
+      returned: for a refusal by the verifier
+    instruction:
+      description: The number of the instruction to blame, or none.
+      type: int
+      returned: for a refusal by the verifier
+    registers:
+      description: What each register last held, in the verifier's words.
+      type: dict
+      returned: for a refusal by the verifier
+    log:
+      description: The last lines of the log, or what libbpf said.
+      type: list
+      elements: str
+      returned: for a refusal by the verifier or libbpf
+    log_file:
+      description: Where the whole log lies on the host. The last eight are kept. Empty in check mode.
+      type: str
+      returned: for a refusal by the verifier or libbpf
+    stats:
+      description: How far the verifier came.
+      type: dict
+      returned: for a refusal by the verifier
   sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c,
     line: 12}}
 """
@@ -317,11 +371,17 @@ def work(module):
         return {**staged(module, result), "signed_by": given.signed_by}
     built = stage.build(name, given, keep=not module.check_mode)
     warn_of_lost_updates(module, built.lint)
-    figures = stage.verify(name, built) if state == "verified" else {}
+    figures, warnings = stage.verify(name, built, module.check_mode) if state == "verified" else ({}, ())
+    warn(module, warnings)
     fields = {"changed": False, **described(built, figures), "signed_by": given.signed_by}
     if state == "built":
         fields["object"] = base64.b64encode(built.object).decode()
     return fields
+
+
+def warn(module, warnings):
+    for sentence in warnings:
+        module.warn(sentence)
 
 
 def how(module):
@@ -426,6 +486,7 @@ def staged(module, result):
         from ..module_utils._core import command  # everything a boot unit needs: only a run that staged pays for it
 
         command.install()
+    warn(module, result.warnings)
     steps = [_module.plan.describe(step) for step in result.steps]
     figures = result.figures or dict(_in_kernel(result.after, result.load))
     fields = {

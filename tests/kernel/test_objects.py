@@ -47,12 +47,15 @@ def counting(host):
 def listing(host):
     """All that a run could leave: each file with its inode, size and time, and what of ours the kernel has.
 
-    Of bpffs and the temporary folder only what is in them: something may come there and go again.
+    Of bpffs and the temporary folder only what is in them: something may come there and go again. Nor the logs of
+    refusals: they are kept on purpose, see test_features.
     """
     folders = [store.STATE, store.RUN, source.CACHE]
+    logs = os.path.join(source.CACHE, "logs")
+    os.makedirs(logs, exist_ok=True)
     looked_into = [*folders, files.BPFFS, tempfile.gettempdir()]
     paths = [*folders, *(path for folder in looked_into for path in private_host.tree(folder))]
-    return {path: _marks(path) for path in paths}, sorted(private_host.ours_in_kernel())
+    return {path: _marks(path) for path in paths if not path.startswith(logs)}, sorted(private_host.ours_in_kernel())
 
 
 def _marks(path):

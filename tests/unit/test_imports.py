@@ -22,7 +22,7 @@ WEIGHT = {
     "modules.bpf_attach": 227,
     "modules.bpf_info": 156,
     "modules.bpf_map": 218,
-    "modules.bpf_program": 396,
+    "modules.bpf_program": 444,
     "modules.bpf_release": 217,
     "module_utils._core.deployment.apply": 165,
     "module_utils._core.deployment.guard": 223,

@@ -246,6 +246,24 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
     ("map_too_big", "libbpf 1.6", ["map 'm': failed to create: -E2BIG"], {"errno": errno.E2BIG}),
     ("unsupported_map_type", "libbpf 1.6", ["map 'm': failed to create: -EINVAL"], {"errno": errno.EINVAL}),
     (
+        "map_unsized",
+        "6.18, libbpf-tools/cpudist",
+        ["map 'start': failed to create: Invalid argument(-22)"],
+        {"errno": errno.EINVAL, "facts": ("fact: map type hash", "fact: max_entries 0")},
+    ),
+    (
+        "map_unsized",
+        "6.18, a stack trace map without its depth",
+        ["map 'stacks': failed to create: Invalid argument(-22)"],
+        {"errno": errno.EINVAL, "facts": ("fact: map type stack_trace", "fact: value_size 0")},
+    ),
+    (
+        "unsupported_map_type",
+        "6.1, a map of 6.9",
+        ["map 'm': failed to create: Invalid argument(-22)"],
+        {"errno": errno.EINVAL, "facts": ("fact: map type arena", "fact: map type refused")},
+    ),
+    (
         "memlock",
         "failure-modes.md F14",
         ["map 'm': failed to create: Operation not permitted(-1)", ROOT_EPERM[1]],
@@ -274,6 +292,24 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
             "capabilities": ALL_CAPABILITIES,
             "lockdown": "none [integrity] confidentiality\n",
         },
+    ),
+    (
+        "lockdown",
+        "6.18, LSM on this kernel",
+        ROOT_EPERM,
+        {
+            "errno": errno.EPERM,
+            "section": "lsm/file_open",
+            "capabilities": ALL_CAPABILITIES,
+            "lockdown": "none integrity [confidentiality]\n",
+            "facts": ("fact: program type refused",),
+        },
+    ),
+    (
+        "unsupported_attach_type",
+        "6.1, an attach type of 6.10",
+        ["prog 'p': BPF program load failed: Invalid argument"],
+        {"errno": errno.EINVAL, "facts": ("fact: program type loads",)},
     ),
     ("tail_call_incompatible", "libbpf", ["map 'jumps': failed to initialize slot [0] to prog 'p' fd=7: -22"], {}),
     (

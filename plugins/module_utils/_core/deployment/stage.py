@@ -17,7 +17,7 @@ from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure, MapChanged
 from ..kernel import bpf, btf, files, namespaces
-from ..objects import elf, lint, maps
+from ..objects import elf, lint, maps, preflight
 from ..objects import source as sources
 from . import apply, observe, plan, store, trial
 from . import release as releases
@@ -52,7 +52,7 @@ class Built(NamedTuple):
 class Result(NamedTuple):
     """What staging did, or would do.
 
-    `figures` are the verifier's, by program; none where nothing had to be verified.
+    `figures` are the verifier's, by program; none where nothing had to be verified. `warnings` are sentences.
     """
 
     built: Built
@@ -62,6 +62,7 @@ class Result(NamedTuple):
     after: observe.Facts
     figures: dict
     state: str
+    warnings: tuple = ()
 
 
 def build(name, given, keep=True, known=None):
@@ -112,9 +113,15 @@ def _choose(spec, patterns):
     return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
 
 
-def verify(name, built):
-    """The verifier's figures by program; nothing stays loaded."""
-    return elf.load(built.object, name, built.chosen)
+def verify(name, built, check_mode=False):
+    """(the verifier's figures by program, warnings); nothing stays loaded."""
+    warnings = preflight.warnings(built.object, name, built.chosen)
+    return elf.load(built.object, name, built.chosen, log_folder=_log_folder(check_mode)), warnings
+
+
+def _log_folder(check_mode):
+    """Where the whole log of a refusal is kept: check mode leaves nothing."""
+    return None if check_mode else os.path.join(sources.CACHE, "logs")
 
 
 def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=False):
@@ -130,12 +137,13 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     if load is not None and not check_mode:
         return _stage_locked(place, built, given, None, rollout_id, {})
     if check_mode:
+        warnings = () if load else preflight.warnings(built.object, name, built.chosen)
         figures = {} if load else elf.load(built.object, name, built.chosen, _shared(place, seen, built))
         aside, load = None if load else "new", load or free_name(seen, built.release)
         steps = plan.stage(
             seen, built.release, aside, store.Staged(load, built.release.id, rollout_id), built.object, None
         )
-        return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load))
+        return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
     return _load_and_stage(place, seen, built, given, rollout_id)
 
 
@@ -150,14 +158,16 @@ def _refuse_quarantined(place, seen, given, is_retried):
 
 def _load_and_stage(place, seen, built, given, rollout_id):
     """Load into a folder of this process's own, then take the lock and give it its name."""
+    warnings = preflight.warnings(built.object, place.name, built.chosen)
     files.mount_bpffs()
     files.make_private_folder(place.loads)
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
     try:
         shared = _shared(place, seen, built)
-        figures = elf.load(built.object, place.name, built.chosen, shared, folder)
-        return _stage_locked(place, built, given, aside, rollout_id, figures, shared)
+        figures = elf.load(built.object, place.name, built.chosen, shared, folder, _log_folder(False))
+        result = _stage_locked(place, built, given, aside, rollout_id, figures, shared)
+        return result._replace(warnings=tuple(warnings))
     except (Failure, OSError) as error:
         files.remove_tree(folder)
         files.remove_if_empty(place.loads, place.pins, store.PINS)  # not what another run has pinned meanwhile

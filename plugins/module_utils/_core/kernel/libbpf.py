@@ -92,6 +92,23 @@ class ProgQueryAttr(ctypes.Structure):  # union bpf_attr, BPF_PROG_QUERY; before
     )
 
 
+class ProgLoadAttr(ctypes.Structure):  # union bpf_attr, BPF_PROG_LOAD, as far as a bare program needs it
+    _fields_ = (
+        ("prog_type", c_uint32),
+        ("insn_cnt", c_uint32),
+        ("insns", c_uint64),
+        ("license", c_uint64),
+        ("log_level", c_uint32),
+        ("log_size", c_uint32),
+        ("log_buf", c_uint64),
+        ("kern_version", c_uint32),
+        ("prog_flags", c_uint32),
+        ("prog_name", c_char * 16),
+        ("prog_ifindex", c_uint32),
+        ("expected_attach_type", c_uint32),
+    )
+
+
 class ProgInfo(ctypes.Structure):  # struct bpf_prog_info, to 5.16; an older kernel fills less
     _fields_ = (
         ("type", c_uint32),
@@ -216,6 +233,10 @@ SYMBOLS = {
     "libbpf_set_strict_mode": ("zero", (c_int,)),
     # int libbpf_num_possible_cpus(void)
     "libbpf_num_possible_cpus": ("count", ()),
+    # int libbpf_probe_bpf_prog_type(enum bpf_prog_type, const void *opts), 0.7: 1, 0, or -EOPNOTSUPP where it knows no
+    # such type; map types likewise
+    "libbpf_probe_bpf_prog_type": ("count", (c_int, c_void_p)),
+    "libbpf_probe_bpf_map_type": ("count", (c_int, c_void_p)),
     # const char *libbpf_bpf_prog_type_str(enum bpf_prog_type), 1.0; NULL for one it does not know
     "libbpf_bpf_prog_type_str": ("text", (c_int,)),
     "libbpf_bpf_map_type_str": ("text", (c_int,)),
@@ -240,6 +261,9 @@ SYMBOLS = {
     "bpf_program__section_name": ("text", (c_void_p,)),
     # int bpf_program__fd(const struct bpf_program *)
     "bpf_program__fd": ("fd", (c_void_p,)),
+    # const struct bpf_insn *bpf_program__insns(const struct bpf_program *), size_t bpf_program__insn_cnt(…), 0.6
+    "bpf_program__insns": ("maybe", (c_void_p,)),
+    "bpf_program__insn_cnt": ("number", (c_void_p,)),
     # enum bpf_prog_type bpf_program__type(const struct bpf_program *)
     "bpf_program__type": ("number", (c_void_p,)),
     # int bpf_program__set_type(struct bpf_program *, enum bpf_prog_type); void before 1.0: hence "nothing"
@@ -279,6 +303,8 @@ SYMBOLS = {
     # __u32 btf__type_cnt(const struct btf *), 0.6, counts void; btf__get_nr_types before does not
     "btf__type_cnt": ("number", (c_void_p,)),
     "btf__free": ("nothing", (c_void_p,)),
+    # __s32 btf__find_by_name_kind(const struct btf *, const char *, __u32 kind): -ENOENT where there is none
+    "btf__find_by_name_kind": ("count", (c_void_p, c_char_p, c_uint32)),
     # struct btf_dump *btf_dump__new(const struct btf *, btf_dump_printf_fn_t, void *ctx, const struct btf_dump_opts
     # *), 0.6
     "btf_dump__new": ("pointer", (c_void_p, c_void_p, c_void_p, c_void_p)),
@@ -326,6 +352,8 @@ SYMBOLS = {
 LIBC_SYMBOLS = {
     # int setns(int fd, int nstype)
     "setns": ("zero", (c_int, c_int)),
+    # int unshare(int flags)
+    "unshare": ("zero", (c_int,)),
     # int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)
     "mount": ("zero", (c_char_p, c_char_p, c_char_p, ctypes.c_ulong, c_char_p)),
     # long syscall(long number, …), for bpf(2) where an old libbpf has no field for what the kernel offers

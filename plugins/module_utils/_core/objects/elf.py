@@ -21,7 +21,7 @@ from typing import NamedTuple
 from .. import errors
 from ..errors import BadObject, Failure, NoMemory, VerifierRefused
 from ..kernel import bpf, btf, files, libbpf
-from . import maps, verifier
+from . import maps, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
@@ -59,16 +59,17 @@ def inspect(data, name="object", file="The file"):
     )
 
 
-def load(data, name="object", programs=None, shared=None, pins=None):
+def load(data, name="object", programs=None, shared=None, pins=None, log_folder=None):
     """The verifier's figures by program, after this kernel accepted and loaded them all.
 
     With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at
     pins/maps/NAME;
     without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it
     is to be}.
-    Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned.
+    Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned. With
+    `log_folder` the whole log of a refusal is kept there.
     """
-    return in_child(lambda: _load(data, name, programs, shared or {}, pins), "load")
+    return in_child(lambda: _load(data, name, programs, shared or {}, pins, log_folder), "load")
 
 
 def in_child(work, phase):
@@ -94,6 +95,11 @@ def in_child(work, phase):
     return _understood(json.loads(answer))
 
 
+def ask(data, name, question):
+    """What `question` says of the opened object, as JSON carries it; asked in a child, as all here."""
+    return in_child(lambda: question(_Object(data, name)), "open")
+
+
 def shapes(data, name):
     """The maps' shapes without layouts, internal ones too, an inner map's as "NAME[]". To be called in a child."""
     found = []
@@ -116,13 +122,7 @@ class _Object:
         try:
             self.pointer = libbpf.call("bpf_object__open_mem", data, len(data), libbpf.byref(options))
         except OSError as error:
-            raise BadObject(
-                f"{file} is not a BPF object that libbpf can open",
-                "Give an ELF object compiled with clang -target bpf -g, or C source whose name ends in .c",
-                errno=error.errno,
-                libbpf=error.log[-5:],
-                size=len(data),
-            ) from error
+            raise refusals.unopened(error, file, len(data)) from error
         for program in self.programs():
             self._name_newer_type(program)
 
@@ -209,13 +209,13 @@ def _shape(pointer, types):
     )
 
 
-def _load(data, name, chosen, shared, pins):
+def _load(data, name, chosen, shared, pins, log_folder):
     try:
         opened, logs = _try_load(data, name, chosen, shared, LOG_STATS, SHORT_LOG)
     except OSError as error:
         if not hasattr(error, "logs"):  # no load was tried: the pin of a shared map is gone
             raise
-        raise _refusal(error, data, name, shared) from error
+        raise _refusal(error, data, name, shared, log_folder) from error
     if pins is not None:
         _pin(opened, chosen, pins)
     return _figures(opened, chosen, logs())
@@ -245,7 +245,7 @@ def _try_load(data, name, chosen, shared, log_level, log_size):
     try:
         libbpf.call("bpf_object__load", opened.pointer)
     except OSError as error:
-        error.logs = logs()
+        error.logs, error.opened = logs(), opened
         raise
     return opened, logs
 
@@ -287,7 +287,7 @@ def _pin(opened, chosen, pins):
         bpf.pin(libbpf.call("bpf_map__fd", pointer), os.path.join(pins, "maps", _map_name(pointer)))
 
 
-def _refusal(error, data, name, shared):
+def _refusal(error, data, name, shared, log_folder):
     """The Failure that a failed load means. A second try takes the trace that the first one did without."""
     culprit = _culprit(error)
     log = error.logs.get(culprit, "")
@@ -296,46 +296,7 @@ def _refusal(error, data, name, shared):
             _try_load(data, name, [culprit], shared, LOG_TRACE, WHOLE_LOG)
         except OSError as again:
             log = again.logs[culprit] or log
-    sections = {spec[0]: spec[1] for spec in _inspect(data, name)["programs"]}
-    found = verifier.diagnose(
-        log or "\n".join(error.log),
-        errno=error.errno,
-        program=culprit,
-        section=sections.get(culprit, ""),
-        libbpf_log=error.log,
-        kernel=os.uname().release,
-        capabilities=_effective_capabilities(),
-        lockdown=_lockdown(),
-    )
-    return VerifierRefused(
-        found.summary,
-        found.fix,
-        diagnosis=found.code,
-        cause=found.cause,
-        program=culprit,
-        source=found.source,
-        instruction=found.instruction,
-        registers=found.registers,
-        log=found.log_excerpt,
-        stats=found.stats,
-        errno=error.errno,
-        kernel=os.uname().release,
-    )
-
-
-def _effective_capabilities():
-    """This process's CapEff as a number (proc(5))."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-        return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), None)
-
-
-def _lockdown():
-    """The text of securityfs's lockdown file, empty where securityfs is not mounted."""
-    try:
-        with open("/sys/kernel/security/lockdown", encoding="ascii") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return refusals.explained(error, culprit, log, log_folder)
 
 
 def _culprit(error):

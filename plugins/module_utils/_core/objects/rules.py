@@ -14,10 +14,13 @@ A pattern is a regular expression over all of these lines:
 - where the verifier said nothing, what libbpf printed instead;
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
-  "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone).
+  "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
+  when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
+  of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0".
 
-Named groups fill the sentences; program, section, verdict and capabilities are always there. Group `instruction`
-moves the blame to that instruction of the program.
+Named groups fill the sentences; what stands in several wordings is NAME in one and NAME__2 or the like in the others.
+program, section, verdict and capabilities are always there, `bytes` is group size in words. Group `instruction` moves
+the blame to that instruction of the program.
 """
 
 from __future__ import annotations
@@ -41,6 +44,11 @@ class Rule(NamedTuple):
     also: tuple = ()
     blame: str = LAST
 
+
+CREATE_EINVAL = (
+    r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Invalid argument|-?EINVAL|-22\b|[^\n]*\b524\b"
+    r"|Operation not supported)"
+)
 
 RULES = (
     # ---- the kernel, the host or the loader failed, not the program
@@ -85,9 +93,9 @@ RULES = (
     Rule(
         "kfunc_missing",
         r"extern \(func ksym\) '(?P<name>[^']+)': not found"
-        r"|kfunc '(?P<name_in_log>[^']+)' is referenced but wasn't resolved"
+        r"|kfunc '(?P<name__unresolved>[^']+)' is referenced but wasn't resolved"
         r"|<invalid kfunc call>",
-        "this kernel has no kernel function {name}{name_in_log}",
+        "this kernel has no kernel function {name}",
         "A kfunc is no stable interface: it exists from some version on, in some configurations, or in a module that "
         "is not loaded.",
         "Declare it weak and ask before the call: extern … __ksym __weak; if (!bpf_foo) return 0; or use a kernel that "
@@ -245,8 +253,7 @@ RULES = (
         "packet_out_of_bounds",
         r"invalid access to packet, off=(?P<offset>-?\d+) size=(?P<size>\d+), "
         r"R(?P<register>\d+)\((?:.*?)r=(?P<range>\d+)\)",
-        "{size} bytes at offset {offset} of the packet are read or written, but only {range} bytes are known to be "
-        "there",
+        "an access of {bytes} at offset {offset} of the packet, of which only the first {range} are known to be there",
         "A packet may be shorter. The comparison with data_end that covers these bytes is missing on this path.",
         "Compare before use: if ((void *)(header + 1) > data_end) return XDP_PASS; that is data + offset + size > "
         "data_end.",
@@ -266,7 +273,7 @@ RULES = (
     Rule(
         "map_value_out_of_bounds",
         r"invalid access to map value, value_size=(?P<have>\d+) off=(?P<offset>-?\d+) size=(?P<size>\d+)",
-        "{size} bytes at offset {offset} are used of a map value that has {have}",
+        "an access of {bytes} at offset {offset} of a map value whose size is {have}",
         "The index, or the cast to another type, reaches past the value.",
         "Compare with the array's length before use: if (i >= 16) return 0; where 16 is what the value holds.",
     ),
@@ -293,7 +300,7 @@ RULES = (
         r"invalid access to (?P<what>memory|map key|mem|buffer|buf)(?:, (?:mem|key"
         r"|buf)_size=(?P<have>\d+))? off=(?P<offset>-?\d+)"
         r" size=(?P<size>\d+)",
-        "{size} bytes at offset {offset} are used of memory that has {have}",
+        "an access of {bytes} at offset {offset} of memory whose size is {have}",
         "The record, buffer or struct is smaller than what is read or written.",
         "Ask for as much as you use: bpf_ringbuf_reserve(&events, sizeof(struct event), 0), and stay within it.",
     ),
@@ -317,7 +324,7 @@ RULES = (
         "context_access",
         r"invalid bpf_context access off=(?P<offset>-?\d+) size=(?P<size>\d+)",
         "this field of the context cannot be used by a program of this type",
-        "At offset {offset}, {size} bytes: the field is not there, is read-only, needs its whole width, or is not in "
+        "At offset {offset}, {bytes}: the field is not there, is read-only, needs its whole width, or is not in "
         "this kernel.",
         "Use the fields that the program type has (ctx->rx_queue_index for XDP), in their declared width, or another "
         "section.",
@@ -437,10 +444,10 @@ RULES = (
     ),
     Rule(
         "helper_not_allowed",
-        r"program of this type cannot use helper (?P<helper>\w+)(?:#\d+)?"
-        r"|unknown func (?P<helper_before_6_6>bpf_\w+)#\d+"
+        r"program of this type cannot use helper (?P<helper>\w+)(?:#(?P<number>\d+))?"
+        r"|unknown func (?P<helper__before_6_6>bpf_\w+)#(?P<number__before_6_6>\d+)"
         r"|helper call (?:is not allowed in probe|is not allowed)",
-        "helper {helper}{helper_before_6_6} cannot be called from a program in section {section}",
+        "helper {helper} cannot be called from a program in section {section}",
         "Each program type has its own helpers; on a kernel under lockdown, or without CAP_PERFMON, those that read "
         "kernel memory "
         "are missing too.",
@@ -478,9 +485,9 @@ RULES = (
     ),
     Rule(
         "kfunc_not_allowed",
-        r"calling kernel function (?P<name>\S+) is not allowed|kernel function (?P<other>\S+) .*not allowed"
+        r"calling kernel function (?P<name>\S+) is not allowed|kernel function (?P<name__2>\S+) .*not allowed"
         r"|calling kernel functions? (?:is|are) (?:not )?(?:supported|allowed)",
-        "kernel function {name}{other} cannot be called from a program in section {section}",
+        "kernel function {name} cannot be called from a program in section {section}",
         "A kfunc is registered for some program types only.",
         "Use a helper for the same purpose, or a section whose type the kfunc is registered for.",
     ),
@@ -498,15 +505,8 @@ RULES = (
     ),
     Rule(
         "reference_leak",
-        r"Unreleased reference id=(?P<id>\d+) alloc_insn=(?P<instruction>\d+)",
-        "what is acquired here is not released on every path",
-        "On the path that the log ends with, the program leaves while it still owns it.",
-        "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
-        "and so on.",
-    ),
-    Rule(
-        "reference_leak",
-        r"Owned resource \(id=(?P<id>\d+)\) was acquired at instruction (?P<instruction>\d+)",
+        r"Unreleased reference id=\d+ alloc_insn=(?P<instruction>\d+)"
+        r"|Owned resource \(id=\d+\) was acquired at instruction (?P<instruction__since_7_3>\d+)",
         "what is acquired here is not released on every path",
         "On the path that the log ends with, the program leaves while it still owns it.",
         "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
@@ -638,8 +638,8 @@ RULES = (
     # ---- libbpf's own words: before the verifier was asked
     Rule(
         "old_libbpf_btf",
-        r"Unsupported BTF_KIND[: ]*(?P<kind>\d+)|unrecognized kind (?P<other>\d+)|unsupported BTF_KIND",
-        "libbpf on this host is too old to read this kernel's BTF (kind {kind}{other})",
+        r"Unsupported BTF_KIND[: ]*(?P<kind>\d+)|unrecognized kind (?P<kind__2>\d+)|unsupported BTF_KIND",
+        "libbpf on this host is too old to read this kernel's BTF (kind {kind})",
         "The kernel writes a kind of type that this libbpf does not know; it then says that BTF is missing, which is "
         "not so.",
         "Install a newer libbpf on the host.",
@@ -656,8 +656,8 @@ RULES = (
     ),
     Rule(
         "attach_target_missing",
-        r"failed to find kernel BTF type ID of '(?P<name>[^']+)'|BPF program .* BTF ID for '(?P<other>[^']+)'",
-        "this kernel has no function or hook {name}{other} to attach to",
+        r"failed to find kernel BTF type ID of '(?P<name>[^']+)'|BPF program .* BTF ID for '(?P<name__2>[^']+)'",
+        "this kernel has no function or hook {name} to attach to",
         "It is not in the kernel's BTF: renamed, inlined, in a module that is not loaded, or of another version.",
         "Give a name that this kernel has: grep it in /sys/kernel/tracing/available_filter_functions, as in "
         "fentry/vfs_read.",
@@ -682,17 +682,17 @@ RULES = (
     Rule(
         "unknown_section",
         r"missing BPF prog type, check ELF section name '(?P<name>[^']*)'"
-        r"|failed to guess program type from ELF section '(?P<other>[^']*)'"
-        r"|invalid section (?:name )?'(?P<third>[^']*)'",
-        "libbpf does not know the section {name}{other}{third}",
+        r"|failed to guess program type from ELF section '(?P<name__2>[^']*)'"
+        r"|invalid section (?:name )?'(?P<name__3>[^']*)'",
+        "libbpf does not know the section {name}",
         "The section's name says what kind of program it is; a typing error, or a name that a newer libbpf knows.",
         'Write a known name, such as SEC("xdp"), SEC("tc") or SEC("fentry/function"), or give the program\'s type.',
         blame=START,
     ),
     Rule(
         "unknown_section",
-        r"section '(?P<name>[^']*)' missing|invalid format of section definition '(?P<other>[^']*)'",
-        "section {name}{other} lacks a part",
+        r"section '(?P<name>[^']*)' missing|invalid format of section definition '(?P<name__2>[^']*)'",
+        "section {name} lacks a part",
         "This kind of section names what it is for after a slash.",
         'Complete it: SEC("uprobe//usr/bin/app:function"), SEC("tp/category/event").',
         blame=START,
@@ -752,9 +752,35 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "map_unsized",
+        CREATE_EINVAL,
+        "map {map} has no max_entries: the object leaves it to the loader",
+        "Whoever wrote the program sizes this map before the load, by the number of CPUs, tasks or rules on the host.",
+        "Size it: maps: {{ {map}: {{ max_entries: 10240 }} }}; or write __uint(max_entries, 10240) in its definition.",
+        also=(r"^fact: max_entries 0$",),
+        blame=START,
+    ),
+    Rule(
+        "map_unsized",
+        CREATE_EINVAL,
+        "map {map} has no {size}: the object leaves it to the loader",
+        "Whoever wrote the program sets it before the load, such as the depth of the stacks that the map keeps.",
+        "Write it into the map's definition: __uint({size}, 127 * sizeof(__u64)) for stack traces, or __type(…).",
+        also=(r"^fact: (?P<size>(?:key|value)_size) 0$",),
+        blame=START,
+    ),
+    Rule(
         "unsupported_map_type",
-        r"map '(?P<map>[^']*)': failed to create[^\n]*: (?:Invalid argument|-?EINVAL|-22\b|[^\n]*\b524\b"
-        r"|Operation not supported)",
+        CREATE_EINVAL,
+        "this kernel has no maps of type {type}, which map {map} is",
+        "A small map of this type was tried as well and refused: the type is newer than the kernel or not configured.",
+        "Use a type that this kernel has, such as BPF_MAP_TYPE_HASH, or another kernel.",
+        also=(r"^fact: map type (?!refused)(?P<type>\w+)$", r"^fact: map type refused$"),
+        blame=START,
+    ),
+    Rule(
+        "unsupported_map_type",
+        CREATE_EINVAL,
         "this kernel does not create map {map}: its type is unknown here, or a size or flag does not suit the type",
         "The kernel says no more than that the request is invalid. A map of maps also needs its inner map defined.",
         "Use a type that this kernel has, such as BPF_MAP_TYPE_HASH, with max_entries above 0 (a ring buffer's: pages, "
@@ -762,6 +788,21 @@ RULES = (
         blame=START,
     ),
     # ---- a bare errno
+    Rule(
+        "lockdown",
+        r"^fact: errno EPERM$",
+        "this host refuses every program of this kind, even the smallest; it is locked down ({level})",
+        "Under lockdown some kernels refuse programs that attach by trampoline (fentry, fexit, LSM); libbpf's advice "
+        "about ulimit is wrong.",
+        "Use a tracepoint, tp_btf/… or raw_tp/…, for the same event, or boot with lockdown=none.",
+        also=(
+            r"^fact: no verdict$",
+            r"^fact: has every capability$",
+            r"^fact: program type refused$",
+            r"^fact: lockdown (?P<level>integrity|confidentiality)$",
+        ),
+        blame=START,
+    ),
     Rule(
         "lockdown",
         r"^fact: errno EPERM$",
@@ -844,6 +885,16 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "unsupported_attach_type",
+        r"^fact: errno (?:EINVAL|EOPNOTSUPP|ENOTSUPP)$",
+        "this kernel does not load programs of section {section}, though it has the program type",
+        "It gave no reason: the attach type that the section stands for, or a flag such as sleepable, is newer than "
+        "this kernel, or was refused together with what it attaches to.",
+        'Use an older section of the same type, such as SEC("tc") for SEC("tcx/ingress"), or a newer kernel.',
+        also=(r"^fact: no verdict$", r"^fact: program type loads$"),
+        blame=START,
+    ),
+    Rule(
         "unsupported_program_type",
         r"^fact: errno (?:EINVAL|EOPNOTSUPP|ENOTSUPP)$",
         "this kernel does not load programs of section {section}",
@@ -873,4 +924,3 @@ CAPABILITIES = (
     (r"fentry|fexit|fmod_ret|lsm|iter|struct_ops", ("CAP_PERFMON",)),
     (r"", ("CAP_NET_ADMIN",)),
 )
-CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h

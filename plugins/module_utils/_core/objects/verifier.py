@@ -15,7 +15,8 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
-from .rules import CAPABILITIES, CAPABILITY_BITS, FALLBACK, RULES, START
+from ..kernel.features import CAPABILITY_BITS
+from .rules import CAPABILITIES, FALLBACK, RULES, START
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -48,7 +49,11 @@ NOISE = re.compile(
 
 
 class Diagnosis(NamedTuple):
-    """Why a program was refused. `source` is {file, line, text} or None, `registers` what each last held."""
+    """Why a program was refused.
+
+    `source` is {file, line, text} or None, `registers` what each last held, `named` what the log called by name or
+    number (a rule's groups).
+    """
 
     code: str
     summary: str
@@ -59,6 +64,7 @@ class Diagnosis(NamedTuple):
     registers: dict
     log_excerpt: list
     stats: dict | None
+    named: dict
 
 
 class _Verdict(NamedTuple):
@@ -82,19 +88,21 @@ def diagnose(
     line_at=None,
     capabilities=None,
     lockdown="",
+    facts=(),
 ):
     """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
 
     `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines.
     `capabilities` is the loader's effective set as a number, `lockdown` the text of /sys/kernel/security/lockdown; both
-    only sharpen what an EPERM without a word means.
+    only sharpen what an EPERM without a word means. `facts` are further lines for the rules, which describe them.
     """
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    facts = _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
+    more = _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
-    rule, groups = _first_match("\n".join([*words, *facts]))
+    rule, groups = _first_match("\n".join([*words, *more, *facts]))
+    named = dict(groups)
     groups.update(
         program=program,
         section=section or "of this type",
@@ -114,6 +122,7 @@ def diagnose(
         registers=verdict.registers,
         log_excerpt=_excerpt(log, libbpf_lines),
         stats=figures or None,
+        named=named,
     )
 
 
@@ -281,8 +290,17 @@ def _first_match(text):
             groups = defaultdict(str)
             for match in found:
                 groups.update({name: value for name, value in match.groupdict().items() if value})
-            return rule, groups
+            return rule, _one_name_each(groups)
     return FALLBACK, defaultdict(str)
+
+
+def _one_name_each(groups):
+    """The groups with every wording's value under one name, and the size of an access in words."""
+    for name, value in list(groups.items()):
+        groups[name.partition("__")[0]] = value
+    if groups["size"].isdigit():
+        groups["bytes"] = "1 byte" if groups["size"] == "1" else f"{groups['size']} bytes"
+    return groups
 
 
 # ---- the line of the source

@@ -1,0 +1,202 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What this kernel can, and what this host lets us do: types, helpers, targets of probes, lockdown, known faults.
+
+A probe has three answers: True, False, and None where it could not be told. A refusal means False only for a process
+that has every capability, and for a type that libbpf knows. Nothing is kept: who asks in vain asks once, and what a
+module or a mount brings later is seen. What an object needs is not this room's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import glob
+import os
+import re
+from typing import NamedTuple
+
+from . import bpf, libbpf
+
+CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
+PROG_TYPES = range(1, 33)  # enum bpf_prog_type up to netfilter (6.4), the last one so far
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+LOCKDOWN = "/sys/kernel/security/lockdown"
+BTF_KIND_TYPEDEF = 8
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+MORE_THAN_ANY_SIGNED = 1 << 31
+
+
+class KnownBad(NamedTuple):
+    """A fault of certain kernels that hits objects with a certain trait; versions are inclusive.
+
+    traits: `masked loop` (a jump backwards, and a condition turned into a mask), `uprobe`, `huge per-CPU array` (of
+    2^31 entries and more).
+    """
+
+    first: tuple
+    last: tuple
+    trait: str
+    symptom: str
+    source: str
+    action: str
+
+
+KNOWN_BAD = (
+    KnownBad(
+        (6, 18, 44),
+        (6, 18, 44),
+        "huge per-CPU array",
+        "creating a per-CPU array of 2^31 entries and more ends in an oops (array_map_alloc) and loses memory",
+        "measured by ebpf.deploy on 6.18.44; other releases of 6.18 were not tried",
+        "refuse",
+    ),
+    KnownBad(
+        (6, 18, 44),
+        (6, 18, 44),
+        "masked loop",
+        "the verifier crashes (maybe_fork_scalars, NULL dereference) on a long loop around a condition that the "
+        "compiler turned into a mask; the loader is killed, and the kernel stays damaged until it is rebooted",
+        "measured by ebpf.deploy on 6.18.44; other releases of 6.18 were not tried",
+        "warn",
+    ),
+    KnownBad(
+        (7, 0, 0),
+        (7, 0, 0),
+        "uprobe",
+        "Ubuntu's 7.0.0 was seen to crash while it ran programs at uprobes that its verifier had accepted",
+        "https://github.com/BetterStackHQ/collector/pull/143",
+        "warn",
+    ),
+)
+
+
+def known_bad(release, traits):
+    """The rows of KNOWN_BAD for a kernel of this release (uname -r) and an object with these traits."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    version = tuple(int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    return [row for row in KNOWN_BAD if row.first <= version <= row.last and row.trait in traits]
+
+
+# ---- types and helpers ---------------------------------------------------------------------------
+
+
+def has_program_type(number):
+    """Whether the smallest program of this type loads. None for the types that libbpf does not know."""
+    return _answer("libbpf_probe_bpf_prog_type", number)
+
+
+def has_map_type(number):
+    """Whether a small map of this type can be created."""
+    return _answer("libbpf_probe_bpf_map_type", number)
+
+
+def _answer(symbol, number):
+    if not libbpf.has(symbol):  # before 0.7
+        return None
+    try:
+        could = libbpf.call(symbol, number, None) == 1
+    except OSError:
+        return None
+    return True if could else (False if has_every_capability() else None)
+
+
+def program_types_with(helper):
+    """The names of the program types that may call this helper here, most of them: tracing and LSM cannot be asked.
+
+    None where it could not be told. The kernel itself is asked: libbpf's own probe took until after 1.1 to know the
+    words that 6.6 and newer refuse a helper with.
+    """
+    answers = {number: bpf.accepts_helper(number, helper) for number in PROG_TYPES}
+    if True not in answers.values():
+        return None
+    return [bpf.prog_type_name(number) for number, could in answers.items() if could]
+
+
+# ---- this process and this host ------------------------------------------------------------------
+
+
+def capabilities():
+    """This process's effective capabilities as a number (proc(5), CapEff)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+
+
+def has_every_capability():
+    """Whether this process has all that any program type asks for."""
+    effective = capabilities()
+    return all(effective >> CAPABILITY_BITS[name] & 1 for name in CAPABILITY_BITS)
+
+
+def lockdown():
+    """The text of securityfs's lockdown file, as `none [integrity] confidentiality`; empty where it cannot be read.
+
+    Where securityfs is not mounted, it is for a moment: in a mount namespace that this process enters for good. Only
+    for a process that is about to end.
+    """
+    try:
+        if not os.path.exists(LOCKDOWN):
+            libbpf.call("unshare", CLONE_NEWNS)
+            libbpf.call("mount", b"none", b"/", b"", MS_REC | MS_PRIVATE, None)
+            libbpf.call("mount", b"securityfs", os.path.dirname(LOCKDOWN).encode(), b"securityfs", 0, None)
+        with open(LOCKDOWN, encoding="ascii") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+# ---- what probes attach to -----------------------------------------------------------------------
+
+
+def functions():
+    """The names of the kernel's functions, modules' included (kallsyms; every reader sees the names)."""
+    with open("/proc/kallsyms", encoding="utf-8", errors="replace") as lines:
+        return {fields[2] for fields in map(str.split, lines) if fields[1] in "tTwW"}
+
+
+def has_kprobes():
+    """Whether this kernel can place kprobes at all (CONFIG_KPROBE_EVENTS)."""
+    return os.path.exists("/sys/bus/event_source/devices/kprobe/type")
+
+
+def has_tracepoint(category, name):
+    """Whether there is an event category/name; None where tracefs is not mounted."""
+    folder = _events()
+    return None if folder is None else os.path.isdir(os.path.join(folder, category, name))
+
+
+def has_raw_tracepoint(name):
+    """Whether raw_tp/name exists: a type btf_trace_NAME in the kernel's BTF, or an event of that name in a module."""
+    folder = _events()
+    try:
+        kernel_btf = libbpf.call("btf__load_vmlinux_btf")
+    except OSError:
+        return None
+    try:
+        libbpf.call("btf__find_by_name_kind", kernel_btf, f"btf_trace_{name}".encode(), BTF_KIND_TYPEDEF)
+    except OSError:
+        return None if folder is None else bool(glob.glob(os.path.join(folder, "*", glob.escape(name))))
+    finally:
+        libbpf.call("btf__free", kernel_btf)
+    return True
+
+
+def _events():
+    return next((path for path in (os.path.join(each, "events") for each in TRACEFS) if os.path.isdir(path)), None)
+
+
+def matching(pattern, names):
+    """Whether one of the names is this one, or matches its wildcards as kprobe.multi has them."""
+    return pattern in names or (any(mark in pattern for mark in "*?") and bool(fnmatch.filter(names, pattern)))
+
+
+def nearest(name, names):
+    """Up to three of the names that come next to this one: the same with a compiler's suffix first, then alike ones."""
+    stem = name.strip("_")
+    start = stem[: max(4, len(stem) // 2)]
+    same = sorted(each for each in names if each.partition(".")[0].strip("_") == stem)
+    alike = [each for each in names if each.lstrip("_").startswith(start)]
+    close = difflib.get_close_matches(name, sorted(alike), 3, 0.75)
+    return [*same, *(each for each in close if each not in same)][:3]

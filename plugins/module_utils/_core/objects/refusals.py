@@ -1,0 +1,137 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""A refused object, explained: its log read, the host asked what only now is worth asking, the whole log in a file.
+
+It runs in elf.py's child, after the fact: nothing here decides whether an object loads.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+
+from ..errors import BadObject, VerifierRefused
+from ..kernel import bpf, features, files, libbpf
+from . import verifier
+
+LOGS_KEPT = 8  # of up to 16 MiB each
+OPENING = {"legacy_map", "object_without_btf", "old_libbpf_btf", "unknown_section", "map_definition"}
+
+
+def explained(error, culprit, log, log_folder=None):
+    """The Failure that a failed load means.
+
+    `error` carries libbpf's lines (`log`) and the object (`opened`); `log` is the culprit's. With a folder the whole
+    log is kept there, and `log_file` names it.
+    """
+    section, number = _section_and_type(error.opened, culprit)
+    found = verifier.diagnose(
+        log or "\n".join(error.log),
+        errno=error.errno,
+        program=culprit,
+        section=section,
+        libbpf_log=error.log,
+        kernel=os.uname().release,
+        capabilities=features.capabilities(),
+        lockdown=features.lockdown(),
+        facts=_facts(error, number),
+    )
+    return VerifierRefused(
+        found.summary,
+        " ".join(filter(None, (found.fix, _hint(found)))),
+        diagnosis=found.code,
+        cause=found.cause,
+        program=culprit,
+        source=found.source,
+        instruction=found.instruction,
+        registers=found.registers,
+        log=found.log_excerpt,
+        log_file=_kept(log or "\n".join(error.log), log_folder),
+        stats=found.stats,
+        errno=error.errno,
+        kernel=os.uname().release,
+    )
+
+
+def unopened(error, file, size):
+    """The BadObject that a failed open means: libbpf's reason where it is one that we know, else that it is none."""
+    fields = {"errno": error.errno, "libbpf": error.log[-5:], "size": size}
+    found = verifier.diagnose("", errno=error.errno, libbpf_log=error.log)
+    if found.code in OPENING:
+        return BadObject(f"{file}: {found.summary}", found.fix, diagnosis=found.code, cause=found.cause, **fields)
+    return BadObject(
+        f"{file} is not a BPF object that libbpf can open",
+        "Give an ELF object compiled with clang -target bpf -g, or C source whose name ends in .c",
+        **fields,
+    )
+
+
+# ---- what the host says now ----------------------------------------------------------------------
+
+
+def _section_and_type(opened, culprit):
+    for program in opened.programs():
+        if libbpf.call("bpf_program__name", program) == culprit:
+            return libbpf.call("bpf_program__section_name", program), libbpf.call("bpf_program__type", program)
+    return "", 0
+
+
+def _facts(error, program_type):
+    """Lines for rules.py: what the failed map lacks, and whether any program of this type loads here."""
+    failed = re.search(r"map '([^']*)': failed to create", "\n".join(error.log))
+    if failed:
+        return _map_facts(error.opened, failed[1])
+    if error.errno in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, bpf.ENOTSUPP) and program_type:
+        return {False: ["fact: program type refused"], True: ["fact: program type loads"]}.get(
+            features.has_program_type(program_type), []
+        )
+    return []
+
+
+def _map_facts(opened, name):
+    for pointer in opened.maps():
+        if libbpf.call("bpf_map__name", pointer) == name:
+            number = libbpf.call("bpf_map__type", pointer)
+            facts = [f"fact: map type {bpf.map_type_name(number)}"]
+            if features.has_map_type(number) is False:
+                facts.append("fact: map type refused")
+            sizes = ("max_entries", "key_size", "value_size")
+            return facts + [f"fact: {size} 0" for size in sizes if not libbpf.call(f"bpf_map__{size}", pointer)]
+    return []
+
+
+def _hint(found):
+    """What this host offers instead, in a sentence; empty where nothing is known."""
+    if found.code == "attach_target_missing":
+        near = features.nearest(found.named.get("name", ""), features.functions())
+        return f"Near it this kernel has {', '.join(near)}." if near else ""
+    if found.code == "helper_not_allowed" and found.named.get("number"):
+        types = features.program_types_with(int(found.named["number"]))
+        return f"On this kernel it can be called from programs of type {', '.join(types)}." if types else ""
+    return ""
+
+
+# ---- the whole log -------------------------------------------------------------------------------
+
+
+def _kept(log, folder):
+    """Where the whole log lies now, root's alone; empty without a folder, or where the disk does not take it.
+
+    Equal logs make one file, so a schedule does not fill the disk; beyond LOGS_KEPT the oldest go.
+    """
+    if not folder or not log:
+        return ""
+    path = os.path.join(folder, hashlib.sha256(log.encode()).hexdigest()[:16] + ".log")
+    try:
+        files.make_private_folder(folder)
+        files.write_durably(path, log.encode())
+        kept = sorted((os.path.join(folder, name) for name in os.listdir(folder)), key=os.path.getmtime)
+        for old in kept[:-LOGS_KEPT]:
+            files.remove(old)
+    except OSError:  # the refusal counts, not where its log lies
+        return ""
+    return path
