@@ -94,9 +94,9 @@ def several_releases_old(host):
 
 def guarded(host):
     """A guarded change from its arming to its confirmation, the guard's part played here."""
-    host.attach(confirm_within=60)
+    armed = host.attach(confirm_within=60)
     trial.switch(NAME)
-    transitions.confirm(NAME)
+    transitions.confirm(NAME, armed.generation.number if armed.deadline else None)
 
 
 def on_trial(host):

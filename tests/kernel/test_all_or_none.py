@@ -17,7 +17,7 @@ import pytest
 from private_host import NAME, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import HookHeld, NoMemory
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, HookHeld
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
@@ -178,7 +178,7 @@ def disk_full_at_the_commit(monkeypatch):
         if moment == "before" and plan.is_commit(step):
             fill()
 
-    with pytest.raises(NoMemory, match="No space is left") as refusal:
+    with pytest.raises(DiskRefused, match="No space is left") as refusal:
         monkeypatch.setattr(apply, "trace", trace)
         yield refusal
     monkeypatch.undo()

@@ -96,6 +96,7 @@ _DO = {  # verb: what it does, and how many names may follow
 # ---- its code on the host ------------------------------------------------------------------------
 
 
+@files.disk_told()
 def install():
     """.code holds the whole core, and `run` starts it with this process's interpreter.
 

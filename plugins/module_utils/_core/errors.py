@@ -139,6 +139,12 @@ class NoMemory(Failure):
     code = "no_memory"
 
 
+class DiskRefused(Failure):
+    """A file system of the host takes no writes: full, read-only, or broken."""
+
+    code = "disk_refused"
+
+
 class Busy(Failure):
     """Another run works on the same deployment."""
 

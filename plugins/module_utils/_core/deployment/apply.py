@@ -117,11 +117,16 @@ def _detach(step, home):
 
 
 def _drop_link(key, attachment, home):
-    """Unpin first: the link then ends with this process at the latest."""
+    """Unpin first: the link then ends with this process at the latest. Pinned again where it does not come off."""
+    pinned = _link_path(home, key)
     try:
-        with bpf.get_pinned(_link_path(home, key)) as link:
-            files.remove(_link_path(home, key))
-            catalogue.hook_of(attachment).detach(link)
+        with bpf.get_pinned(pinned) as link:
+            files.remove(pinned)
+            try:
+                catalogue.hook_of(attachment).detach(link)
+            except OSError:
+                bpf.pin(link, pinned)
+                raise
     except FileNotFoundError:
         pass
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Failure, NoMemory, NotFound, ToolMissing
+from ..errors import DiskRefused, Failure, NoMemory, NotFound, ToolMissing
 from ..kernel import files
 from ..objects import elf
 from . import guard, observe, plan, store, trial
@@ -55,7 +55,7 @@ def restore(name):
             return ()
         try:
             load_again(home, seen, seen.confirmed)
-        except (NoMemory, ToolMissing):
+        except (DiskRefused, NoMemory, ToolMissing):
             raise  # not this kernel's verdict: the release stays confirmed, for when that is mended
         except Failure as failure:
             return _refused(home, seen, failure)

@@ -25,7 +25,7 @@ import sys
 import time
 import zipfile
 
-from ..errors import Failure, RolledBack
+from ..errors import DiskRefused, Failure, RolledBack
 from ..kernel import files
 from . import observe, store, transitions, trial, units
 
@@ -34,9 +34,11 @@ PACKAGE = "ebpf_deploy"  # the core's name in its zip
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
 PROBE_SECONDS = 5
-RESTARTS = 5
+DISK_SECONDS = 1  # between tries to write to a disk that is full or read-only
+RESTART_SECONDS = 1  # between a guard's death and its next life
 
 
+@files.disk_told()
 def arm(name, at_boot=False):
     """A guard for the deployment runs, as {how} or {how, unit}. It switches when this process has ended.
 
@@ -46,7 +48,7 @@ def arm(name, at_boot=False):
     command = [sys.executable, "-c", BOOTSTRAP.format("main"), written_code(), name, str(os.getpid())]
     if units.pid1_sees_the_same() and shutil.which("systemd-run"):
         return _as_unit(name, command, ["--no-block"] if at_boot else [])
-    return _as_process(command)
+    return _as_process(name, command)
 
 
 BOOTSTRAP = (
@@ -55,6 +57,7 @@ BOOTSTRAP = (
 )
 
 
+@files.disk_told()
 def questions(name, number):
     """{confirm, look}: shell commands that ask from outside how generation `number` fares, and print one line of JSON.
 
@@ -116,7 +119,7 @@ def _as_unit(name, command, more):
     return {"how": "systemd", "unit": unit}
 
 
-def _as_process(command):
+def _as_process(name, command):
     """A session of its own, stdin and stdout nowhere: a child that guards and a parent that only waits for it."""
     child = os.fork()
     if child:
@@ -126,7 +129,7 @@ def _as_process(command):
         os.setsid()
         if os.fork() == 0:
             _forget_parent()
-            _keep_running(command)
+            _keep_running(name, command)
     finally:
         os._exit(0)
 
@@ -139,13 +142,12 @@ def _forget_parent():
     os.chdir("/")
 
 
-def _keep_running(command):
-    """Start the guard again when it dies, as a unit's Restart=on-failure does."""
-    for dummy in range(RESTARTS):
-        run = subprocess.run(command, check=False)  # pylint: disable=ansible-bad-function
-        if run.returncode == 0:
+def _keep_running(name, command):
+    """Start the guard again when it dies, as a unit's Restart=on-failure does, while a trial waits."""
+    while subprocess.run(command, check=False).returncode != 0:  # pylint: disable=ansible-bad-function
+        time.sleep(RESTART_SECONDS)
+        if not os.path.exists(store.deadline_path(name)):
             return
-        time.sleep(1)
 
 
 # ---- its code ------------------------------------------------------------------------------------
@@ -215,10 +217,15 @@ def _await_end(pid):
 
 
 def _locked_patiently(work, *arguments):
-    """`work` is done, however long another run holds the lock."""
+    """`work` is done, however long another run holds the lock.
+
+    Where the disk takes no writes (the hooks are back then, see trial.py), the next look tries again.
+    """
     while True:
         try:
             return work(*arguments)
+        except DiskRefused:
+            return time.sleep(DISK_SECONDS)
         except Failure as failure:
             if not failure.can_retry:
                 raise

@@ -82,7 +82,7 @@ def facts(place):
     Without the lock another run may take away what was just listed: then all is read again.
     """
     for dummy in range(READS):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), files.disk_told():
             return _facts(place)
     raise Busy(f"Deployment {place.name} changes faster than it can be read", "Run again when other runs have ended")
 

@@ -576,9 +576,13 @@ def back(seen, ended=None, quarantine=""):
 
 
 def _was_judged(seen, ended):
-    """Whether the trial's load was found wanting: one that was killed half-way, or superseded, may be tried again."""
+    """Whether the trial's load was found wanting.
+
+    One that was killed half-way, superseded, or refused by a hook may be tried again: a bare bpf_attach must not
+    answer that all is well with the old release.
+    """
     ended = ended or seen.ended
-    return seen.trial.guarded and not (ended and ended.outcome == store.SUPERSEDED)
+    return seen.trial.guarded and not (ended and ended.outcome in (store.SUPERSEDED, store.FAILED))
 
 
 def fallback(seen):

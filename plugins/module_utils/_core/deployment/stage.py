@@ -124,6 +124,7 @@ def _log_folder(check_mode):
     return None if check_mode else os.path.join(sources.CACHE, "logs")
 
 
+@files.disk_told()
 def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=False):
     """The release is loaded and staged: unchanged where it is staged or attached already, and then nothing is verified.
 

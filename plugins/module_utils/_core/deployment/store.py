@@ -12,7 +12,7 @@
         outcomes/N.json                  how a trial ended that was not confirmed, and why
         quarantine/DIGEST.json           what this host threw back
         keep.json                        how many generations stay, where it is not KEEP
-        journal.jsonl                    one line per event; a torn last line is ignored
+        journal.jsonl, journal.jsonl.1   one line per event, the older ones in .1; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
     /sys/fs/bpf/ebpf_deploy/NAME/loads/R-K/{progs,maps}/…, links/ID
@@ -44,6 +44,7 @@ FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
+JOURNAL_BYTES = 1 << 18  # then it becomes journal.jsonl.1: some 500 changes are kept, and twice this on the disk
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
 
@@ -119,7 +120,8 @@ class Generation(NamedTuple):
 class Deadline(NamedTuple):
     """Until when a guarded trial must be confirmed.
 
-    CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot alone.
+    CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot alone. `over`: the trial ended so, the hooks
+    went back, and the disk did not take the outcome (see trial.py).
     """
 
     generation: int
@@ -127,10 +129,15 @@ class Deadline(NamedTuple):
     boot_id: str
     rollout_id: str = ""
     probe: str = ""
+    over: Optional[dict] = None
 
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""
-        return (self.generation, self.boot_id) == (trial.number, boot_id) and boottime() < self.end
+        return self.is_of(trial, boot_id) and not self.over and boottime() < self.end
+
+    def is_of(self, trial, boot_id):
+        """Whether it is this trial's, of this boot."""
+        return (self.generation, self.boot_id) == (trial.number, boot_id)
 
 
 class Keep(NamedTuple):
@@ -178,14 +185,14 @@ def locked(name, seconds=LOCK_SECONDS):
     It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process.
     """
     place = home(name)
-    descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
-    try:
-        _take_lock(descriptor, place.name, seconds)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield place._replace(is_locked=True)
-    finally:
-        os.close(descriptor)
+    with files.disk_told():
+        descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
+        try:
+            _take_lock(descriptor, place.name, seconds)
+            _sign(descriptor)
+            yield place._replace(is_locked=True)
+        finally:
+            os.close(descriptor)
 
 
 def _open_lock(path):
@@ -194,6 +201,13 @@ def _open_lock(path):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+
+
+def _sign(descriptor):
+    """The lock says whose it is, where there is room for that: a full /run shall not keep the way back shut."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
 def _take_lock(descriptor, name, seconds):
@@ -262,9 +276,14 @@ def release(place, number):
     return _read(Release, os.path.join(place.folder, "releases", number, "manifest.json"))
 
 
+def deadline_path(name):
+    """The file that is there while a guarded trial waits."""
+    return os.path.join(RUN, name + ".deadline")
+
+
 def deadline(place):
     """The Deadline of the trial, or None."""
-    return _read(Deadline, os.path.join(RUN, place.name + ".deadline"))
+    return _read(Deadline, deadline_path(place.name))
 
 
 def keep(place):
@@ -395,11 +414,11 @@ def point(place, pointer, number):
 
 def write_deadline(place, what):
     files.make_private_folder(RUN)
-    files.write_json(os.path.join(RUN, place.name + ".deadline"), {**what._asdict(), "format": FORMAT})
+    files.write_json(deadline_path(place.name), {**what._asdict(), "format": FORMAT})
 
 
 def remove_deadline(place):
-    files.remove(os.path.join(RUN, place.name + ".deadline"))
+    files.remove(deadline_path(place.name))
 
 
 def write_ended(place, what):
@@ -427,9 +446,16 @@ def remove_quarantine(place, digest):
 
 
 def journal(place, event, **fields):
-    """One line more in the deployment's journal: when, what, and the fields."""
+    """One line more in the deployment's journal: when, what, and the fields.
+
+    A disk that takes none costs the line and no more: what it tells of is done, and must not be told as failed.
+    """
+    path = os.path.join(place.folder, "journal.jsonl")
     line = {"when": now(), "event": event, **fields}
-    files.append_line(os.path.join(place.folder, "journal.jsonl"), json.dumps(line, sort_keys=True))
+    with contextlib.suppress(OSError):
+        if os.path.exists(path) and os.path.getsize(path) >= JOURNAL_BYTES:
+            os.rename(path, path + ".1")
+        files.append_line(path, json.dumps(line, sort_keys=True))
 
 
 def boottime():

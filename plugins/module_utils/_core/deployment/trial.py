@@ -15,7 +15,9 @@ Who takes the deployment's lock first decides. The process that waits is guard.p
 
 from __future__ import annotations
 
-from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
+import contextlib
+
+from ..errors import DiskRefused, Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
 from . import apply, observe, plan, store
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
@@ -42,7 +44,7 @@ def switch(name):
             carry_out(home, plan.mend(seen, seen.trial), "switch")
             plan.expect_empty(_missing(observe.facts(home), seen.trial))
         except Failure as failure:
-            _go_back(home, FAILED, str(failure), is_punished=False)
+            _go_back(home, FAILED, failure.what, is_punished=False)
             return False
         return True
 
@@ -94,14 +96,20 @@ def settle(home, rollout_id=None, keep_own=False):
     back).
     """
     seen = observe.facts(home)
-    if seen.trial is None or not home.is_locked:
+    if not home.is_locked:
         return ()
+    if seen.trial is None:
+        steps = [plan.RemoveDeadline()] if seen.deadline else []
+        carry_out(home, steps, "repair")
+        return tuple(steps)
     if seen.ended:
         return _go_back(home)
     if not seen.trial.guarded:
         return _finish(home, seen)
     if not seen.trial_is_live:
         rebooted = seen.trial.boot_id != seen.boot_id
+        if seen.deadline and seen.deadline.over and not rebooted:
+            return _go_back(home, **seen.deadline.over)
         return _go_back(home, ROLLED_BACK, _why(seen, rebooted), is_punished=rebooted or _has_switched(seen))
     if rollout_id is not None and rollout_id != seen.trial.rollout_id:
         raise other_runs(seen)
@@ -143,8 +151,28 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
     ended = store.Ended(seen.trial.number, outcome, why) if outcome else None
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
     steps = plan.back(_seen_behind(seen), ended, quarantine)
-    carry_out(home, steps, "back")
+    try:
+        carry_out(home, steps, "back")
+    except DiskRefused as failure:
+        if seen.trial.guarded and not store.ended(home, seen.trial.number):
+            over = {"outcome": outcome, "why": why, "is_punished": is_punished}
+            _hooks_back_at_least(home, seen, over, failure)
+        raise
     return tuple(steps)
+
+
+def _hooks_back_at_least(home, seen, over, failure):
+    """The hooks run what is confirmed although the disk does not take how the trial ended.
+
+    /run remembers it, so that nobody confirms or switches the trial: whoever comes when the disk takes writes again
+    finishes it.
+    """
+    if seen.deadline and seen.deadline.is_of(seen.trial, seen.boot_id):
+        with contextlib.suppress(OSError):
+            store.write_deadline(home, seen.deadline._replace(over=over))
+    behind = _seen_behind(observe.facts(home))
+    carry_out(home, plan.switch(behind, plan.fallback(behind), skip_blocked=True), "back")
+    failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when the disk takes writes"
 
 
 def _seen_behind(seen):

@@ -194,7 +194,11 @@ class Hook:
                 "Run again once the interface or cgroup is back",
                 errno=67,
             )
-        return Failure(f"Replacing the program at {where} failed: {error.strerror}", "", errno=error.errno)
+        return Failure(
+            f"Replacing the program at {where} failed: {error.strerror}",
+            "Read the kernel's log (dmesg), then run again",
+            errno=error.errno,
+        )
 
 
 OWNER_ADVICE = "Ask its owner to take it off; ebpf.deploy never touches what it did not attach"

@@ -17,7 +17,7 @@ import shutil
 import time
 from typing import NamedTuple
 
-from ..errors import Damaged, Failure, NoMemory, Unsupported
+from ..errors import Damaged, DiskRefused, Failure, Unsupported
 from . import libbpf
 
 BPFFS = "/sys/fs/bpf"
@@ -129,9 +129,9 @@ def write_durably(path, data, mode=0o600):
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         os.rename(aside, path)
-    except OSError:
+    except OSError as error:
         remove(aside)
-        raise
+        raise _at(path, error) from error
     sync_folder(os.path.dirname(path))
 
 
@@ -157,8 +157,11 @@ def point_symlink(path, target):
     """The symlink `path` names `target`: one rename."""
     aside = path + ".aside"
     remove(aside)
-    os.symlink(target, aside)
-    os.rename(aside, path)
+    try:
+        os.symlink(target, aside)
+        os.rename(aside, path)
+    except OSError as error:
+        raise _at(path, error) from error
     sync_folder(os.path.dirname(path))
 
 
@@ -176,6 +179,8 @@ def append_line(path, text):
     try:
         os.write(descriptor, text.encode() + b"\n")
         os.fsync(descriptor)
+    except OSError as error:
+        raise _at(path, error) from error
     finally:
         os.close(descriptor)
 
@@ -211,14 +216,44 @@ def names_in(path):
         return []
 
 
+def _at(path, error):
+    """The same OSError, about `path`: writing to a descriptor names none, and a symlink names its target."""
+    return OSError(error.errno, error.strerror, path)
+
+
+DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@contextlib.contextmanager
+def disk_told():
+    """What a file system refuses in this block (or function) is told as DiskRefused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRNOS or (_is_call(error) and error.errno != errno.EROFS):
+            raise
+        raise disk_failure(error) from error
+
+
 def disk_failure(error):
     """The Failure that an OSError means which no room above has a better word for: a call's, or a file's."""
-    if error.filename and "/" not in str(error.filename):  # libbpf.py puts the call's name there
+    if _is_call(error) and error.errno == errno.EROFS:  # no program and no link is opened there, let alone pinned
+        what, do = (
+            f"The BPF file system at {BPFFS} is mounted read-only",
+            f"Run on the host: mount -o remount,rw {BPFFS}",
+        )
+        return DiskRefused(what, do, path=BPFFS, errno=error.errno)
+    if _is_call(error):
         return Failure(f"{error.filename} failed: {error.strerror}", "Read the kernel's log (dmesg)", errno=error.errno)
+    path = error.filename or "a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoMemory(f"No space is left on the disk for {error.filename}", "Free some space", errno=error.errno)
-    return Failure(
-        f"{error.filename or 'A file'} cannot be written: {error.strerror}",
-        "Look at the file system of /var/lib/ebpf_deploy and /run",
-        errno=error.errno,
-    )
+        what, do = f"No space is left on the disk for {path}", "Free some space, then run again"
+    else:
+        what = f"{path} cannot be written: {error.strerror}"
+        do = "Look at that file system (mount, dmesg), then run again"
+    return DiskRefused(what, do, path=path, errno=error.errno)
+
+
+def _is_call(error):
+    """libbpf.py puts the call's name where others have a path."""
+    return error.filename is not None and "/" not in str(error.filename)

@@ -358,9 +358,10 @@ LIBC_SYMBOLS = {
     "mount": ("zero", (c_char_p, c_char_p, c_char_p, ctypes.c_ulong, c_char_p)),
     # long syscall(long number, …), for bpf(2) where an old libbpf has no field for what the kernel offers
     "syscall": ("count", (ctypes.c_long, c_int, c_void_p, c_uint32)),
-    # FILE *fopen(const char *, const char *), int fputs(const char *, FILE *), int fclose(FILE *)
+    # FILE *fopen(const char *, const char *), int fputs(const char *, FILE *), int ferror(FILE *), int fclose(FILE *)
     "fopen": ("pointer", (c_char_p, c_char_p)),
     "fputs": ("count", (c_char_p, c_void_p)),
+    "ferror": ("number", (c_void_p,)),
     "fclose": ("zero", (c_void_p,)),
 }
 

@@ -10,6 +10,8 @@ room's business.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -105,9 +107,10 @@ def compile_source(source, keep=True):
     with tempfile.TemporaryDirectory(prefix="ebpf_deploy-") as folder:
         compiled = _compile(source, clang, folder, keep)
     if keep:
-        files.make_private_folder(os.path.dirname(cached))
-        files.write_json(cached + ".json", {"compiler": compiled.compiler})
-        files.write_durably(cached + ".o", compiled.object)
+        with contextlib.suppress(OSError):  # a cache that takes nothing costs the next run a compilation, no more
+            files.make_private_folder(os.path.dirname(cached))
+            files.write_json(cached + ".json", {"compiler": compiled.compiler})
+            files.write_durably(cached + ".o", compiled.object)
     return compiled
 
 
@@ -140,6 +143,8 @@ def _compile(source, clang, folder, keep):
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
     if run.returncode != 0:
+        if os.strerror(errno.ENOSPC) in run.stderr:
+            raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
         raise _compile_error(source, run)
     with open(os.path.join(folder, "object.o"), "rb") as stream:
         data = stream.read()
@@ -210,16 +215,33 @@ def _provide_vmlinux(folder, keep):
         os.mkdir(folder)
         write_vmlinux(os.path.join(folder, "vmlinux.h"))
         if keep:
-            files.make_private_folder(cached)
-            shutil.copyfile(os.path.join(folder, "vmlinux.h"), os.path.join(cached, "vmlinux.h.aside"))
-            os.rename(os.path.join(cached, "vmlinux.h.aside"), os.path.join(cached, "vmlinux.h"))
+            _keep_vmlinux(os.path.join(folder, "vmlinux.h"), os.path.join(cached, "vmlinux.h"))
         return
     os.symlink(cached, folder)
+
+
+def _keep_vmlinux(made, cached):
+    """The cache has it too, unless it takes nothing: then the next run makes it again."""
+    try:
+        files.make_private_folder(os.path.dirname(cached))
+        shutil.copyfile(made, cached + ".aside")
+        os.rename(cached + ".aside", cached)
+    except OSError:
+        files.remove(cached + ".aside")
 
 
 def write_vmlinux(path):
     """All types of the running kernel as C at `path`, 2.8 MB in 0.1 s (btf_dump__dump_type, libbpf 0.6)."""
     btf = libbpf.call("btf__load_vmlinux_btf" if libbpf.has("btf__load_vmlinux_btf") else "libbpf_find_kernel_btf")
+    try:
+        _dump(btf, path)
+    except OSError as error:  # libbpf writes by our pointer to vfprintf, and looks at no result
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        libbpf.call("btf__free", btf)
+
+
+def _dump(btf, path):
     out = libbpf.call("fopen", path.encode(), b"w")
     try:
         libbpf.call("fputs", VMLINUX_HEAD, out)
@@ -228,9 +250,11 @@ def write_vmlinux(path):
             libbpf.call("btf_dump__dump_type", dump, number)
         libbpf.call("btf_dump__free", dump)
         libbpf.call("fputs", VMLINUX_TAIL, out)
+        is_torn = libbpf.call("ferror", out)
     finally:
         libbpf.call("fclose", out)
-        libbpf.call("btf__free", btf)
+    if is_torn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 # preserve_access_index makes every access through these types a CO-RE relocation, as bpftool's dump does

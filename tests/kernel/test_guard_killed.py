@@ -1,0 +1,209 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guard itself is killed at each of its steps, and nobody runs Ansible again: the set is uniform in time.
+
+It runs as on a host without systemd: a session of its own, its code from its zip, a parent that starts it again. The
+guard under test differs in one thing: apply.trace ends it with SIGKILL at one chosen moment of its life. It leaves a
+mark when it does, so that its next life goes on. A first guard that is never killed tells which moments there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import private_host
+import pytest
+from every_transition import HOOKS, assert_kept, attached, reset, running, settled, shape
+from private_host import NAME, eventually
+from test_faults import LASTING
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import guard, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Quarantined
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+
+GUARD = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from ebpf_deploy.deployment import apply, guard, plan
+
+guard.GRACE, guard.TICK, guard.DISK_SECONDS = 0, 0.02, 0.05
+seen_in, kills, with_parent = sys.argv[3:]
+
+def trace(moment, step):
+    with open(seen_in, "a+") as seen:
+        seen.seek(0)
+        number = len(seen.readlines())
+        seen.write(f"{moment}: {type(step).__name__}: {plan.describe(step)}" + chr(10))
+    if str(number) in kills.split(","):
+        if with_parent:
+            os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+apply.trace = trace
+guard.main(sys.argv[2])
+"""
+LIVES = {
+    "confirmed by its probe": ("true", 2),
+    "taken back at the deadline": ("", 1),
+}  # the probe, what runs at the end
+
+
+@pytest.fixture(autouse=True)
+def its_code(host, monkeypatch):
+    """The guard's zip goes with the test, and no second is slept between its lives."""
+    monkeypatch.setattr(guard, "RESTART_SECONDS", 0.05)
+    yield
+    files.remove_tree(guard.CODE)
+
+
+@pytest.fixture
+def moments(tmp_path):
+    """The file that a guard writes its moments into, over all its lives."""
+    return tmp_path / "moments"
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_guard_killed_at_each_of_its_steps_is_started_again_and_ends_its_work(host, moments, life, figures):
+    probe, runs = LIVES[life]
+    recorded, wanted = without_a_kill(host, moments, life)
+    for number, moment in enumerate(recorded):
+        guarded(host, moments, probe, kills=number)
+        run_to_its_end(moments, probe)
+        assert len(moments.read_text().splitlines()) > number, f"never came to {moment}"
+        assert running(host) == {program: [runs] for program in HOOKS}, moment
+        assert settled(host) == [], moment
+        assert_kept(shape(), dict(wanted), moment)
+        assert private_host.tree(store.RUN) == [os.path.join(store.RUN, NAME + ".lock")], moment
+        reset(host)
+    figures.append(f"guard, {life}: killed at {len(recorded)} moments, ended its work without another run each time")
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_guard_and_parent_killed_at_each_step_leave_the_rest_to_the_next_run(host, moments, life, figures):
+    probe, dummy = LIVES[life]
+    recorded, dummy = without_a_kill(host, moments, life)
+    for number, moment in enumerate(recorded):
+        guarded(host, moments, probe, kills=number, with_parent=True)
+        if number >= switched_at(recorded):
+            run_to_its_end(moments, probe)
+        assert eventually(lambda: not sessions()), moment
+        for program, versions in running(host).items():
+            assert versions in ([1], [2]), f"killed {moment}: {program} ran {versions}"
+        pass_the_deadline()
+
+        ended = private_host.in_child(lambda: host.attach() and None)
+
+        assert not ended.failure, f"killed {moment}: {ended.failure}"
+        now = running(host)
+        assert now in [{program: [version] for program in HOOKS} for version in (1, 2)], f"killed {moment}: {now}"
+        assert (settled(host), host.facts().trial, host.facts().deadline) == ([], None, None), moment
+        reset(host)
+    figures.append(f"guard and parent, {life}: killed at {len(recorded)} moments, settled by the next run each time")
+
+
+def test_guard_that_dies_again_and_again_is_started_as_long_as_its_trial_waits(host, moments):
+    guarded(host, moments, "", kills="0,1,2,3,4,5,6,7,8,9")
+
+    run_to_its_end(moments, "")
+
+    assert running(host) == {program: [1] for program in HOOKS}
+
+
+def test_parent_of_a_guard_that_cannot_start_ends_with_the_trial(host, moments):
+    guarded(host, moments, "", kills="none", command="import no_such_module")
+    assert sessions()
+
+    transitions.roll_back(NAME, number=2)
+
+    assert eventually(lambda: not sessions())
+
+
+@pytest.mark.parametrize("fault", ["disk full", "disk read-only"])
+def test_guard_takes_the_hooks_back_although_the_disk_takes_nothing_and_tells_it_later(host, moments, fault):
+    disk = LASTING[fault]
+    guarded(host, moments, "")
+    assert eventually(lambda: has_switched(moments))
+    disk.begin(disk.folder)
+
+    try:
+        pass_the_deadline()
+        assert eventually(lambda: running(host) == {program: [1] for program in HOOKS})
+        assert sessions(), "it waits for the disk"
+    finally:
+        disk.end(disk.folder)
+
+    assert eventually(lambda: not sessions())
+    assert (host.facts().trial, host.facts().deadline) == (None, None)
+    assert store.ended(store.home(NAME), 2).why == "it was not confirmed in time"
+    with pytest.raises(Quarantined):
+        host.stage(2)
+
+
+# ---- a guard's life --------------------------------------------------------------------------------
+
+
+def guarded(host, moments, probe, kills="none", *, with_parent=False, command=GUARD):
+    """Version 1 is confirmed, version 2 armed, its guard at work, to be killed at the moments with these numbers."""
+    attached(host)
+    host.stage(2)
+    host.attach(confirm_within=60, probe=probe)
+    moments.write_text("")
+    code = guard.written_code()
+    words = [sys.executable, "-c", command, code, NAME, str(moments), str(kills), "yes" if with_parent else ""]
+    guard._as_process(NAME, words)
+
+
+def without_a_kill(host, moments, life):
+    """(moments in words, shape at the end) of a guard that nobody kills; the host is as at first then."""
+    probe, runs = LIVES[life]
+    guarded(host, moments, probe)
+    run_to_its_end(moments, probe)
+    assert running(host) == {program: [runs] for program in HOOKS}
+    recorded, kept = moments.read_text().splitlines(), shape()
+    reset(host)
+    return recorded, kept
+
+
+def run_to_its_end(moments, probe):
+    """The guard has ended; where no probe confirms, the trial's time was over once the hooks had been switched."""
+    if not probe:
+        assert eventually(lambda: has_switched(moments))
+        pass_the_deadline()
+    assert eventually(lambda: not sessions()), moments.read_text()
+
+
+def has_switched(moments):
+    return moments.read_text().count("after: Swap") >= len(HOOKS)
+
+
+def switched_at(recorded):
+    """The number of the moment from which on all hooks have been switched."""
+    return [number for number, moment in enumerate(recorded) if moment.startswith("after: Swap")][len(HOOKS) - 1]
+
+
+def pass_the_deadline():
+    """No time is left for the trial, where there is one."""
+    with store.locked(NAME) as home:
+        deadline = store.deadline(home)
+        if deadline:
+            store.write_deadline(home, deadline._replace(end=store.boottime()))
+
+
+def sessions():
+    """The processes on this host whose session is not the tests' own: a guard, and the parent that waits for it."""
+    found = []
+    for pid in (int(each) for each in os.listdir("/proc") if each.isdigit()):
+        with contextlib.suppress(OSError):
+            same_host = os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+            if same_host and os.getsid(pid) != os.getsid(0) and not _is_dead(pid):
+                found.append(pid)
+    return found
+
+
+def _is_dead(pid):
+    """A zombie: in a container whose init reaps late, or never."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
+        return stream.read().rpartition(")")[2].split()[0] == "Z"
