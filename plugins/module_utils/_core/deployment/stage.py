@@ -13,13 +13,15 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Busy, Failure, MapChanged
-from ..kernel import bpf, btf, files, namespaces
+from ..errors import BadRequest, Busy, Failure
+from ..kernel import files, namespaces
 from ..objects import elf, lint, maps, preflight
 from ..objects import source as sources
-from . import apply, observe, plan, store, trial
+from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
 
 
@@ -34,6 +36,7 @@ class Given(NamedTuple):
     file: str = ""
     programs: tuple = ()
     signed_by: str = ""
+    maps: Mapping = MappingProxyType({})
     lint: str = "off"
     lint_accept: tuple = ()
 
@@ -134,18 +137,17 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     seen = observe.sound_facts(place)
     _refuse_quarantined(place, seen, given, retry_quarantined)
     built = build(name, given, not check_mode, seen.releases)
-    load = present_load(seen, built.release)
+    load, taken = _present(place, seen, built, given)
     if load is not None and not check_mode:
-        return _stage_locked(place, built, given, None, rollout_id, {})
+        return _stage_locked(place, built, given, None, rollout_id, {}, taken)
     if check_mode:
         warnings = () if load else preflight.warnings(built.object, name, built.chosen)
-        figures = {} if load else elf.load(built.object, name, built.chosen, _shared(place, seen, built))
+        figures = {} if load else elf.load(built.object, name, built.chosen, taken.shared)
         aside, load = None if load else "new", load or free_name(seen, built.release)
-        steps = plan.stage(
-            seen, built.release, aside, store.Staged(load, built.release.id, rollout_id), built.object, None
-        )
+        staged = _staged(load, built, rollout_id, taken)
+        steps = plan.stage(seen, built.release, aside, staged, built.object, None)
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
-    return _load_and_stage(place, seen, built, given, rollout_id)
+    return _load_and_stage(place, built, given, rollout_id, taken)
 
 
 def _refuse_quarantined(place, seen, given, is_retried):
@@ -157,7 +159,7 @@ def _refuse_quarantined(place, seen, given, is_retried):
         trial.refuse_quarantined(place, source_id, what, is_retried=is_retried)
 
 
-def _load_and_stage(place, seen, built, given, rollout_id):
+def _load_and_stage(place, built, given, rollout_id, taken):
     """Load into a folder of this process's own, then take the lock and give it its name."""
     warnings = preflight.warnings(built.object, place.name, built.chosen)
     files.mount_bpffs()
@@ -165,9 +167,8 @@ def _load_and_stage(place, seen, built, given, rollout_id):
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
     try:
-        shared = _shared(place, seen, built)
-        figures = elf.load(built.object, place.name, built.chosen, shared, folder, _log_folder(False))
-        result = _stage_locked(place, built, given, aside, rollout_id, figures, shared)
+        figures = elf.load(built.object, place.name, built.chosen, taken.shared, folder, _log_folder(False))
+        result = _stage_locked(place, built, given, aside, rollout_id, figures, taken)
         return result._replace(warnings=tuple(warnings))
     except (Failure, OSError) as error:
         files.remove_tree(folder)
@@ -181,16 +182,19 @@ def _overtaken(place):
     return Busy(f"Another run changed {place.name} meanwhile", "Run again")
 
 
-def _stage_locked(place, built, given, aside, rollout_id, figures, shared=None):
+def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
     with store.locked(place.name) as home:
         repaired = trial.settle(home, rollout_id, keep_own=True)
         seen = observe.facts(home)
-        load = present_load(seen, built.release)
-        if load is None if aside is None else (load or _shared(home, seen, built) != shared):
+        load, taken = _present(home, seen, built, given)
+        if (taken.ids, taken.policies) != (expected.ids, expected.policies) or not (load or aside):
             raise _overtaken(home)
+        if load and aside:  # another run was faster with the same
+            files.remove_tree(os.path.join(home.loads, aside))
+            aside = None
         load = load or free_name(seen, built.release)
         text = given.source.text if given.source else None
-        staged = store.Staged(load, built.release.id, rollout_id)
+        staged = _staged(load, built, rollout_id, taken)
         steps = plan.stage(seen, built.release, aside, staged, built.object, text)
         if steps:
             files.make_private_folder(home.folder)
@@ -206,15 +210,25 @@ def _state(seen, load):
     return "confirmed" if seen.confirmed and seen.confirmed.load == load and seen.links else "staged"
 
 
-def present_load(seen, release):
-    """The load of this release that can be used as it is: staged or attached now.
+def _staged(load, built, rollout_id, taken):
+    return store.Staged(load, built.release.id, rollout_id, taken.policies, taken.onto)
 
-    Another one's own maps would be stale.
+
+def _present(place, seen, built, given):
+    """(the load of this release that can be used as it is, the Takeover that another one needs).
+
+    Usable is what is attached now, or staged with the same takeover: the maps of any other would be stale.
     """
-    for each in (seen.staged, seen.confirmed, seen.trial):
-        if each and each.load in seen.loads and plan.release_of(each.load) == release.id:
-            return each.load
-    return None
+    for each in (seen.confirmed, seen.trial):
+        if each and each.load in seen.loads and each.release == built.release.id:
+            return each.load, takeover.Takeover()
+    taken, staged = takeover.of(place, seen, built.spec, given.maps), seen.staged
+    is_usable = staged and (staged.release, staged.onto, staged.policies) == (
+        built.release.id,
+        taken.onto,
+        taken.policies,
+    )
+    return staged.load if is_usable else None, taken
 
 
 def free_name(seen, release):
@@ -223,56 +237,3 @@ def free_name(seen, release):
     while f"{release.id}-{number}" in seen.loads:
         number += 1
     return f"{release.id}-{number}"
-
-
-def _shared(place, seen, built):
-    """{map: path of the attached load's pin} for the maps whose entries the new load keeps.
-
-    MapChanged where one differs.
-    """
-    if seen.confirmed is None or seen.confirmed.load not in seen.loads:
-        return {}
-    folder = os.path.join(place.loads, seen.confirmed.load, "maps")
-    manifest = seen.releases.get(seen.confirmed.release)
-    layouts = {record["name"]: maps.from_record(record) for record in manifest.maps} if manifest else {}
-    shared = {}
-    for shape in built.spec.maps:
-        path = os.path.join(folder, shape.name)
-        if os.path.exists(path):
-            _expect_equal(path, shape, layouts.get(shape.name))
-            shared[shape.name] = path
-    return shared
-
-
-def _expect_equal(path, shape, declared):
-    """Sizes as the kernel has them, layouts as the manifest: many kinds of map lose their BTF when they are created."""
-    pinned = pinned_shape(path)
-    if declared is not None:
-        pinned = pinned._replace(key_layout=declared.key_layout, value_layout=declared.value_layout)
-    found = maps.differences(pinned, shape)
-    if found:
-        raise MapChanged(
-            f"Map {shape.name} of the new release does not fit the one that is in use: {found[0]}",
-            "Keep the map's definition, or give the new map another name; the running release was not touched",
-            map=shape.name,
-            differences=found,
-        )
-
-
-def pinned_shape(path):
-    """The maps.Shape of a map that is pinned, as the kernel has it."""
-    with bpf.get_pinned(path) as fd:
-        info = bpf.map_info(fd)
-    data = bpf.btf_bytes(info.btf_id)
-    types = btf.parse(data) if data else None
-    return maps.Shape(
-        name=os.path.basename(path),
-        type=info.type_number,
-        type_name=info.type,
-        key_size=info.bytes_key,
-        value_size=info.bytes_value,
-        max_entries=info.max_entries,
-        flags=info.flags,
-        key_layout=maps.layout_of(types, info.btf_key_type_id),
-        value_layout=maps.layout_of(types, info.btf_value_type_id),
-    )

@@ -1,0 +1,111 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What a new load's maps take over from those in use: shared where equal, else as the user's on_change says.
+
+    refuse     MapChanged, field by field (the default)
+    copy       its entries, converted, before any hook runs the new load
+    merge      its counts, moved by the kernel once all hooks run it
+    fresh      nothing, even where the map is equal
+
+Globals (.data, .bss, .rodata) are always new: an object's internal maps are none of its `maps`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from ..errors import BadRequest, MapChanged
+from ..kernel import bpf, btf
+from ..kernel.namespaces import did_you_mean
+from ..objects import carry, maps
+
+POLICIES = ("refuse", "copy", "merge", "fresh")
+
+
+class Takeover(NamedTuple):
+    """`shared` is {map: path of the pin it shall be}, `policies` and `onto` are a Generation's; `ids` are those of the
+    maps in use that all this was decided on."""
+
+    shared: dict = {}
+    policies: dict = {}
+    onto: str = ""
+    ids: dict = {}
+
+
+def of(place, seen, spec, wishes):
+    """The Takeover of an object (elf.ObjectSpec) by the user's `wishes`, {map: {on_change, fields}}.
+
+    MapChanged where a map differs and the wish is to refuse that, BadRequest where a wish names no map.
+    """
+    _refuse_unknown(spec, wishes)
+    load = seen.loads.get(seen.confirmed.load) if seen.confirmed else None
+    if load is None:
+        return Takeover()
+    manifest = seen.releases.get(seen.confirmed.release)
+    declared = {record["name"]: maps.from_record(record) for record in manifest.maps} if manifest else {}
+    shared, policies = {}, {}
+    for shape in (each for each in spec.maps if each.name in load.maps):
+        path = os.path.join(place.loads, seen.confirmed.load, "maps", shape.name)
+        policy = _policy(_in_use(path, declared.get(shape.name)), shape, wishes.get(shape.name) or {})
+        if policy is None:
+            shared[shape.name] = path
+        else:
+            policies[shape.name] = policy
+    ids = {name: load.maps[name] for name in (*shared, *policies)}
+    return Takeover(shared, policies, seen.confirmed.load, ids)
+
+
+def _refuse_unknown(spec, wishes):
+    names = [shape.name for shape in spec.maps]
+    for name in wishes:
+        if name not in names:
+            raise BadRequest(f"The object has no map {name}", did_you_mean(name, names), maps=names)
+
+
+def _policy(old, new, wish):
+    """What a generation remembers, None where the map is shared."""
+    on_change = wish.get("on_change") or "refuse"
+    differences = maps.differences(old, new)
+    if on_change == "fresh":
+        return carry.policy(old, new, on_change)
+    if not differences:
+        return None
+    if on_change == "refuse":
+        raise MapChanged(
+            f"Map {new.name} of the new release does not fit the one that is in use: {differences[0]}",
+            f"Keep the map's definition, or say what becomes of its entries: maps: {{{new.name}: {{on_change: …}}}}, "
+            "with copy for configuration, merge for counters, or fresh; the running release was not touched",
+            map=new.name,
+            differences=differences,
+        )
+    return carry.policy(old, new, on_change, wish.get("fields"))
+
+
+def _in_use(path, declared):
+    """Sizes as the kernel has them, layouts as the manifest: many kinds of map lose their BTF when they are created."""
+    pinned = pinned_shape(path)
+    if declared is None:
+        return pinned
+    return pinned._replace(key_layout=declared.key_layout, value_layout=declared.value_layout)
+
+
+def pinned_shape(path):
+    """The maps.Shape of a map that is pinned, as the kernel has it."""
+    with bpf.get_pinned(path) as fd:
+        info = bpf.map_info(fd)
+    data = bpf.btf_bytes(info.btf_id)
+    types = btf.parse(data) if data else None
+    return maps.Shape(
+        name=os.path.basename(path),
+        type=info.type_number,
+        type_name=info.type,
+        key_size=info.bytes_key,
+        value_size=info.bytes_value,
+        max_entries=info.max_entries,
+        flags=info.flags,
+        key_layout=maps.layout_of(types, info.btf_key_type_id),
+        value_layout=maps.layout_of(types, info.btf_value_type_id),
+    )

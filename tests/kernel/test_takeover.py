@@ -1,0 +1,275 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A map changes its shape from one release to the next: what becomes of its entries, under traffic, after kills, and on
+the way back. Every count is a packet that really passed.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import private_host
+import programs
+import pytest
+from private_host import NAME, attachment
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    observe,
+    plan,
+    store,
+    transitions,
+    trial,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest, MapChanged
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+
+FLOWS = f"{programs.MARK}_flows"
+TEXT = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct flow {
+#if VERSION % 2
+    __u64 packets;
+    __u64 bytes;
+#else
+    __u64 bytes;
+    __u32 errors;
+    __u64 packets;
+#endif
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_KIND);
+    __uint(max_entries, VERSION % 2 ? 64 : LARGER);
+    __type(key, __u32);
+    __type(value, struct flow);
+} MARK_flows SEC(".maps");
+
+SEC("xdp")
+int MARK_xdp(struct xdp_md *ctx)
+{
+    __u32 key = (ctx->data_end - ctx->data) % 16;
+    struct flow none = {};
+    struct flow *flow = bpf_map_lookup_elem(&MARK_flows, &key);
+
+    if (ctx->ingress_ifindex == 1000000 + VERSION) /* each version is another release */
+        return XDP_DROP;
+    if (!flow) {
+        bpf_map_update_elem(&MARK_flows, &key, &none, BPF_NOEXIST);
+        flow = bpf_map_lookup_elem(&MARK_flows, &key);
+    }
+    if (flow) {
+        __sync_fetch_and_add(&flow->packets, 1);
+        __sync_fetch_and_add(&flow->bytes, ctx->data_end - ctx->data);
+    }
+    return XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+"""
+KINDS = ("HASH", "PERCPU_HASH", "ARRAY")
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def stage(host, version, on_change=None, kind="HASH", fields=None, larger=128):
+    given = programs.given(version, TEXT.replace("KIND", kind).replace("LARGER", str(larger)))
+    wish = {FLOWS: {"on_change": on_change, "fields": fields}} if on_change else {}
+    return private_host.stage.stage(NAME, given._replace(maps=wish))
+
+
+def xdp():
+    return attachment("xdp", programs.XDP, interface=private_host.DEVICE)
+
+
+def deployed(host, kind="HASH"):
+    stage(host, 1, kind=kind)
+    host.attach(xdp())
+
+
+def counted(load):
+    """Packets in the map of this load, by bpftool."""
+    path = f"{store.home(NAME).loads}/{load}/maps/{FLOWS}"
+    rows = [row["formatted"] for row in private_host.bpftool("map", "dump", "pinned", path)]
+    values = [each["value"] for row in rows for each in row.get("values", [row])]
+    return sum(value["packets"] for value in values)
+
+
+def loads(host):
+    """(the load confirmed, the one before)."""
+    seen = host.facts()
+    return seen.confirmed.load, seen.generations[seen.confirmed.previous].load
+
+
+def test_change_without_a_policy_is_refused_field_by_field_and_says_what_there_is(host):
+    deployed(host)
+    host.receive(5)
+
+    with pytest.raises(MapChanged) as refusal:
+        stage(host, 2)
+
+    assert "on_change" in str(refusal.value)
+    assert any("errors" in line for line in refusal.value.detail["differences"])
+    host.receive(5)
+    assert counted(host.facts().confirmed.load) == 10
+
+
+def test_copy_takes_the_entries_over_before_the_first_hook_runs_the_new_load(host, kind):
+    deployed(host, kind)
+    host.receive(7)
+
+    stage(host, 2, "copy", kind)
+    outcome = host.attach()
+
+    assert [each["map"] for each in outcome.carried] == [FLOWS]
+    host.receive(3)
+    assert counted(loads(host)[0]) == 10
+    assert not host.attach().changed
+
+
+def test_fresh_begins_with_nothing_even_where_the_map_is_equal(host):
+    deployed(host)
+    host.receive(7)
+
+    stage(host, 3, "fresh")
+    host.attach()
+
+    host.receive(2)
+    assert counted(loads(host)[0]) == 2
+
+
+def test_merge_moves_the_counts(host, kind):
+    deployed(host, kind)
+    host.receive(7)
+
+    stage(host, 2, "merge", kind)
+    host.attach()
+
+    host.receive(3)
+    assert [counted(load) for load in loads(host)] == [10, 0]
+    assert not host.attach().changed
+
+
+def test_rollback_takes_the_counts_along(host, kind):
+    deployed(host, kind)
+    host.receive(7)
+    stage(host, 2, "merge", kind)
+    host.attach()
+    host.receive(3)
+
+    transitions.roll_back(NAME)
+
+    host.receive(1)
+    assert counted(host.facts().confirmed.load) == 11
+    assert not transitions.confirm(NAME).changed
+
+
+def test_trial_that_goes_back_takes_the_counts_along(host, kind):
+    deployed(host, kind)
+    host.receive(7)
+    stage(host, 2, "merge", kind)
+    host.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    host.receive(3)
+
+    transitions.roll_back(NAME)
+
+    host.receive(1)
+    assert counted(host.facts().confirmed.load) == 11
+    assert host.facts().carries == {}
+
+
+def test_merge_that_fails_half_way_leaves_hooks_and_counts_where_they_were(host):
+    """The new map has room for one entry, and there are three: seen when the hook runs the new release already."""
+    deployed(host)
+    host.receive(7)
+    load = host.facts().confirmed.load
+    with bpf.get_pinned(f"{store.home(NAME).loads}/{load}/maps/{FLOWS}") as old:
+        for key in (1, 2, 3):
+            bpf.map_update(old, struct.pack("=I", 100 + key), struct.pack("=QQ", 1, 1))
+    stage(host, 2, "merge", larger=1)
+
+    with pytest.raises(BadRequest, match="is full at 1 entries") as refusal:
+        host.attach()
+
+    assert "not_undone" not in refusal.value.detail
+    host.receive(1)
+    assert counted(load) == 11
+    assert host.facts().carries == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_merge_under_traffic_killed_in_the_middle_loses_and_doubles_no_count(host, figures, seed):
+    """100 packets before each step, the process killed at one of them, the next run finishing it."""
+    deployed(host)
+    sent = [0]
+
+    def send(moment=None, step=None):
+        host.receive(100)
+        sent[0] += 100
+
+    send()
+    stage(host, 2, "merge")
+    steps = moments(host)
+    killed = random.Random(seed).randrange(len(steps))
+
+    def work():
+        left = [killed]
+
+        def traced(moment, step):
+            host.receive(100)
+            if left[0] == 0:
+                private_host.kill_self()
+            left[0] -= 1
+
+        apply.trace = traced
+        host.attach()
+
+    assert private_host.in_child(work).signal
+    sent[0] += 100 * (killed + 1)
+    send()
+    host.attach()
+    send()
+
+    new, old = loads(host)
+    assert counted(new) + counted(old) == sent[0]
+    assert counted(old) == 0
+    figures.append(f"merge under traffic: killed {steps[killed]}: {sent[0]} packets, {counted(new)} counted")
+
+
+def moments(host):
+    """What the change will pass, in words."""
+    seen = host.facts()
+    generation = transitions.plan_for(seen, transitions.Wish())
+    steps = plan.change(observe.hooks(seen, generation), generation)
+    return [f"{moment} {plan.describe(step)}" for step in steps for moment in ("before", "after")]
+
+
+def test_load_that_was_staged_for_another_release_is_staged_again(host):
+    """While one release was on trial the next was staged; with the trial confirmed, its maps are the wrong ones."""
+    deployed(host)
+    stage(host, 3, "fresh")
+    host.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    stage(host, 2, "merge")
+    transitions.confirm(NAME)
+
+    with pytest.raises(MapChanged, match="Run bpf_program again"):
+        host.attach()
+
+    stage(host, 2, "merge")
+    host.receive(1)
+    host.attach()
+    assert counted(host.facts().confirmed.load) == 1
+
+
+def test_policy_for_a_map_that_is_not_there(host):
+    with pytest.raises(BadRequest, match="has no map"):
+        private_host.stage.stage(NAME, programs.given(1)._replace(maps={"flow": {"on_change": "copy"}}))
