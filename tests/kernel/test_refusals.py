@@ -22,10 +22,15 @@ import sys
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import verifier
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, VerifierRefused
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bytecode, elf, verifier
 
 HERE = pathlib.Path(__file__).parent / "refusals"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
+REFUSED_OTHERWISE = {  # by what comes before: the forecast of memory; or for a loader with fewer capabilities alone
+    "map_no_memory",
+    *(name for name, expected in EXPECTED.items() if "drop" in expected),
+}
 LARGEST_MENDING = 30  # lines: a map's definition moved into place takes that many
 
 pytestmark = pytest.mark.skipif(
@@ -65,6 +70,23 @@ def test_refusal_gives_code_line_and_fix(folder, name):
         assert diagnosis.registers[register].startswith(kind)
 
 
+@pytest.mark.parametrize("name", sorted(set(EXPECTED) - REFUSED_OTHERWISE))
+def test_loading_it_for_a_deployment_says_the_same(folder, name):
+    """The collection's own loader, with what it asks of the host beside the log."""
+    expected = EXPECTED[name]
+    if is_configured(expected.get("refused_without")):
+        pytest.skip("this kernel has what the program asks for: " + expected["refused_without"])
+
+    with pytest.raises((VerifierRefused, BadObject)) as refusal:
+        elf.load(compiled(folder, name, expected.get("cflags", ())).read_bytes(), name)
+
+    fields = refusal.value.as_fields()
+    assert fields["diagnosis"] == expected["code"]
+    assert expected["fix"] in fields["do"]
+    if expected["at"]:
+        assert expected["at"] in (HERE / f"{name}.bpf.c").read_text().splitlines()[fields["source"]["line"] - 1]
+
+
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
     expected = EXPECTED[name]
@@ -81,7 +103,7 @@ def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
 
 
 def test_log_without_places_finds_the_line_through_line_at(folder):
-    """Kernels before 6.8 write the source's text alone: the place comes out of the object."""
+    """The loader beside this file has another reader of the object's lines than the collection."""
     answer = load(compiled(folder, "null_not_checked"))
     (program,) = answer["programs"].values()
     new = diagnose(answer)
@@ -90,6 +112,23 @@ def test_log_without_places_finds_the_line_through_line_at(folder):
     old = diagnose(answer)
 
     assert (old.code, old.source, old.instruction) == (new.code, new.source, new.instruction)
+
+
+@pytest.mark.parametrize("name", ["null_not_checked", "stack_too_large", "reference_leak", "too_complex.mended"])
+def test_lines_of_the_object_are_those_that_the_kernel_prints(folder, name):
+    """Kernels before 6.8 write the source's text alone; behind the program's own code stands what it calls."""
+    path = compiled(folder, name)
+    image = bytecode.Image(path.read_bytes())
+    ((program, answer),) = load(path)["programs"].items()
+
+    shown = re.findall(r"(?m)^; (.*) @ (\S+):([1-9]\d*)\n(\d+): \(", answer["log"])  # 0 is the compiler's own
+
+    found = [image.line_as_loaded(program, answer["section"], int(number)) for *dummy, number in shown]
+    assert [(line.text, line.file, str(line.line)) for line in found] == [
+        (text, *place) for text, *place, dummy in shown
+    ]
+    if "@" in answer["log"]:
+        assert shown
 
 
 def test_every_source_is_in_the_table():

@@ -22,6 +22,7 @@ from ..kernel import libbpf
 PROGBITS, SYMTAB, NOBITS, REL = 1, 2, 8, 9  # sh_type
 EXECUTABLE = 1 << 2  # SHF_EXECINSTR
 OBJECT, FUNCTION = 1, 2  # st_info's type
+CALL, LOAD_ADDRESS, PSEUDO_CALL = 0x85, 0x18, 1
 EV_CURRENT = 1
 INSTRUCTION = struct.Struct("=BBhi")
 
@@ -114,6 +115,45 @@ class Image:
         rows = self._lines.get(self.sections[section].name, ())
         at = bisect.bisect_right(rows, (instruction + 1,)) - 1
         return rows[at][1] if at >= 0 else None
+
+    def line_as_loaded(self, name, section, instruction):
+        """The Line of an instruction as the kernel counts them: the program `name`, then what libbpf appends to it.
+
+        None where the object does not say, or has no such program in a section of that name.
+        """
+        for function in self.functions():
+            if function.name == name and self.sections[function.section].name == section:
+                return self._line_in(self._appended(function, []), instruction)
+        return None
+
+    def _line_in(self, functions, instruction):
+        for function in functions:
+            length = function.end - function.start
+            if instruction < length:
+                return self.line(function.section, function.start + instruction)
+            instruction -= length
+        return None
+
+    def _appended(self, function, found):
+        """The functions in the order in which libbpf puts them behind each other: each where it is first called."""
+        found.append(function)
+        code = self.code(function.section)
+        for at in range(function.start, min(function.end, len(code))):
+            called = self._called(function.section, at, *code[at])
+            if called and called not in found:
+                self._appended(called, found)
+        return found
+
+    def _called(self, section, at, opcode, dummy, source, offset, number):
+        """The function that this instruction calls, or whose address it takes; None for any other."""
+        reference = self.reference(section, at)
+        if opcode == CALL and source == PSEUDO_CALL:
+            if reference is None:
+                return self.function_at(section, at + 1 + number)
+            return self.function_at(reference.section, reference.value // 8 + number + 1)
+        if opcode == LOAD_ADDRESS and reference is not None and self._is_code(reference.section):
+            return self.function_at(reference.section, (reference.value + number) // 8)
+        return None
 
     # -- how it is read
 

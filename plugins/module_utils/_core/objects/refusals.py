@@ -14,9 +14,9 @@ import hashlib
 import os
 import re
 
-from ..errors import BadObject, VerifierRefused
+from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, features, files, libbpf
-from . import verifier
+from . import bytecode, verifier
 
 LOGS_KEPT = 8  # of up to 16 MiB each
 OPENING = {"legacy_map", "object_without_btf", "old_libbpf_btf", "unknown_section", "map_definition"}
@@ -38,6 +38,7 @@ def explained(error, culprit, log, log_folder=None):
         kernel=os.uname().release,
         capabilities=features.capabilities(),
         lockdown=features.lockdown(),
+        line_at=_line_at(error.opened.data, culprit, section),
         facts=_facts(error, number),
     )
     return VerifierRefused(
@@ -78,6 +79,20 @@ def _section_and_type(opened, culprit):
         if libbpf.call("bpf_program__name", program) == culprit:
             return libbpf.call("bpf_program__section_name", program), libbpf.call("bpf_program__type", program)
     return "", 0
+
+
+def _line_at(data, program, section):
+    """The function for verifier.diagnose that finds an instruction's line in the object: logs before 6.8 have none."""
+    images = []
+
+    def line_at(instruction):
+        try:
+            images[:] = images or [bytecode.Image(data)]
+            return images[0].line_as_loaded(program, section, instruction)
+        except (ValueError, OSError, Unsupported):
+            return None
+
+    return line_at
 
 
 def _facts(error, program_type):
