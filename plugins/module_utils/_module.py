@@ -50,7 +50,10 @@ def outcome_fields(module, outcome):
         "repaired": [plan.describe(step) for step in outcome.repaired],
         "generation": generation.number if generation and generation.number else None,
         "release": generation.release if generation else None,
+        "left_out": outcome.left_out,
     }
+    for text in outcome.left_out:
+        module.warn(f"Declared entries that do not fit the release: {text}")
     if outcome.after.confirmed and not (module.check_mode and outcome.steps):
         fields["generation"] = outcome.after.confirmed.number
     if module._diff:

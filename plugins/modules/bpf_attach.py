@@ -224,6 +224,14 @@ steps:
   type: list
   elements: str
   sample: ["attach xdp_packet_counter of load 3f1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
+left_out:
+  description:
+    - What M(ebpf.deploy.bpf_map) declared and a map of the release gone back to cannot hold, in words. Each also is a
+      warning.
+  returned: success
+  type: list
+  elements: str
+  sample: ["map blocked: 2 entries: value hits has no place there"]
 repaired:
   description: What a killed run had begun and this one finished first.
   returned: success

@@ -13,12 +13,15 @@ description:
     numbers, texts, lists and dictionaries by the fields' names, and checked against the types that the map was
     compiled with.
   - Without O(entries) it only reads.
+  - Entries of a deployment's map can be declared (O(persist)). They are then kept on the host's disk, and are in the
+    map before a program runs with it. That holds after a boot, with a release whose map is a new one, and on the way
+    back to an older release.
 extends_documentation_fragment:
   - ebpf.deploy._common
 options:
   name:
-    description: The deployment whose map it is, with O(map). The confirmed load's map, or the staged one's where
-      nothing is attached.
+    description: The deployment whose map it is, with O(map). While a guarded change is on trial, the trial's map.
+      Otherwise the confirmed release's, or where that has none of the name, the staged one's.
     type: str
   map:
     description: The map's name in the C source.
@@ -42,6 +45,16 @@ options:
     description: Whether entries that are not named are deleted.
     type: bool
     default: false
+  persist:
+    description:
+      - Whether O(entries) are declared, which is kept on disk and outlives the map. Entries that O(state=absent) or
+        O(purge) removes are declared no longer.
+      - By default V(true) for a deployment's hash, array and LPM trie, which hold configuration as a rule. By default
+        V(false) for the per-CPU and LRU kinds and for variables (C(.data), C(.bss)), where programs keep their own
+        counts, and for O(path), which belongs to no deployment.
+      - With V(false) the named entries are written to the map alone. If they were declared before, they are not any
+        more.
+    type: bool
 seealso:
   - module: ebpf.deploy.bpf_info
 author:
@@ -60,6 +73,25 @@ EXAMPLES = r"""
 - name: Show it, summed over the CPUs
   ansible.builtin.debug:
     msg: "{{ count.entries[0]['values'] | sum }} packets"
+
+- name: Block what a file on the controller lists, one network a line, also after a boot
+  ebpf.deploy.bpf_map:
+    name: edge
+    map: blocked
+    purge: true
+    entries: "{{ dict(lookup('ansible.builtin.file', 'blocked.txt') | split | product([rule])) | dict2items }}"
+  vars:
+    rule: {action: drop}
+  become: true
+
+- name: Block a network until the next boot
+  ebpf.deploy.bpf_map:
+    name: edge
+    map: blocked
+    persist: false
+    entries:
+      - {key: 203.0.113.0/24, value: {action: drop, hits: 0}}
+  become: true
 
 - name: Exactly these networks are blocked
   ebpf.deploy.bpf_map:
@@ -94,13 +126,24 @@ deleted:
   returned: success
   type: int
   sample: 0
+declared:
+  description: How many entries of the map are declared (O(persist)) after the task, or would be in check mode.
+  returned: with O(name)
+  type: int
+  sample: 2
+left_out:
+  description:
+    - What was declared of an older map with this name, and has no place in this one, in words. It is declared no
+      longer. Each also is a warning.
+  returned: with O(name)
+  type: list
+  elements: str
+  sample: []
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import observe, store
-from ..module_utils._core.errors import BadRequest, NotFound
-from ..module_utils._core.kernel import bpf
-from ..module_utils._core.objects import contents, entries
+from ..module_utils._core.deployment import edit
+from ..module_utils._core.objects import entries
 
 
 def main():
@@ -113,6 +156,7 @@ def main():
             "entries": {"type": "list", "elements": "dict"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
+            "persist": {"type": "bool"},
         },
         required_one_of=[("path", "name")],
         mutually_exclusive=[("path", "name")],
@@ -121,71 +165,46 @@ def main():
 
 
 def work(module):
-    if module.params["path"]:
-        return edited(module, module.params["path"])
-    place = store.home(module.params["name"])
-    if module.check_mode or module.params["entries"] is None:
-        return edited(module, path_of(module, place))
-    path_of(module, place)  # refused before the lock is made for a deployment that is none
-    with store.locked(module.params["name"]) as home:
-        return edited(module, path_of(module, home))  # another run may have moved on to another load
-
-
-def path_of(module, place):
-    """Where the deployment's map is pinned."""
-    return observe.map_path(place, observe.facts(place), module.params["map"])
-
-
-def edited(module, path):
-    """The map that is pinned at `path` is as wanted, or in check mode what would be done to it."""
     params = module.params
-    with opened(path) as fd:
-        info = bpf.map_info(fd)
-        form, before = entries.of(info), contents.read(fd, info)
-        edit = contents.Edit((), (), 0, False)
-        if params["entries"] is not None:
-            wanted = entries.pack(form, params["entries"], before)
-            refuse_valueless(params, wanted)
-            edit = contents.plan(info, before, wanted, params["state"], params["purge"])
-        if not edit.is_empty and not module.check_mode:
-            contents.carry_out(fd, info, edit)
-        after = contents.read(fd, info) if not module.check_mode else before
-    fields = {
-        "changed": not edit.is_empty,
-        "entries": entries.unpack(form, after),
-        "map": {field: value for field, value in info._asdict().items() if field != "type_number"},
-        "written": len(edit.puts),
-        "deleted": len(edit.deletes),
+    asked = edit.Asked(params["entries"], params["state"], params["purge"], params["persist"])
+    if params["path"]:
+        return fields(module, edit.pinned(params["path"], asked, module.check_mode))
+    result = edit.deployed(params["name"], params["map"], asked, module.check_mode)
+    for text in result.left_out:
+        module.warn(f"Declared no longer, because this map has no place for it: {text}")
+    return {
+        **fields(module, result),
+        "declared": number_of(result.declared),
+        "left_out": list(result.left_out),
+    }
+
+
+def fields(module, result):
+    """What the module returns of any map."""
+    found = {
+        "changed": result.changed,
+        "entries": entries.unpack(result.form, result.after),
+        "map": {field: value for field, value in result.info._asdict().items() if field != "type_number"},
+        "written": len(result.edit.puts),
+        "deleted": len(result.edit.deletes),
     }
     if module._diff:
-        expected = len(before) + sum(1 for key, dummy in edit.puts if key not in dict(before)) - len(edit.deletes)
-        fields["diff"] = _module.diff(counts(info, len(before), 0), counts(info, expected, len(edit.puts)))
-    return fields
+        there = dict(result.before)
+        after = len(there) + sum(1 for key, dummy in result.edit.puts if key not in there) - len(result.edit.deletes)
+        found["diff"] = _module.diff(
+            counts(result, len(there), 0, result.was_declared),
+            counts(result, after, len(result.edit.puts), result.declared),
+        )
+    return found
 
 
-def opened(path):
-    """An Fd of the map pinned there."""
-    try:
-        fd = bpf.get_pinned(path)
-    except OSError as error:
-        raise NotFound(
-            f"No map is pinned at {path}: {error.strerror}", "See bpftool -f map show for what is", path=path
-        ) from error
-    kind = bpf.kind(fd.number)
-    if kind != "map":
-        fd.close()
-        raise BadRequest(f"What is pinned at {path} is a {kind}, not a map", "Give a map's path", path=path)
-    return fd
-
-
-def refuse_valueless(params, wanted):
-    if params["state"] == "present" and any(value is None for dummy, value in wanted):
-        raise BadRequest("An entry has a key and no value", "Add value: to each entry, or set state: absent")
-
-
-def counts(info, number, written):
+def counts(result, number, written, declared):
     """What --diff shows of a map: never its values, which may be secret."""
-    return {"map": info.name, "entries": number, "written": written}
+    return {"map": result.info.name, "entries": number, "written": written, "declared": number_of(declared)}
+
+
+def number_of(declared):
+    return len(declared.entries) if declared else 0
 
 
 if __name__ == "__main__":

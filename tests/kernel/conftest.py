@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 
 import private_host
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import units
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, units
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
 
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CAN_RUN = os.geteuid() == 0 and shutil.which("clang") and shutil.which("bpftool")
 FIGURES = []
 
@@ -44,6 +47,21 @@ def host(shared_cache, tmp_path):
         finally:
             left = made.leave()
     assert left == []
+
+
+@pytest.fixture
+def reboot(host, tmp_path):
+    """A function that takes what a boot takes: all pins, all links and /run; and the kernel's boot id is another."""
+
+    def rebooted():
+        other = tmp_path / "boot_id"
+        other.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        private_host.run("mount", "--bind", str(other), BOOT_ID)
+        files.remove_tree(store.PINS)
+        for name in files.names_in(store.RUN):
+            files.remove(f"{store.RUN}/{name}")
+
+    return rebooted
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
+    boot,
     observe,
     plan,
     store,
@@ -26,7 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     trial,
     units,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
 
 HOOKS = (programs.XDP, programs.TCX, programs.CGROUP)
 UNDER_A_STEP = (  # what changes the disk, bpffs or a hook, wherever in the core it is called from
@@ -105,6 +106,20 @@ def on_trial(host):
     trial.switch(NAME)
 
 
+UNCOUNTED = {"key": 255, "value": 1}  # no version counts there
+
+
+def declared(host):
+    attached(host)
+    host.declare(UNCOUNTED)
+
+
+def rebooted(host):
+    """Pins and links are gone, and the kernel's boot id does not matter where there is no trial."""
+    declared(host)
+    files.remove_tree(store.PINS)
+
+
 def damaged(host):
     """What is confirmed cannot be read any more, while its links go on."""
     upgraded(host)
@@ -135,6 +150,8 @@ TRANSITIONS = {
     "roll back": transition(upgraded, leave_second, 2, 1),
     "guarded change": transition(second_staged, guarded, 1, 2),
     "take a trial back": transition(on_trial, leave_second, 2, 1),
+    "declare": transition(attached, lambda host: host.declare(UNCOUNTED), 1, 1),
+    "boot": transition(rebooted, lambda host: boot.restore(NAME), None, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
     "keep fewer": transition(several_releases_old, lambda host: transitions.keep(NAME, 1), 4, 4),
     "adopt": transition(damaged, adopt, 2, 2),
@@ -266,7 +283,15 @@ def shape():
         "how many loads": len(seen.loads),
         "can go back": bool(seen.confirmed and store.generation(place, seen.confirmed.previous or 0)),
         "debris": (seen.debris, seen.unsettled),
+        "declared": {name: store.declared(place, name) for name in store.declared_maps(place)},
+        "not in the map": lacking(place, seen),
     }
+
+
+def lacking(place, seen):
+    """{map: entries}: declared, and not in the map that the hooks run with."""
+    found = {name: observe.map_load(seen, name) for name in store.declared_maps(place)}
+    return {name: observe.filling(place, seen, load, name).edit.puts for name, load in found.items() if load}
 
 
 def reset(host):

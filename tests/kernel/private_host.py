@@ -24,6 +24,7 @@ from typing import NamedTuple
 import programs
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    edit,
     observe,
     stage,
     store,
@@ -180,6 +181,10 @@ END""",
 
     def attach(self, *attachments, **wish):
         return transitions.attach(NAME, transitions.Wish(attachments=attachments, **wish))
+
+    def declare(self, *entries, map=programs.SEEN, **asked):
+        """As bpf_map does: these entries are in the deployment's map, and declared."""
+        return edit.deployed(NAME, map, edit.Asked(list(entries), **{"persist": True, **asked}))
 
     def facts(self):
         return observe.facts(store.home(NAME))

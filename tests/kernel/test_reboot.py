@@ -8,11 +8,8 @@ A reboot is played on the private host: its pins and /run are emptied, and anoth
 
 from __future__ import annotations
 
-import uuid
-
 import private_host
 import programs
-import pytest
 from private_host import NAME, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
@@ -27,21 +24,6 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
-
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-
-
-@pytest.fixture
-def reboot(host, tmp_path):
-    def rebooted():
-        other = tmp_path / "boot_id"
-        other.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
-        private_host.run("mount", "--bind", str(other), BOOT_ID)
-        files.remove_tree(store.PINS)
-        for name in files.names_in(store.RUN):
-            files.remove(f"{store.RUN}/{name}")
-
-    return rebooted
 
 
 def xdp():

@@ -5,7 +5,8 @@
 
 attachments   by a word that the rest of the case uses
 seen          loads {R-K: {program: id}}, generations, pointers; links {word: {runs, severed, sits_at}};
-              units {service: word whose drop-in it has, or empty}; none of it where no systemd reads them
+              units {service: word whose drop-in it has, or empty}; none of it where no systemd reads them;
+              fillings {map: {puts, deletes, left_out}}: how many entries the map lacks of what is declared
 wanted        the function of plan.py, and what it is given
 steps         as users read them; or `refused`: the kind of Failure, and words of its sentence
 """
@@ -18,11 +19,19 @@ from typing import NamedTuple
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe, plan, release, store, units
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    declared,
+    observe,
+    plan,
+    release,
+    store,
+    units,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment, Place
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import contents
 
 CASES = {
     path.stem: json.loads(path.read_text()) for path in sorted((pathlib.Path(__file__).parent / "plans").iterdir())
@@ -63,6 +72,14 @@ def test_plan_is_empty_once_its_steps_are_done(name):
     if case.generation is not None:
         done = after(case.seen, case.steps)
         assert plan.switch(done, case.generation, skip_blocked=True) == []
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_no_hook_gets_a_map_before_it_holds_what_is_declared(name):
+    kinds = [type(step) for step in made(CASES[name]).steps]
+    if plan.FillMap in kinds and set(kinds) & set(plan.HOOK_STEPS):
+        moves = [at for at, kind in enumerate(kinds) if kind in plan.HOOK_STEPS]
+        assert max(at for at, kind in enumerate(kinds) if kind is plan.FillMap) < min(moves)
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -148,6 +165,7 @@ def facts(given, attachments, ids):
         },
         carries=given.get("carries", {}),
         units=drop_ins(given.get("units"), attachments),
+        fillings={name: filling(**each) for name, each in given.get("fillings", {}).items()},
     )
 
 
@@ -171,6 +189,15 @@ def policy(how):
         "copied": copied if how == "copy" else [],
         "counted": counted if how == "merge" else [],
     }
+
+
+def filling(left_out=(), **numbers):
+    return declared.Filling(edited(**numbers), tuple(left_out))
+
+
+def edited(puts=0, deletes=0):
+    keys = [bytes([number]) for number in range(puts + deletes)]
+    return contents.Edit(tuple((key, b"v") for key in keys[:puts]), tuple(keys[puts:]), 0, False)
 
 
 def made_release(name):
@@ -235,6 +262,12 @@ def _adoption(seen, given, attachments):
     return plan.adoption(seen, generation), generation
 
 
+def _declare(seen, given, attachments):
+    what = store.Declared({}, entries=tuple((bytes([number]), b"v") for number in range(given["declared"])))
+    edit = edited(given["puts"], given["deletes"])
+    return plan.declare(given["load"], given["map"], edit, None, what), None
+
+
 def _stage(seen, given, attachments):
     wanted = made_release(plan.release_of(given["load"]))
     staged = store.Staged(given["load"], wanted.id)
@@ -248,6 +281,7 @@ WORK = {
     "going_back": _going_back,
     "adoption": _adoption,
     "stage": _stage,
+    "declare": _declare,
     "prune": lambda seen, given, attachments: (plan.prune(seen), None),
     "keeping": lambda seen, given, attachments: (plan.keeping(seen, given["keep"]), None),
     "removal": lambda seen, given, attachments: (plan.removal(seen), plan.NOTHING),
@@ -260,9 +294,12 @@ WORK = {
 def after(seen, steps):
     """The Facts after the hooks' steps, as the kernel would have them."""
     links, unsettled, modes = dict(seen.links), set(seen.unsettled), dict(seen.modes)
+    fillings = dict(seen.fillings)
     for step in steps:
         if isinstance(step, plan.Settle):
             unsettled.discard(step.key)
+        elif isinstance(step, plan.FillMap):
+            del fillings[step.map]  # a hook runs with it from here on: what is left out is said once
         elif isinstance(step, plan.Detach):
             del links[step.key]
         elif isinstance(step, plan.Attach):
@@ -272,4 +309,4 @@ def after(seen, steps):
             assert links[step.key].prog_id == step.expected
             program = seen.loads[step.load].programs[step.attachment.program]
             links[step.key] = links[step.key]._replace(prog_id=program)
-    return seen._replace(links=links, unsettled=frozenset(unsettled), modes=modes)
+    return seen._replace(links=links, unsettled=frozenset(unsettled), modes=modes, fillings=fillings)

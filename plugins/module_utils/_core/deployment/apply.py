@@ -15,8 +15,8 @@ import os
 from ..errors import Damaged, Failure
 from ..hooks import catalogue
 from ..kernel import bpf, files
-from ..objects import carry
-from . import plan, store, units
+from ..objects import carry, contents
+from . import declared, plan, store, units
 
 
 def trace(moment, step):
@@ -26,32 +26,42 @@ def trace(moment, step):
 def carry_out(steps, home):
     """All steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
 
-    When one fails, those before it are undone in reverse, unless the transition's commit was passed.
+    When one fails, those before it are undone in reverse, unless the transition's commit was passed. A map that could
+    not be filled where that can wait fails at the end, when all else is done.
     """
     if not home.is_locked:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
-    done, told = [], []
+    done, told, late = [], [], []
     for step in steps:
         trace("before", step)
         try:
             told += _DO[type(step)](step, home) or ()
         except (Failure, OSError) as error:
-            raise _failed(error, step, done, home) from error
+            if not (isinstance(step, plan.FillMap) and step.can_wait):
+                raise _failed(error, step, done, home) from error
+            late.append((error, step))
         done.append(step)
         trace("after", step)
+    for error, step in late:
+        raise _named(error, step)
     return told
 
 
 def _failed(error, step, done, home):
     """The Failure to raise for a step: with what was undone, or what the next run will finish."""
-    failure = error if isinstance(error, Failure) else files.disk_failure(error)
-    failure.detail.setdefault("step", plan.describe(step))
+    failure = _named(error, step)
     if any(plan.is_commit(each) for each in done):
         failure.detail["left"] = "the change is decided; the next run finishes it"
         return failure
     problems = _undo(done, home)
     if problems:
         failure.detail["not_undone"] = problems
+    return failure
+
+
+def _named(error, step):
+    failure = error if isinstance(error, Failure) else files.disk_failure(error)
+    failure.detail.setdefault("step", plan.describe(step))
     return failure
 
 
@@ -215,6 +225,20 @@ def _drop_merge(step, home):
     files.remove_if_empty(home.carry)
 
 
+def _fill_map(step, home):
+    """Seen anew: what this transition did to the map meanwhile counts."""
+    what = None if step.lacks.is_unreadable else store.declared(home, step.map)
+    if what is not None:
+        with _map(home, step.load, step.map) as fd:
+            lacks = declared.filling(fd, step.map, what, store.release(home, plan.release_of(step.load)))
+            contents.carry_out(fd, bpf.map_info(fd), lacks.edit)
+
+
+def _edit_map(step, home):
+    with _map(home, step.load, step.map) as fd:
+        contents.carry_out(fd, bpf.map_info(fd), step.edit)
+
+
 # ---- state on the disk ---------------------------------------------------------------------------
 
 
@@ -267,6 +291,9 @@ _DO = {
     plan.RemoveDamaged: lambda step, home: store.remove_damaged(step.path),
     plan.WriteUnit: lambda step, home: units.write(home.name, step.unit, step.text),
     plan.RemoveUnit: lambda step, home: units.remove(home.name, step.unit),
+    plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.after),
+    plan.FillMap: _fill_map,
+    plan.EditMap: _edit_map,
     plan.RemoveFolders: _remove_folders,
 }
 _UNDO = {  # what is not here leaves nothing that the next run does not prune
@@ -281,4 +308,5 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
     plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
     plan.WriteUnit: lambda step, home: units.remove(home.name, step.unit),
+    plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.before),
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import DiskRefused, Failure, NoMemory, NotFound, ToolMissing
+from ..errors import DiskRefused, Failure, MapChanged, NoMemory, NotFound, ToolMissing
 from ..kernel import files
 from ..objects import elf
 from . import guard, observe, plan, store, trial
@@ -38,8 +38,8 @@ def restore_all():
 def restore(name):
     """The deployment's hooks run the confirmed generation, its load made again where a reboot took it.
 
-    The steps that the hooks took. A live trial is left to its guard. HookHeld where somebody else was there first: all
-    other hooks run theirs.
+    The steps that the hooks took. Declared entries are in the maps before. A live trial is left to its guard. HookHeld
+    where somebody else was there first: all other hooks run theirs. MapChanged where not all declared entries fit.
     Where this kernel refuses the release: the one before, or nothing, as the generation's on_boot_refusal says; that
     is no quarantine, since another kernel may take it.
     """
@@ -123,6 +123,12 @@ def _applied(home, generation):
     for key, attachment in generation.attachments.items():
         if key not in seen.links or seen.links[key].is_severed:
             plan.refuse_foreign(seen, key, attachment)
+    if plan.left_out(steps):
+        raise MapChanged(
+            f"{home.name} runs without all declared entries: {plan.left_out(steps)[0]}",
+            "Look at bpf_info, and run bpf_map again",
+            left_out=plan.left_out(steps),
+        )
     return tuple(steps)
 
 

@@ -148,6 +148,7 @@ def deployment(name):
         "releases": sorted(seen.releases),
         "attachments": observe.attachment_rows(seen, generation),
         "maps": _maps(seen, generation),
+        "declared": [_declared(seen, each) for each in store.declared_maps(store.home(name))],
         "drift": drift,
     }
 
@@ -179,6 +180,27 @@ def _drift(seen, generation):
 def _maps(seen, generation):
     load = seen.loads.get((generation or seen.staged).load) if generation or seen.staged else None
     return [{"name": name, "id": number} for name, number in load.maps.items()] if load else []
+
+
+def _declared(seen, name):
+    """What bpf_map declared of a map beside what is in it. This is no drift of the deployment: programs write, too."""
+    place, load = store.home(seen.name), observe.map_load(seen, name)
+    try:
+        what = store.declared(place, name)
+    except Failure as failure:
+        return {"map": name, "entries": None, "missing": None, "different": None, "left_out": [str(failure)]}
+    number = len(what.entries) if what else 0
+    if load is None:
+        return {"map": name, "entries": number, "missing": number, "different": 0, "left_out": []}
+    lacks = observe.filling(place, seen, load, name)
+    different = len(lacks.edit.puts) - lacks.missing
+    return {
+        "map": name,
+        "entries": number,
+        "missing": lacks.missing,
+        "different": different,
+        "left_out": list(lacks.left_out),
+    }
 
 
 def host():

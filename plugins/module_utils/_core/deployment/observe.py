@@ -16,7 +16,7 @@ from ..hooks import catalogue
 from ..hooks.contract import Attachment
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
-from . import store, units
+from . import declared, store, units
 
 READS = 20  # of a deployment that other runs change meanwhile
 
@@ -39,7 +39,8 @@ class Unnamed(NamedTuple):
 class Facts(NamedTuple):
     """All that a plan is made from. `links`, `places`, `holders` and `modes` go by attachment id.
 
-    A place is a Failure where there is none; places, holders and modes are seen for one generation only (see `hooks`).
+    A place is a Failure where there is none; places, holders, modes and fillings are seen for one generation only (see
+    `hooks`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Facts(NamedTuple):
     modes: dict = {}
     carries: dict = {}  # {load: whether its counts were moved in}, see store.py
     units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
+    fillings: dict = {}  # by map: what the generation's load lacks of what is declared
 
     @property
     def trial_is_live(self):
@@ -195,7 +197,42 @@ def hooks(seen, generation):
         modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
         foreign = [holder for holder in sitting if holder.prog_id != ours] if hook.is_exclusive else ()
         holders[key] = tuple(owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign)
-    return seen._replace(places=places, holders=holders, modes=modes)
+    return seen._replace(places=places, holders=holders, modes=modes, fillings=_fillings(seen, generation))
+
+
+def _fillings(seen, generation):
+    """What the generation's maps lack of what is declared; those that a hook runs with are as bpf_map left them."""
+    load, place, found = seen.loads.get(generation.load), store.home(seen.name), {}
+    for name in store.declared_maps(place) if load and generation.attachments else ():
+        if name in load.maps and not _holds_declared(seen, load, name):
+            found[name] = filling(place, seen, generation.load, name)
+    return found
+
+
+def _holds_declared(seen, load, name):
+    """Whether the map is the one that bpf_map fills now, and a hook has it already: it was filled before that."""
+    meant = seen.loads.get(map_load(seen, name))
+    return bool(meant) and meant.maps[name] == load.maps[name] and _is_run(seen, meant)
+
+
+def _is_run(seen, load):
+    return not {link.prog_id for link in seen.links.values()}.isdisjoint(load.programs.values())
+
+
+def filling(place, seen, load, name):
+    """What the load's map lacks of what is declared of it (declared.Filling).
+
+    A file or a map that cannot be read is part of the answer: it must not keep hooks from going back.
+    """
+    path, release = os.path.join(place.loads, load, "maps", name), seen.releases.get(load.rpartition("-")[0])
+    try:
+        what = store.declared(place, name)
+        with bpf.get_pinned(path) as fd:
+            return declared.filling(fd, name, what, release) if what else declared.NOTHING
+    except FileNotFoundError:  # unpinned meanwhile
+        return declared.NOTHING
+    except Failure as failure:
+        return declared.unreadable(failure)
 
 
 def _type_by_link(link):
@@ -243,15 +280,26 @@ def _links(place):
     return found, frozenset(unsettled)
 
 
+def map_load(seen, name):
+    """The load whose map of this name is meant, None where no load has one.
+
+    The trial's once a hook runs it, else the confirmed one's, where that has none the staged one's.
+    """
+    trial = seen.trial if seen.trial and not seen.ended else None
+    if trial and not (trial.load in seen.loads and _is_run(seen, seen.loads[trial.load])):
+        trial = None
+    candidates = (each.load for each in (trial, seen.confirmed, seen.staged) if each)
+    return next((load for load in candidates if load in seen.loads and name in seen.loads[load].maps), None)
+
+
 def map_path(place, seen, name):
-    """Where the deployment's map is pinned: the confirmed load's, where that is not there the staged one's."""
-    for each in (seen.confirmed, seen.staged):
-        load = seen.loads.get(each.load) if each else None
-        if load and name in load.maps:
-            return os.path.join(place.loads, each.load, "maps", name)
-    known = sorted({name for load in seen.loads.values() for name in load.maps})
-    raise NotFound(
-        f"Deployment {place.name} has no map {name} on this host",
-        namespaces.did_you_mean(name, known) if known else "Run bpf_program first",
-        maps=known,
-    )
+    """Where the map that `map_load` means is pinned."""
+    load = map_load(seen, name)
+    if load is None:
+        known = sorted({name for load in seen.loads.values() for name in load.maps})
+        raise NotFound(
+            f"Deployment {place.name} has no map {name} on this host",
+            namespaces.did_you_mean(name, known) if known else "Run bpf_program first",
+            maps=known,
+        )
+    return os.path.join(place.loads, load, "maps", name)

@@ -18,8 +18,8 @@ from ..errors import Failure, HookHeld, MapChanged, NotConverged, NotFound
 from ..hooks import catalogue
 from ..hooks.contract import OWNER_ADVICE, Attachment, Place
 from ..kernel.namespaces import did_you_mean
-from ..objects import owners
-from . import store, units
+from ..objects import contents, owners
+from . import declared, store, units
 
 NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
 
@@ -200,6 +200,35 @@ class RemoveUnit(NamedTuple):
     unit: str
 
 
+class WriteDeclared(NamedTuple):
+    """What is declared of the map is on the disk; `before` is what was (None: nothing)."""
+
+    map: str
+    after: Optional[store.Declared]
+    before: Optional[store.Declared]
+
+
+class FillMap(NamedTuple):
+    """The load's map holds what is declared of it, but for what is left out: `lacks` as far as it was seen.
+
+    can_wait: what the kernel refuses of it is said when all other steps are done, as on the way back, which must not
+    stop half-way for it.
+    """
+
+    load: str
+    map: str
+    lacks: declared.Filling
+    can_wait: bool = False
+
+
+class EditMap(NamedTuple):
+    """The load's map is as bpf_map was asked for."""
+
+    load: str
+    map: str
+    edit: contents.Edit
+
+
 class RemoveFolders(NamedTuple):
     """The deployment's empty folders are gone; its serial stays, so that no generation's number comes again."""
 
@@ -252,8 +281,25 @@ _HOUSEKEEPING = {
     "RemoveDamaged": lambda step: f"remove {step.path}, which cannot be read",
     "WriteUnit": lambda step: f"add a drop-in to {step.unit}",
     "RemoveUnit": lambda step: f"remove the drop-in of {step.unit}",
+    "WriteDeclared": lambda step: f"declare {len(step.after.entries if step.after else ())} entries of {step.map}",
+    "EditMap": lambda step: f"{_counted(step.edit)} entries of map {step.map} of load {step.load}",
+    "FillMap": lambda step: "; left out are ".join([_filled(step), *step.lacks.left_out]),
     "RemoveFolders": lambda step: f"remove the folders of {step.name}",
 }
+
+
+def _counted(edit):
+    return f"write {len(edit.puts)} and delete {len(edit.deletes)}"
+
+
+def _filled(step):
+    return f"fill map {step.map} of load {step.load} as declared ({_counted(step.lacks.edit)})"
+
+
+def left_out(steps):
+    """What declared entries did not fit the map that the steps fill, in words."""
+    return [f"map {step.map}: {text}" for step in steps if isinstance(step, FillMap) for text in step.lacks.left_out]
+
 
 HOOK_STEPS = (Settle, Attach, Swap, Detach)
 
@@ -334,13 +380,16 @@ def _away(seen, generation):
 
 
 def mend(seen, generation, skip_blocked=False):
-    """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what they take over.
+    """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what they take over,
+    and what is declared of them.
 
     A drop-in that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
     """
+    taken_over = _contents(seen, generation)
     return [
         *_units_missing(seen, generation),
-        *_contents(seen, generation),
+        *taken_over,
+        *_fill(seen, generation, skip_blocked, {step.map for step in taken_over}),
         *switch(seen, generation, skip_blocked),
         *_counts_back(seen, *_left(seen, generation)),
         *_counts(seen, generation),
@@ -379,6 +428,26 @@ def _contents(seen, generation):
             steps.append(EmptyMap(name, generation.load))
         elif policy["on_change"] == "copy" or policy["copied"]:
             steps.append(CopyMap(name, generation.load, generation.onto, policy["copied"]))
+    return steps
+
+
+def _fill(seen, generation, can_wait, emptied=()):
+    """What is declared is in the maps before a hook runs with them, in those that were emptied or copied into, too.
+
+    MapChanged where some of it does not fit a map that has no policy, and that cannot wait.
+    """
+    steps = [
+        FillMap(generation.load, name, lacks, can_wait)
+        for name, lacks in sorted(seen.fillings.items())
+        if name in emptied or not lacks.is_empty
+    ]
+    lines = left_out(step for step in steps if step.map not in generation.policies)
+    if lines and not can_wait:
+        raise MapChanged(
+            f"Release {generation.release} cannot hold all entries that bpf_map declared: {lines[0]}",
+            "Keep the map as it was, or remove those entries first (bpf_map state: absent)",
+            left_out=lines,
+        )
     return steps
 
 
@@ -562,17 +631,25 @@ def back(seen, ended=None, quarantine=""):
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
     """
     generation = fallback(seen)
+    hook_steps = hooks_back(seen)
+    ended = ended and ended._replace(left_out=tuple(left_out(hook_steps)))
     is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
-        *switch(seen, generation, skip_blocked=True),
+        *hook_steps,
         *(_counts_back(seen, seen.trial.load) if seen.trial.load != generation.load else []),
         *_units_left(seen, seen.confirmed or NOTHING),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
     ]
+
+
+def hooks_back(seen):
+    """Steps that make the hooks run `fallback` again, with what is declared in its maps, as far as they let us."""
+    generation = fallback(seen)
+    return [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True)]
 
 
 def _was_judged(seen, ended):
@@ -665,6 +742,14 @@ def stage(seen, release, aside, staged, data, source):
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:
         return [*steps, *prune(seen)]  # what runs is what would be staged
     return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
+
+
+def declare(load, name, edit, before, after):
+    """Steps that make a map's contents, and what is declared of it, as bpf_map was asked; first on the disk."""
+    return [
+        *([WriteDeclared(name, after, before)] if after != before else []),
+        *([EditMap(load, name, edit)] if not edit.is_empty else []),
+    ]
 
 
 def prune(seen, *, staged=None, confirmed=None):

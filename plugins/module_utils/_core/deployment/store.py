@@ -12,6 +12,7 @@
         outcomes/N.json                  how a trial ended that was not confirmed, and why
         quarantine/DIGEST.json           what this host threw back
         keep.json                        how many generations stay, where it is not KEEP
+        entries/MAP                      what bpf_map declared: a line of JSON with the layout, then bytes
         journal.jsonl, journal.jsonl.1   one line per event, the older ones in .1; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -162,6 +164,24 @@ class Ended(NamedTuple):
     outcome: str
     why: str
     when: str = ""
+    left_out: tuple = ()  # declared entries that the map gone back to cannot hold, in words
+
+
+class Declared(NamedTuple):
+    """What bpf_map declared of a map, in the layout of the map that it was declared in.
+
+    `shape` is that map's record in the manifest, `cpus` how many values an entry has (0: one, whatever CPU). `gone`:
+    keys that were declared once and that a map of another load may still hold.
+    """
+
+    shape: dict
+    cpus: int = 0
+    entries: tuple = ()  # (key, value) in bytes
+    gone: tuple = ()
+
+    @property
+    def is_empty(self):
+        return not self.entries and not self.gone
 
 
 # ---- names and the lock --------------------------------------------------------------------------
@@ -302,6 +322,44 @@ def quarantined(place, digest):
     return _record(os.path.join(place.folder, "quarantine", digest + ".json"))
 
 
+def declared_maps(place):
+    """The names of the maps that entries are declared of."""
+    return [name for name in files.names_in(os.path.join(place.folder, "entries")) if not name.endswith(".aside")]
+
+
+def declared(place, name):
+    """What is declared of the map with this name, or None. Damaged where the file is not as it was written."""
+    path = _declared_path(place, name)
+    try:
+        with open(path, "rb") as stream:
+            head, dummy, body = stream.read().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    try:
+        return _parsed(_of_our_format(json.loads(head), path), body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(
+            f"{path}, what is declared of map {name}, cannot be read",
+            "Run bpf_map with purge: true and all its entries: it is written anew",
+            path=path,
+            error=repr(error),
+        ) from error
+
+
+def _parsed(head, body):
+    if hashlib.sha256(body).hexdigest() != head["digest"]:
+        raise ValueError("these are other bytes than were written")
+    key, value, number = head["shape"]["key_size"], head["bytes_value"], head["entries"]
+    step = key + value
+    entries = tuple((body[at : at + key], body[at + key : at + step]) for at in range(0, number * step, step))
+    gone = tuple(body[at : at + key] for at in range(number * step, len(body), key))
+    return Declared(head["shape"], head["cpus"], entries, gone)
+
+
+def _declared_path(place, name):
+    return os.path.join(place.folder, "entries", name)
+
+
 def release_object(place, number):
     """The object's bytes of a release on this disk."""
     with open(os.path.join(place.folder, "releases", number, "object.o"), "rb") as stream:
@@ -334,6 +392,10 @@ def _record(path):
         return None
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+    return _of_our_format(record, path)
+
+
+def _of_our_format(record, path):
     if record.get("format", FORMAT) != FORMAT:
         raise TooNew(f"{path} was written by a newer ebpf.deploy", "Update the collection on the controller", path=path)
     return record
@@ -443,6 +505,26 @@ def write_quarantine(place, digest, why, number):
 
 def remove_quarantine(place, digest):
     files.remove(os.path.join(place.folder, "quarantine", digest + ".json"))
+
+
+def write_declared(place, name, what):
+    """entries/MAP holds what is declared; there is no such file where nothing is (None, or empty)."""
+    path = _declared_path(place, name)
+    if what is None or what.is_empty:
+        files.remove(path)
+        files.remove_if_empty(os.path.dirname(path))
+        return
+    files.make_private_folder(os.path.dirname(path))
+    body = b"".join([*(part for entry in what.entries for part in entry), *what.gone])
+    head = {
+        "format": FORMAT,
+        "shape": what.shape,
+        "cpus": what.cpus,
+        "bytes_value": len(what.entries[0][1]) if what.entries else 0,
+        "entries": len(what.entries),
+        "digest": hashlib.sha256(body).hexdigest(),
+    }
+    files.write_durably(path, json.dumps(head, sort_keys=True).encode() + b"\n" + body)
 
 
 def journal(place, event, **fields):

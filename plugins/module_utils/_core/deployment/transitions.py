@@ -37,6 +37,11 @@ class Outcome(NamedTuple):
     def changed(self):
         return bool(self.steps or self.repaired)
 
+    @property
+    def left_out(self):
+        """What declared entries did not fit the maps that the hooks run with now, in words."""
+        return plan.left_out([*self.repaired, *self.steps])
+
 
 TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_program ran in check mode too
 

@@ -171,7 +171,7 @@ def _hooks_back_at_least(home, seen, over, failure):
         with contextlib.suppress(OSError):
             store.write_deadline(home, seen.deadline._replace(over=over))
     behind = _seen_behind(observe.facts(home))
-    carry_out(home, plan.switch(behind, plan.fallback(behind), skip_blocked=True), "back")
+    carry_out(home, plan.hooks_back(behind), "back")
     failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when the disk takes writes"
 
 
@@ -186,10 +186,17 @@ def _missing(seen, generation):
 
 
 def carry_out(home, steps, event):
-    """The steps are done, and the journal says so. What apply.carry_out tells."""
+    """The steps are done, and the journal says so; or it says why not, since a guard has nobody else to tell.
+
+    What apply.carry_out tells.
+    """
     if not steps:
         return []
-    told = apply.carry_out(steps, home)
+    try:
+        told = apply.carry_out(steps, home)
+    except Failure as failure:
+        store.journal(home, f"{event}_failed", why=str(failure), step=failure.detail.get("step"))
+        raise
     store.journal(home, event, steps=[plan.describe(step) for step in steps], **({"carried": told} if told else {}))
     return told
 
@@ -211,6 +218,7 @@ def too_late(ended, number):
         generation=number,
         outcome=ended.outcome if ended else ROLLED_BACK,
         why=why,
+        **({"left_out": list(ended.left_out)} if ended and ended.left_out else {}),
     )
 
 

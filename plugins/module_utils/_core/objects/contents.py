@@ -15,6 +15,7 @@ is the business of entries.py; here no BTF is needed, because the way back has n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 from typing import NamedTuple
@@ -92,7 +93,7 @@ def plan(info, actual, wanted, state="present", purge=False):
     present entry without a value, a key that is given twice with different values.
     """
     refuse_without_entries(info)
-    same = _prefix if info.type_number == LPM_TRIE else bytes
+    same = identity(info)
     there = {same(key): (key, value) for key, value in actual}
     named = _by_key(wanted if state == "present" else [(key, b"") for key, dummy in wanted], same)
     if info.type_number in FIXED:
@@ -119,6 +120,11 @@ def _removal(info, there, named):
 def _removable(info, held):
     """The keys to delete; in an array those that are zero already count as deleted."""
     return [key for key, value in held.values() if info.type_number not in FIXED or any(value)]
+
+
+def identity(info):
+    """What two keys of this map have alike when they are the same key to it: a function of the key."""
+    return _prefix if info.type_number == LPM_TRIE else bytes
 
 
 def _by_key(wanted, same):
@@ -171,9 +177,29 @@ def read(fd, info):
         found = dict(bpf.map_items(fd, info))
     except OSError as error:
         raise explained(error, info, 0) from error
-    if info.type_number in PER_CPU:
-        found = {key: join(split(value, info.bytes_value)) for key, value in found.items()}
-    return list(found.items())
+    return [(key, _unpadded(info, value)) for key, value in found.items()]
+
+
+def _unpadded(info, value):
+    """The value with zeros for padding: what the kernel has there is nobody's."""
+    return join(split(value, info.bytes_value)) if info.type_number in PER_CPU else value
+
+
+def held(fd, info, keys):
+    """{identity: value} of those keys that the map has.
+
+    A trie is read whole, because a look-up there also finds shorter prefixes.
+    """
+    if info.type_number == LPM_TRIE:
+        return {_prefix(key): value for key, value in read(fd, info)}
+    found = {}
+    try:
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                found[key] = _unpadded(info, bpf.map_lookup(fd, info, key))
+    except OSError as error:
+        raise explained(error, info, 0) from error
+    return found
 
 
 def carry_out(fd, info, edit):

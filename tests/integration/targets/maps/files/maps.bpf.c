@@ -49,6 +49,8 @@ struct {
 	__uint(max_entries, 4096);
 } events SEC(".maps");
 
+__u64 itest_seen;
+
 SEC("xdp")
 int itest_keeps_maps(struct xdp_md *ctx)
 {
@@ -59,6 +61,7 @@ int itest_keeps_maps(struct xdp_md *ctx)
 	bpf_map_lookup_elem(&networks, &any);
 	bpf_map_lookup_elem(&per_cpu, &key);
 	bpf_map_lookup_elem(&ports, &key);
+	__sync_fetch_and_add(&itest_seen, 1);
 	bpf_ringbuf_query(&events, BPF_RB_RING_SIZE);
 	return XDP_PASS;
 }
