@@ -144,13 +144,13 @@ def test_pack_a_list_may_be_one_value():
     [
         (2, {"key": 1, "values": [5]}, r"entries\[0\].values has 1 values, and this host has 2 possible CPUs"),
         (2, {"key": 1, "values": 5}, "has no values"),
-        (2, {"key": 1, "values": [5, -1]}, r"entries\[0\].values\[1\] must be"),
+        (2, {"key": 1, "values": [5, -1]}, r"entries\[0\].values\[1\]: -1 does not fit"),
         (0, {"key": 1, "values": [5]}, "does not have a value for each CPU"),
         (0, {"key": 1, "value": 5, "values": [5]}, "both"),
         (0, {"key": 1, "val": 5}, "must have a key"),
         (0, {"value": 5}, "must have a key"),
         (0, "x", "must have a key"),
-        (0, {"key": -1, "value": 5}, r"entries\[0\].key must be"),
+        (0, {"key": -1, "value": 5}, r"entries\[0\].key: -1 does not fit"),
         (0, {"key": 1, "value": "x"}, r"entries\[0\].value must be"),
     ],
 )

@@ -243,9 +243,9 @@ def test_replace_keeps_what_is_not_named(types, all_id):
 @pytest.mark.parametrize(
     ("value", "path", "said"),
     [
-        ({"u8": 256}, "value.u8", "value.u8 must be a __u8 (0 to 255), not 256"),
-        ({"s8": -129}, "value.s8", "value.s8 must be a __s8 (-128 to 127), not -129"),
-        ({"list": [0, 0, -1]}, "value.list[2]", "value.list[2] must be a __u64 (0 to 18446744073709551615), not -1"),
+        ({"u8": 256}, "value.u8", "value.u8: 256 does not fit __u8 (0 to 255)"),
+        ({"s8": -129}, "value.s8", "value.s8: -129 does not fit __s8 (-128 to 127)"),
+        ({"list": [0, 0, -1]}, "value.list[2]", "value.list[2]: -1 does not fit __u64 (0 to 18446744073709551615)"),
         ({"many": [{}, {"tag": "x"}]}, "value.many[1].tag", "value.many[1].tag must be a __u8 (0 to 255), not 'x'"),
         ({"u32": "010"}, "value.u32", "not '010'"),
         ({"u32": 1.5}, "value.u32", "not 1.5"),

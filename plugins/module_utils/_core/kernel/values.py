@@ -170,8 +170,12 @@ def _put(job, room, field, value, path):
         number = _number(job, field.type, value, path, field.bits)
         _put_bits(room, field, number & (1 << field.bits) - 1, job.byteorder)
     else:
-        data = _pack(job, field.type, value, path)
-        room[field.first_bit // 8 : field.first_bit // 8 + len(data)] = data
+        first, found = field.first_bit // 8, job.btf.type(job.btf.resolve(field.type))
+        if found.kind == "struct" and isinstance(value, dict):  # a struct in a struct that is replaced: its others stay
+            data = _pack_fields(job, field.type, found, value, path, bytes(room[first : first + found.size]))
+        else:
+            data = _pack(job, field.type, value, path)
+        room[first : first + len(data)] = data
 
 
 def _put_bits(room, field, number, byteorder):
@@ -247,8 +251,10 @@ def _enum_number(job, type_id, found, value, path, bits):
 
 def _integer(job, value, path, name, low, high):
     number = _parsed(value)
-    if number is None or not low <= number <= high:
+    if number is None:
         raise _wrong(job, path, f"a {name} ({low} to {high})", value)
+    if not low <= number <= high:
+        raise BadRequest(f"{path}: {_shown(job, value)} does not fit {name} ({low} to {high})", path=path)
     return number
 
 
