@@ -13,6 +13,7 @@ import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.validation import check_type_bool, check_type_dict
 
 from ._core.deployment import plan
 from ._core.errors import Failure, Unprivileged
@@ -36,6 +37,28 @@ def run(work, **spec):
             failure={"code": "unexpected", "what": what, "errno": error.errno, "log": getattr(error, "log", [])},
             exception=traceback.format_exc(),
         )
+
+
+class MaybeSecret:
+    """A mapping argument whose values may come as {value, secret}, read before Ansible logs the arguments.
+
+    Of a secret only its name stays there. Ansible's own no_log would mask the value's digits wherever they stand in
+    what is returned, in ids too.
+    """
+
+    def __init__(self):
+        self.values, self.secrets = {}, set()
+
+    def read(self, given):
+        """The argument without its secrets: what AnsibleModule calls as the argument's type."""
+        shown = {}
+        for name, value in check_type_dict(given).items():
+            is_wrapped = isinstance(value, dict) and "value" in value and not value.keys() - {"value", "secret"}
+            self.values[name] = value["value"] if is_wrapped else value
+            if is_wrapped and check_type_bool(value.get("secret", False)):
+                self.secrets.add(name)
+            shown[name] = {"secret": True} if name in self.secrets else value
+        return shown
 
 
 def outcome_fields(module, outcome):

@@ -36,7 +36,7 @@ options:
       - With O(remote_src=true) a path on the host.
     type: path
   content:
-    description: C source as text, instead of O(src).
+    description: C source as text, or a BPF object in base64 as O(state=built) returns it, instead of O(src).
     type: str
   remote_src:
     description: Whether O(src) is on the host.
@@ -46,7 +46,7 @@ options:
     description:
       - V(present) loads and stages.
       - V(verified) asks the verifier of this host and leaves nothing loaded.
-      - V(built) compiles, and returns the object for other hosts.
+      - V(built) compiles, and returns the object for other hosts, which take it as O(content).
       - V(absent) removes the deployment. Refused while something is attached; see M(ebpf.deploy.bpf_release).
     type: str
     choices: [present, verified, built, absent]
@@ -63,10 +63,47 @@ options:
     elements: str
     default: []
   programs:
-    description: Programs of the object to load, by name or shell pattern. All by default.
+    description:
+      - Programs of the object to load, each by its name or a shell pattern, or as a mapping that also says what it is.
+      - Without an entry that chooses, all are loaded but for those that the source marks C(SEC("?…")).
+      - C(name) is the program's name or a pattern.
+      - C(type) is its program type by bpftool's name, such as V(xdp), where its section does not tell the right one.
+      - C(attach_type) is its expected attach type by bpftool's name, such as V(cgroup_inet4_connect) or
+        V(trace_fentry).
+      - C(target) is the function that a program of type V(tracing), V(lsm) or V(ext) is loaded for, instead of the one
+        in its section.
+      - C(target_program) is the path that another program is pinned at, whose function C(target) is.
+      - C(autoload=false) leaves the program out. Such an entry chooses nothing, so the others are all loaded. Any other
+        entry chooses what it matches; add V(*) to keep the rest.
     type: list
-    elements: str
+    elements: raw
     default: []
+  globals:
+    description:
+      - Values for global variables of the program, by name, set before it is loaded. C(const volatile) variables and
+        the initial values of others.
+      - The variable's type decides what a value may be. Numbers, booleans, the names of an enum, text for an array of
+        char, lists for other arrays, mappings for structs. Fields of a struct that are not named keep what the source
+        gives them; what is missing at the end of a list is zero.
+      - A mapping of C(value) and, if need be, C(secret) is read as such. With C(secret=true) the value does not appear
+        in results, diff, errors and logs, and lies on the host only where root alone may read it. The digests that name
+        a release and its source are made of these values too. A struct with no other fields than these two is written
+        within C(value) itself.
+      - Other values make another release, so a roll-back brings the old ones back, and a boot the same ones.
+    type: dict
+    default: {}
+  maps:
+    description:
+      - How maps of the object are to be made, by the map's name.
+      - C(max_entries) is the number of entries, for a ring buffer the number of bytes. A map to which the source gives
+        no size needs it.
+    type: dict
+    default: {}
+  btf:
+    description:
+      - A file on the host with the types of its kernel, raw BTF or a vmlinux. The object is relocated against it
+        (CO-RE), for kernels that do not show their own in C(/sys/kernel/btf/vmlinux). It is kept with the release.
+    type: path
   signature:
     description:
       - The signature of the source or object, a file on the controller that C(ssh-keygen -Y sign -n ebpf.deploy) made.
@@ -79,7 +116,8 @@ options:
         compiler and the kernel see anything. Role P(ebpf.deploy.host#role) puts that file there.
       - M(ebpf.deploy.bpf_attach), rollbacks and boots ask for no signature again. They take what this host accepted
         before, from where root alone can write, and a way back that somebody could refuse would be none.
-      - What is signed is the program. O(name), O(programs) and the places where it is attached are the playbook's.
+      - What is signed is the program. O(name), O(programs), O(globals), O(maps) and O(btf), and the places where it is
+        attached, are the playbook's.
     type: path
   allowed_signers:
     description:
@@ -160,7 +198,7 @@ EXAMPLES = r"""
         reason: Its key is the thread's id, and only that thread's system calls write it.
   become: true
 
-- name: Compile once, on one host
+- name: Compile once, on a build host, since the others have no compiler
   ebpf.deploy.bpf_program:
     name: counter
     src: counter.bpf.c
@@ -169,6 +207,36 @@ EXAMPLES = r"""
   delegate_to: build.example.com
   run_once: true
   register: built
+
+- name: Load that object on every host, so that all share one release
+  ebpf.deploy.bpf_program:
+    name: counter
+    content: "{{ built.object }}"
+  become: true
+
+- name: Set globals, one of them a secret, and the size of a map
+  ebpf.deploy.bpf_program:
+    name: limiter
+    src: limiter.bpf.c
+    globals:
+      packet_limit: 1000
+      verdict: XDP_DROP
+      uplink: eth0
+      limits: {burst: 64}
+      cookie_key: {value: "{{ vault_cookie_key }}", secret: true}
+    maps:
+      flows: {max_entries: 65536}
+  become: true
+
+- name: Load two programs, one of which has a section that libbpf does not know, and leave out what is for debugging
+  ebpf.deploy.bpf_program:
+    name: edge
+    src: edge.bpf.o
+    programs:
+      - count_*
+      - {name: guard, type: cgroup_sock_addr, attach_type: cgroup_inet4_connect}
+      - {name: "*_debug", autoload: false}
+  become: true
 """
 
 RETURN = r"""
@@ -183,8 +251,8 @@ load:
   type: str
   sample: 3f1c0f4f6c9de2ab-1
 source_id:
-  description: What reports compare between hosts that compile for themselves. Source and flags, compiler and kernel
-    left out.
+  description: What reports compare between hosts that compile for themselves. Source, flags and all that is set;
+    compiler and kernel left out.
   returned: success, except for O(state=absent)
   type: str
   sample: 0a4d55a8d778e5022fab701977c5d840bbc486d0d40a7e8a1f0e8e5a7b0f2b1c
@@ -204,8 +272,13 @@ programs:
   type: list
   elements: dict
   sample: [{name: xdp_packet_counter, section: xdp, type: xdp, tag: b63b4fc4f3b5d0f8, processed_insns: 19}]
+globals:
+  description: The globals that were set, as the program sees them. A secret one is only named.
+  returned: when O(globals) sets some
+  type: dict
+  sample: {packet_limit: 1000, verdict: XDP_DROP, cookie_key: (secret)}
 maps:
-  description: The maps that the object defines.
+  description: The maps that the object defines, in the size that they are made.
   returned: success, except for O(state=absent)
   type: list
   elements: dict
@@ -322,9 +395,13 @@ from ..module_utils._core.objects.source import Source, headers_beside
 ELF_MAGIC = b"\x7fELF"
 
 
+BASE64_MAGIC = base64.b64encode(ELF_MAGIC)[:5].decode()  # no C source begins so
+
+
 def main():
+    wishes = _module.MaybeSecret()
     _module.run(
-        work,
+        lambda module: work(module, wishes),
         argument_spec={
             "name": {"type": "str", "required": True},
             "src": {"type": "path"},
@@ -333,7 +410,10 @@ def main():
             "state": {"type": "str", "choices": ["present", "verified", "built", "absent"], "default": "present"},
             "compiler": {"type": "str", "choices": ["auto", "clang"], "default": "auto"},
             "cflags": {"type": "list", "elements": "str", "default": []},
-            "programs": {"type": "list", "elements": "str", "default": []},
+            "programs": {"type": "list", "elements": "raw", "default": []},
+            "globals": {"type": wishes.read, "default": {}},
+            "maps": {"type": "dict", "default": {}},
+            "btf": {"type": "path"},
             "signature": {"type": "path"},
             "allowed_signers": {"type": "path", "default": ""},
             "lint": {"type": "str", "choices": ["off", "warn", "fail"], "default": "warn"},
@@ -359,12 +439,12 @@ def main():
     )
 
 
-def work(module):
+def work(module, wishes):
     name, state = module.params["name"], module.params["state"]
     if state == "absent":
         outcome = transitions.remove(name, module.check_mode, only_unattached=True)
         return _module.outcome_fields(module, outcome)
-    given = given_by(module.params)
+    given = given_by(module.params, wishes)
     if state == "present":
         result = stage.stage(name, given, **how(module))
         warn_of_lost_updates(module, result.built.lint)
@@ -396,14 +476,23 @@ def how(module):
 # ---- what was given ------------------------------------------------------------------------------
 
 
-def given_by(params):
+def given_by(params, wishes):
     """The stage.Given of the module's arguments, its signature judged where this host or the user demands one."""
     file, data, headers = _text(params)
     is_object = data.startswith(ELF_MAGIC) or not file.endswith(".c")
     source = Source(file, data) if is_object else Source(file, data, headers, tuple(params["cflags"]))
-    given = {"file": file, "programs": tuple(params["programs"]), "signed_by": signed_by(params, source)}
-    given.update(lint=params["lint"], lint_accept=tuple(params["lint_accept"]))
-    return stage.Given(object=data, **given) if is_object else stage.Given(source=source, **given)
+    given = stage.Given(
+        file=file,
+        programs=tuple(params["programs"]),
+        globals=wishes.values,
+        secrets=frozenset(wishes.secrets),
+        maps=params["maps"],
+        btf=_read(params["btf"]) if params["btf"] else None,
+        signed_by=signed_by(params, source),
+        lint=params["lint"],
+        lint_accept=tuple(params["lint_accept"]),
+    )
+    return given._replace(object=data) if is_object else given._replace(source=source)
 
 
 def signed_by(params, source):
@@ -431,6 +520,8 @@ def _seal_on_host(params):
 
 def _text(params):
     """(file name, bytes, headers) of what is to be compiled or loaded."""
+    if params["content"] is not None and params["content"].startswith(BASE64_MAGIC):
+        return f"{params['name']}.bpf.o", _decoded(params["content"]), ()
     if params["content"] is not None:
         return f"{params['name']}.bpf.c", params["content"].encode(), ()
     shipped = params["_shipped"]
@@ -455,7 +546,7 @@ def _read(path):
     except OSError as error:
         raise BadRequest(
             f"{path} cannot be read on the host: {error.strerror}",
-            "With remote_src: true, src is a path on the host",
+            "With remote_src: true, src is a path on the host, as btf always is",
             path=path,
         ) from error
 
@@ -464,7 +555,7 @@ def _decoded(text):
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise BadRequest("The shipped source is damaged", "This is a fault of ebpf.deploy: please report it") from error
+        raise BadRequest("What was given as base64 is none", "Give the object as state: built returned it") from error
 
 
 def warn_of_lost_updates(module, found):
@@ -497,7 +588,7 @@ def staged(module, result):
         **described(result.built, figures),
     }
     if module._diff:
-        after = {"release": result.built.release.id, "programs": _tags(fields["programs"])}
+        after = _view(result.built.release, _tags(fields["programs"]))
         fields["diff"] = _module.diff(before_staging(result) if steps else after, after)
     return fields
 
@@ -508,7 +599,14 @@ def before_staging(result):
     current = seen.staged or seen.confirmed
     if current is None:
         return {"release": None, "programs": {}}
-    return {"release": current.release, "programs": {name: row["tag"] for name, row in _in_kernel(seen, current.load)}}
+    tags = {name: row["tag"] for name, row in _in_kernel(seen, current.load)}
+    release = seen.releases.get(current.release)
+    return _view(release, tags) if release else {"release": current.release, "programs": tags}
+
+
+def _view(release, tags):
+    """What the diff shows of a release. A secret that changed shows in the id alone."""
+    return {"release": release.id, "programs": tags, **({"globals": release.globals} if release.globals else {})}
 
 
 def described(built, figures):
@@ -540,6 +638,8 @@ def described(built, figures):
         ],
     }
     fields["lint"] = list(built.lint)
+    if built.release.globals:
+        fields["globals"] = built.release.globals
     if built.compiled and built.compiled.messages:
         fields["compiler_output"] = list(built.compiled.messages)
     return fields

@@ -22,7 +22,7 @@ WEIGHT = {
     "modules.bpf_attach": 257,
     "modules.bpf_info": 193,
     "modules.bpf_map": 274,
-    "modules.bpf_program": 479,
+    "modules.bpf_program": 533,
     "modules.bpf_release": 248,
     "module_utils._core.deployment.apply": 191,
     "module_utils._core.deployment.guard": 254,

@@ -271,7 +271,7 @@ def _declare(seen, given, attachments):
 def _stage(seen, given, attachments):
     wanted = made_release(plan.release_of(given["load"]))
     staged = store.Staged(given["load"], wanted.id)
-    return plan.stage(seen, wanted, given.get("aside"), staged, b"object", None), None
+    return plan.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}), None
 
 
 WORK = {

@@ -274,7 +274,7 @@ _DO = {
     plan.Attach: _attach,
     plan.Swap: _swap,
     plan.Detach: _detach,
-    plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.data, step.source),
+    plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.files),
     plan.RemoveRelease: lambda step, home: store.remove_release(home, step.release),
     plan.PinLoad: _pin_load,
     plan.RemoveLoad: _remove_load,

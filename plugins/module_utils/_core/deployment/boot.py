@@ -77,11 +77,18 @@ def load_again(home, seen, generation):
     files.make_private_folder(home.loads)
     try:
         programs = [row[0] for row in release.programs]
-        elf.load(store.release_object(home, release.id), home.name, programs, _shared(home, seen, generation), aside)
+        data, shared = store.release_file(home, release.id), _shared(home, seen, generation)
+        elf.load(data, home.name, programs, shared, aside, _tuning(home, release))
         os.rename(aside, os.path.join(home.loads, generation.load))
     except (Failure, OSError):
         files.remove_tree(aside)
         raise
+
+
+def _tuning(home, release):
+    record = release.tuning or {}
+    types = store.release_file(home, release.id, "btf") if "btf" in record else b""
+    return elf.Tuning.from_record(record, types)
 
 
 def _shared(home, seen, generation):

@@ -113,9 +113,10 @@ class DropMerge(NamedTuple):
 
 
 class WriteRelease(NamedTuple):
+    """The release's manifest and its files, {name: bytes}, are on the disk."""
+
     release: object
-    data: bytes
-    source: Optional[bytes]
+    files: dict
 
 
 class RemoveRelease(NamedTuple):
@@ -728,15 +729,15 @@ def returning(seen, target):
     )
 
 
-def stage(seen, release, aside, staged, data, source):
+def stage(seen, release, aside, staged, files):
     """Steps that make `staged` (store.Staged) the staged load.
 
-    `aside` names the pins to take over, None where the load is there already.
+    `aside` names the pins to take over, None where the load is there already; `files` are the release's own.
     """
     load = staged.load
     if aside is None and seen.staged and seen.staged.load == load:
         return prune(seen)
-    steps = [] if seen.releases.get(release.id) else [WriteRelease(release, data, source)]
+    steps = [] if seen.releases.get(release.id) else [WriteRelease(release, files)]
     if aside is not None:
         steps.append(PinLoad(aside, load))
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:

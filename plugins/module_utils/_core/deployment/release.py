@@ -19,8 +19,9 @@ ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest ho
 class Release(NamedTuple):
     """One immutable build.
 
-    `programs` are rows of name, section, type, expected attach type; `maps` are shape records; `lint` is what lint.py
-    found, None where nobody looked.
+    `programs` are rows of name, section, type, expected attach type; `maps` are shape records. `tuning` is what was set
+    before the load (elf.Tuning's record), `globals` the same values as users may see them; both are None in
+    manifests older than they. `lint` is what lint.py found, None where nobody looked.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Release(NamedTuple):
     compiler: str
     cflags: tuple
     lint: Optional[tuple] = None
+    tuning: Optional[dict] = None
+    globals: Optional[dict] = None
 
     def as_record(self):
         return {**self._asdict(), "format": 1}
@@ -52,15 +55,17 @@ class Release(NamedTuple):
         return {name: (number, attach) for name, dummy, number, attach in self.programs}
 
 
-def identify(data, spec, map_records, chosen=None, *, source_id="", source="", compiler="", cflags=()):
-    """The Release that the object's bytes and the chosen programs (None: all) make.
+def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="", **about):
+    """The Release that the object's bytes, the chosen programs (None: all) and what is set before the load make.
 
-    `spec` is elf.ObjectSpec, `map_records` its maps as plain data. Two hosts, or two runs, that give the kernel the
-    same get the same id.
+    `spec` is elf.ObjectSpec, `map_records` its maps as plain data, `about` the rest of a Release's fields. Two hosts,
+    or two runs, that give the kernel the same get the same id.
     """
-    programs = tuple(sorted(tuple(row) for row in spec.programs if chosen is None or row.name in chosen))
+    programs = tuple(sorted(tuple(row[:4]) for row in spec.programs if chosen is None or row.name in chosen))
     object_sha256 = hashlib.sha256(data).hexdigest()
     given = {"object": object_sha256, "programs": [[row[0], row[2], row[3]] for row in programs]}
+    if tuning:
+        given["tuning"] = tuning
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
     return Release(
         id=digest[:ID_LENGTH],
@@ -69,7 +74,6 @@ def identify(data, spec, map_records, chosen=None, *, source_id="", source="", c
         object_sha256=object_sha256,
         programs=programs,
         maps=tuple(map_records),
-        source=source,
-        compiler=compiler,
-        cflags=tuple(cflags),
+        tuning=tuning or {},
+        **about,
     )

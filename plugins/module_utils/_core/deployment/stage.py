@@ -10,24 +10,26 @@ What runs at the hooks is not touched here. Compiling and verifying come before 
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
-from ..kernel import files, namespaces
-from ..objects import elf, lint, maps, preflight
+from ..kernel import files
+from ..objects import elf, lint, maps, preflight, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
 
 
 class Given(NamedTuple):
-    """C source (sources.Source) or an object's bytes, the programs chosen by name or pattern, and who signed it.
+    """C source (sources.Source) or an object's bytes, who signed it, and what is set before it is loaded.
 
+    In the user's words: `programs` are names, patterns or mappings, `globals` {name: value}, `secrets` the names of
+    those not to be shown, `maps` {name: {max_entries, on_change, fields}}. `btf` is a BTF file's content, None without.
     `lint` is "off", "warn" or "fail", `lint_accept` what is accepted of its findings (lint.judge).
     """
 
@@ -36,19 +38,41 @@ class Given(NamedTuple):
     file: str = ""
     programs: tuple = ()
     signed_by: str = ""
-    maps: Mapping = MappingProxyType({})
     lint: str = "off"
     lint_accept: tuple = ()
+    globals: Mapping = MappingProxyType({})
+    secrets: frozenset = frozenset()
+    maps: Mapping = MappingProxyType({})
+    btf: Optional[bytes] = None
+
+    @property
+    def source_id(self):
+        """What reports compare and quarantine knows: source, flags and all that is set. Known before the compiler runs.
+
+        Where nothing is set it is the source's or the object's own.
+        """
+        own = self.source.id if self.source else hashlib.sha256(self.object).hexdigest()
+        overrides = [each for each in self.programs if not isinstance(each, str)]
+        sizes = {name: options.get("max_entries") for name, options in self.maps.items() if isinstance(options, dict)}
+        sizes = {name: size for name, size in sizes.items() if size is not None}
+        if not (self.globals or sizes or overrides):
+            return own
+        text = json.dumps([own, dict(self.globals), sizes, overrides], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Built(NamedTuple):
-    """An object and its identity. `lint` are the findings, each with the reason why it is accepted, or None."""
+    """An object, what is set before it is loaded, and its identity. The spec is as it is then.
+
+    `lint` are the findings, each with the reason why it is accepted, or None.
+    """
 
     object: bytes
     spec: elf.ObjectSpec
     release: releases.Release
     chosen: Optional[tuple]
     compiled: Optional[sources.Compiled]
+    tuned: elf.Tuning = elf.UNTUNED
     lint: tuple = ()
 
 
@@ -77,22 +101,26 @@ def build(name, given, keep=True, known=None):
     compiled = sources.compile_source(given.source, keep) if given.source else None
     data = compiled.object if compiled else given.object
     spec = elf.inspect(data, name, given.file or "The file")
-    chosen = _choose(spec, given.programs)
+    chosen, tuned, shown = _tuned(data, name, spec, given)
+    spec = tuning.applied(spec, tuned)
     release = releases.identify(
         data,
         spec,
         [maps.as_record(shape) for shape in spec.maps],
         chosen,
-        source_id=given.source.id if given.source else "",
+        tuning=tuned.as_record(),
+        source_id=given.source_id,
         source=given.file,
         compiler=compiled.compiler if compiled else "",
         cflags=given.source.cflags if given.source else (),
+        globals=shown,
     )
+    built = Built(data, spec, release, chosen, compiled, tuned)
     if given.lint == "off":
-        return Built(data, spec, release, chosen, compiled)
+        return built
     release = release._replace(lint=_lost_updates(name, data, release, (known or {}).get(release.id)))
     judged = lint.judge(release.lint, given.lint, given.lint_accept)
-    return Built(data, spec, release, chosen, compiled, tuple(judged))
+    return built._replace(release=release, lint=tuple(judged))
 
 
 def _lost_updates(name, data, release, kept):
@@ -101,25 +129,33 @@ def _lost_updates(name, data, release, kept):
     return tuple(lint.findings(data, name, sorted(release.program_types)))
 
 
-def _choose(spec, patterns):
-    """The names that the patterns match, None for all; BadRequest where a pattern matches nothing."""
-    names = [program.name for program in spec.programs]
-    if not names:
-        raise BadRequest("The object holds no program", 'Give functions a section, such as SEC("xdp")')
-    if not patterns:
-        return None
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise BadRequest(
-                f"The object has no program {pattern}", namespaces.did_you_mean(pattern, names), programs=names
-            )
-    return tuple(name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+def _tuned(data, name, spec, given):
+    """(programs chosen, the Tuning, the globals as users may see them) of what was given; BadRequest names a fault."""
+    chosen, programs = tuning.choose(spec, given.programs)
+    sizes = tuning.set_sizes(spec, given.maps)
+    rows, shown = (), {}
+    if given.globals:
+        types, sections = elf.initial_globals(data, name)
+        rows, shown = tuning.set_globals(types, sections, given.globals, given.secrets)
+    if given.btf is not None and not given.btf.startswith((b"\x9f\xeb", b"\xeb\x9f", b"\x7fELF")):
+        raise BadRequest(
+            "The file given as btf holds no BTF", "Give a raw BTF file or a vmlinux, as pahole and bpftool write them"
+        )
+    return chosen, elf.Tuning(rows, sizes, programs, given.btf or b""), shown
 
 
 def verify(name, built, check_mode=False):
     """(the verifier's figures by program, warnings); nothing stays loaded."""
-    warnings = preflight.warnings(built.object, name, built.chosen)
-    return elf.load(built.object, name, built.chosen, log_folder=_log_folder(check_mode)), warnings
+    warnings = _warnings(name, built)
+    return _loaded(name, built, log_folder=_log_folder(check_mode)), warnings
+
+
+def _warnings(name, built):
+    return preflight.warnings(built.object, name, built.chosen, built.tuned)
+
+
+def _loaded(name, built, shared=None, pins=None, log_folder=None):
+    return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder)
 
 
 def _log_folder(check_mode):
@@ -141,18 +177,17 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     if load is not None and not check_mode:
         return _stage_locked(place, built, given, None, rollout_id, {}, taken)
     if check_mode:
-        warnings = () if load else preflight.warnings(built.object, name, built.chosen)
-        figures = {} if load else elf.load(built.object, name, built.chosen, taken.shared)
+        warnings = () if load else _warnings(name, built)
+        figures = {} if load else _loaded(name, built, taken.shared)
         aside, load = None if load else "new", load or free_name(seen, built.release)
-        staged = _staged(load, built, rollout_id, taken)
-        steps = plan.stage(seen, built.release, aside, staged, built.object, None)
+        steps = plan.stage(seen, built.release, aside, _staged(load, built, rollout_id, taken), {})
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
     return _load_and_stage(place, built, given, rollout_id, taken)
 
 
 def _refuse_quarantined(place, seen, given, is_retried):
     """What this host threw back fails before the compiler sees it; what is confirmed never does."""
-    source_id = given.source.id if given.source else hashlib.sha256(given.object).hexdigest()
+    source_id = given.source_id
     confirmed = seen.releases.get(seen.confirmed.release) if seen.confirmed else None
     if confirmed is None or confirmed.source_id != source_id:
         what = f"{given.file or 'The source'} for {place.name}"
@@ -161,13 +196,13 @@ def _refuse_quarantined(place, seen, given, is_retried):
 
 def _load_and_stage(place, built, given, rollout_id, taken):
     """Load into a folder of this process's own, then take the lock and give it its name."""
-    warnings = preflight.warnings(built.object, place.name, built.chosen)
+    warnings = _warnings(place.name, built)
     files.mount_bpffs()
     files.make_private_folder(place.loads)
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
     try:
-        figures = elf.load(built.object, place.name, built.chosen, taken.shared, folder, _log_folder(False))
+        figures = _loaded(place.name, built, taken.shared, folder, _log_folder(False))
         result = _stage_locked(place, built, given, aside, rollout_id, figures, taken)
         return result._replace(warnings=tuple(warnings))
     except (Failure, OSError) as error:
@@ -193,9 +228,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             files.remove_tree(os.path.join(home.loads, aside))
             aside = None
         load = load or free_name(seen, built.release)
-        text = given.source.text if given.source else None
-        staged = _staged(load, built, rollout_id, taken)
-        steps = plan.stage(seen, built.release, aside, staged, built.object, text)
+        steps = plan.stage(seen, built.release, aside, _staged(load, built, rollout_id, taken), _files(built, given))
         if steps:
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)
@@ -204,6 +237,14 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             store.journal(home, "stage", load=load, **record, **({"lint_accepted": accepted} if accepted else {}))
         after = observe.facts(home)
         return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
+
+
+def _files(built, given):
+    """What lies beside the release's manifest: a boot has nothing else to load from."""
+    contents = {"object.o": built.object, "btf": built.tuned.btf}
+    if given.source:
+        contents["source"] = given.source.text
+    return {name: data for name, data in contents.items() if data}
 
 
 def _state(seen, load):

@@ -5,7 +5,7 @@
 """A deployment's state on the disk: releases, generations, pointers, journal, lock.
 
     /var/lib/ebpf_deploy/NAME/           0700; every write aside, fsync, rename, fsync of the folder
-        releases/R/{object.o, source, manifest.json}
+        releases/R/{object.o, source, btf, manifest.json}; btf only where one was given
         staged.json                      the load that the next bpf_attach takes
         generations/N.json               immutable; N is never used twice (serial)
         {trial,confirmed}                symlinks to generations: each change of state is one rename
@@ -360,9 +360,9 @@ def _declared_path(place, name):
     return os.path.join(place.folder, "entries", name)
 
 
-def release_object(place, number):
-    """The object's bytes of a release on this disk."""
-    with open(os.path.join(place.folder, "releases", number, "object.o"), "rb") as stream:
+def release_file(place, number, name="object.o"):
+    """The bytes of a release's file on this disk: object.o, source or btf."""
+    with open(os.path.join(place.folder, "releases", number, name), "rb") as stream:
         return stream.read()
 
 
@@ -408,15 +408,14 @@ def _generation_path(place, number):
 # ---- changing: the steps that apply.py carries out -----------------------------------------------
 
 
-def write_release(place, made, data, source):
-    """releases/R is on the disk, whole or not at all."""
+def write_release(place, made, contents):
+    """releases/R is on the disk with its files {name: bytes} and the manifest, whole or not at all."""
     folder = os.path.join(place.folder, "releases", made.id)
     aside = folder + ".aside"
     _sweep(os.path.dirname(folder))
     files.make_private_folder(aside)
-    files.write_durably(os.path.join(aside, "object.o"), data)
-    if source is not None:
-        files.write_durably(os.path.join(aside, "source"), source)
+    for name, data in contents.items():
+        files.write_durably(os.path.join(aside, name), data)
     files.write_json(os.path.join(aside, "manifest.json"), made.as_record())
     files.remove_tree(folder)
     os.rename(aside, folder)

@@ -20,8 +20,9 @@ from . import libbpf
 
 # enum bpf_prog_type, bpf_attach_type, bpf_link_type, bpf_map_type: only those that we decide on, by UAPI number
 PROG_SCHED_CLS, PROG_XDP, PROG_CGROUP_SKB = 3, 6, 8
+PROG_TRACING, PROG_EXT, PROG_LSM, PROG_NETFILTER = 26, 28, 29, 32
 ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
-ATTACH_XDP, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 37, 46, 47
+ATTACH_XDP, ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 37, 45, 46, 47
 LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
 NOEXIST = 1  # BPF_NOEXIST: add the entry, and EEXIST where it is
@@ -41,6 +42,11 @@ NEWER_NAMES = {
     "libbpf_bpf_prog_type_str": {32: "netfilter"},
     "libbpf_bpf_map_type_str": {33: "arena", 34: "insn_array"},
 }
+
+
+# The attach type of program types that have but one, as libbpf sets it by their section
+OWN_ATTACH_TYPE = {PROG_XDP: 37, 13: 3, 15: 6, 16: 7, 20: 16, 22: 17, 23: 18, 29: 27, 30: 36, 32: 45}
+MOST_TYPES = 128  # numbers to try when all names are wanted; Linux 7.0 has 33 program types and 60 attach types
 
 
 class Fd:
@@ -129,6 +135,30 @@ def link_type_name(number):
 
 def attach_type_name(number):
     return _name("libbpf_bpf_attach_type_str", number)
+
+
+def prog_types():
+    """{name: number} of the program types that this libbpf has names for."""
+    return _numbers("libbpf_bpf_prog_type_str")
+
+
+def attach_types():
+    return _numbers("libbpf_bpf_attach_type_str")
+
+
+def section_type(section):
+    """The name of the program type that libbpf reads out of a section's name, or "" where it reads none."""
+    number, attach = libbpf.i32(), libbpf.i32()
+    try:
+        libbpf.call("libbpf_prog_type_by_name", section.encode(), libbpf.byref(number), libbpf.byref(attach))
+    except OSError:
+        return ""
+    return prog_type_name(number.value)
+
+
+def _numbers(symbol):
+    names = {_name(symbol, number): number for number in range(MOST_TYPES)}
+    return {name: number for name, number in names.items() if name not in ("unspec", f"type {number}")}
 
 
 def _name(symbol, number):

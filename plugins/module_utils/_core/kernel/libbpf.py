@@ -225,7 +225,7 @@ class BtfInfo(ctypes.Structure):  # struct bpf_btf_info
 
 # symbol -> kind of result, arguments; the C prototype stands above
 # kinds: fd, zero, count (all: < 0 is -errno or -1 with errno), pointer (NULL fails), maybe (NULL is an answer),
-#        text, number, nothing
+#        text, number, truth, nothing
 SYMBOLS = {
     # const char *libbpf_version_string(void)
     "libbpf_version_string": ("text", ()),
@@ -242,6 +242,8 @@ SYMBOLS = {
     "libbpf_bpf_map_type_str": ("text", (c_int,)),
     "libbpf_bpf_link_type_str": ("text", (c_int,)),
     "libbpf_bpf_attach_type_str": ("text", (c_int,)),
+    # int libbpf_prog_type_by_name(const char *, enum bpf_prog_type *, enum bpf_attach_type *)
+    "libbpf_prog_type_by_name": ("zero", (c_char_p, POINTER(c_int), POINTER(c_int))),
     # struct bpf_object *bpf_object__open_mem(const void *buf, size_t, const struct bpf_object_open_opts *)
     "bpf_object__open_mem": ("pointer", (c_char_p, c_size_t, POINTER(ObjectOpenOpts))),
     # int bpf_object__load(struct bpf_object *), void bpf_object__close(struct bpf_object *)
@@ -269,6 +271,12 @@ SYMBOLS = {
     # int bpf_program__set_type(struct bpf_program *, enum bpf_prog_type); void before 1.0: hence "nothing"
     "bpf_program__set_type": ("nothing", (c_void_p, c_int)),
     "bpf_program__expected_attach_type": ("number", (c_void_p,)),
+    # int bpf_program__set_expected_attach_type(struct bpf_program *, enum bpf_attach_type); void before 1.0
+    "bpf_program__set_expected_attach_type": ("nothing", (c_void_p, c_int)),
+    # int bpf_program__set_attach_target(struct bpf_program *, int attach_prog_fd, const char *attach_func_name)
+    "bpf_program__set_attach_target": ("zero", (c_void_p, c_int, c_char_p)),
+    # bool bpf_program__autoload(const struct bpf_program *)
+    "bpf_program__autoload": ("truth", (c_void_p,)),
     # int bpf_program__set_autoload(struct bpf_program *, bool)
     "bpf_program__set_autoload": ("zero", (c_void_p, c_bool)),
     # int bpf_program__set_log_buf(struct bpf_program *, char *, size_t), 0.7; the buffer must outlive the load
@@ -287,9 +295,15 @@ SYMBOLS = {
     "bpf_map__btf_key_type_id": ("number", (c_void_p,)),
     "bpf_map__btf_value_type_id": ("number", (c_void_p,)),
     # bool bpf_map__is_internal(const struct bpf_map *)
-    "bpf_map__is_internal": ("number", (c_void_p,)),
+    "bpf_map__is_internal": ("truth", (c_void_p,)),
     # struct bpf_map *bpf_map__inner_map(struct bpf_map *): the inner map's definition, 0.4
     "bpf_map__inner_map": ("maybe", (c_void_p,)),
+    # int bpf_map__set_max_entries(struct bpf_map *, __u32), 0.2
+    "bpf_map__set_max_entries": ("zero", (c_void_p, c_uint32)),
+    # const void *bpf_map__initial_value(struct bpf_map *, size_t *psize), 0.5: an internal map's bytes until load
+    "bpf_map__initial_value": ("maybe", (c_void_p, POINTER(c_size_t))),
+    # int bpf_map__set_initial_value(struct bpf_map *, const void *data, size_t)
+    "bpf_map__set_initial_value": ("zero", (c_void_p, c_char_p, c_size_t)),
     # int bpf_map__set_pin_path(struct bpf_map *, const char *); NULL takes it away
     "bpf_map__set_pin_path": ("zero", (c_void_p, c_char_p)),
     # int bpf_map__reuse_fd(struct bpf_map *, int fd): duplicates fd
@@ -441,6 +455,7 @@ _RESULT = {
     "maybe": c_void_p,
     "text": c_char_p,
     "number": c_uint32,  # every counting function bound here returns 32 bits or a small size_t
+    "truth": c_bool,  # only its lowest byte is the function's
     "nothing": None,
 }
 
@@ -492,6 +507,7 @@ def _the_library():
 # ---- for the rooms above -------------------------------------------------------------------------
 
 u32 = c_uint32
+i32 = c_int
 size = c_size_t
 byref = ctypes.byref
 

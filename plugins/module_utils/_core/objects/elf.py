@@ -5,40 +5,51 @@
 """An object opened, tuned, loaded, pinned: libbpf does it, in a child process of ours.
 
 The child is there because the bytes are not trusted: what crashes libbpf, or the verifier, ends the child alone and
-becomes
-a Failure. Where the pins go and which maps are shared is the caller's decision.
+becomes a Failure. Where the pins go and which maps are shared is the caller's decision; what is set before the load is
+tuning.py's.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import select
 import signal
+import sys
 import time
 from typing import NamedTuple
 
 from .. import errors
-from ..errors import BadObject, Failure, NoMemory, VerifierRefused
-from ..kernel import bpf, btf, files, libbpf
+from ..errors import BadObject, Failure, NoMemory, NotFound, VerifierRefused
+from ..kernel import bpf, btf, features, files, libbpf
 from . import maps, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
 LOG_STATS = 4  # BPF_LOG_STATS: the verifier's last words and its count, without the trace
 LOG_TRACE = 1
-NEWER_SECTIONS = {  # what libbpf before 1.3 cannot read out of a section's name: prefix -> program type
-    "tcx/": bpf.PROG_SCHED_CLS,
+NEWER_SECTIONS = {  # what libbpf before 1.3 cannot read out of a section's name: prefix -> program and attach type
+    "tcx/": (bpf.PROG_SCHED_CLS, 0),
+    "netfilter": (bpf.PROG_NETFILTER, bpf.ATTACH_NETFILTER),
 }
+EM_NONE, EM_BPF = 0, 247  # clang before 3.9 wrote the first
+MACHINES = {3: "x86", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv64"}
+BYTE_ORDERS = {1: "little", 2: "big"}
 
 
 class ProgramSpec(NamedTuple):
-    """A program as the object has it; type and expected_attach_type are the kernel's numbers."""
+    """A program as the object has it; type and expected_attach_type are the kernel's numbers.
+
+    `autoload` is False where its author wrote SEC("?…").
+    """
 
     name: str
     section: str
     type: int
     expected_attach_type: int
+    autoload: bool = True
 
 
 class ObjectSpec(NamedTuple):
@@ -49,8 +60,45 @@ class ObjectSpec(NamedTuple):
     internal_maps: tuple
 
 
+class Tuning(NamedTuple):
+    """What is set before an object is loaded, and nothing where it is loaded as it is.
+
+    `globals` are rows (section, offset, bytes), `maps` (name, max_entries), `programs` (name, type, expected attach
+    type, function, pinned program); `btf` is the content of a file to relocate against instead of the kernel's own.
+    """
+
+    globals: tuple = ()
+    maps: tuple = ()
+    programs: tuple = ()
+    btf: bytes = b""
+
+    def as_record(self):
+        """The same as plain data, for identity and manifest; the BTF, which is large, by its digest."""
+        record = {
+            "globals": [[section, offset, data.hex()] for section, offset, data in self.globals],
+            "maps": [list(row) for row in self.maps],
+            "programs": [list(row) for row in self.programs],
+            "btf": hashlib.sha256(self.btf).hexdigest() if self.btf else "",
+        }
+        return {field: value for field, value in record.items() if value}
+
+    @classmethod
+    def from_record(cls, record, btf=b""):
+        """The Tuning of a manifest; `btf` lies beside it."""
+        return cls(
+            tuple((section, offset, bytes.fromhex(data)) for section, offset, data in record.get("globals", ())),
+            tuple(tuple(row) for row in record.get("maps", ())),
+            tuple(tuple(row) for row in record.get("programs", ())),
+            btf,
+        )
+
+
+UNTUNED = Tuning()
+
+
 def inspect(data, name="object", file="The file"):
     """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
+    _expect_of_this_host(data, file)
     answer = in_child(lambda: _inspect(data, name, file), "open")
     return ObjectSpec(
         tuple(ProgramSpec(*row) for row in answer["programs"]),
@@ -59,17 +107,30 @@ def inspect(data, name="object", file="The file"):
     )
 
 
-def load(data, name="object", programs=None, shared=None, pins=None, log_folder=None):
+def initial_globals(data, name="object"):
+    """(the object's Btf, {section: (its type in there, its bytes)}) of the sections that globals lie in."""
+    answer = in_child(lambda: _initial_globals(data, name), "open")
+    if not answer["btf"]:
+        return None, {}
+    try:
+        types = btf.parse(base64.b64decode(answer["btf"]))
+    except ValueError as error:
+        raise BadObject(f"The object's type information is damaged: {error}", "Compile it again") from error
+    sections = {section: (number, base64.b64decode(text)) for section, number, text in answer["sections"]}
+    return types, {section: row for section, row in sections.items() if row[0]}
+
+
+def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUNED, log_folder=None):
     """The verifier's figures by program, after this kernel accepted and loaded them all.
 
     With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at
     pins/maps/NAME;
     without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it
-    is to be}.
+    is to be}, `tuned` what is set before (Tuning).
     Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned. With
     `log_folder` the whole log of a refusal is kept there.
     """
-    return in_child(lambda: _load(data, name, programs, shared or {}, pins, log_folder), "load")
+    return in_child(lambda: _load(data, name, programs, shared or {}, pins, tuned, log_folder), "load")
 
 
 def in_child(work, phase):
@@ -95,9 +156,15 @@ def in_child(work, phase):
     return _understood(json.loads(answer))
 
 
-def ask(data, name, question):
-    """What `question` says of the opened object, as JSON carries it; asked in a child, as all here."""
-    return in_child(lambda: question(_Object(data, name)), "open")
+def ask(data, name, question, tuned=UNTUNED):
+    """What `question` says of the opened object, its maps sized, as JSON carries it; asked in a child, as all here."""
+
+    def work():
+        opened = _Object(data, name)
+        _set_sizes(opened, tuned)
+        return question(opened)
+
+    return in_child(work, "open")
 
 
 def shapes(data, name):
@@ -110,15 +177,37 @@ def shapes(data, name):
     return found
 
 
+def _expect_of_this_host(data, file):
+    """What an ELF file says of itself (Elf64_Ehdr) fits; what is no ELF file libbpf refuses."""
+    order = BYTE_ORDERS.get(data[5]) if data[:4] == b"\x7fELF" and len(data) >= 20 else None
+    if order is None:
+        return
+    machine = int.from_bytes(data[18:20], order)
+    if machine not in (EM_NONE, EM_BPF):
+        raise BadObject(
+            f"{file} is an ELF file for {MACHINES.get(machine, f'machine {machine}')}, not for BPF",
+            "Compile the source with clang -target bpf -g -O2 -c, or give the source itself",
+            machine=machine,
+        )
+    if order != sys.byteorder:
+        raise BadObject(
+            f"{file} is compiled for {order}-endian hosts, and this host is {sys.byteorder}-endian",
+            f"Compile it with clang -target bpf{'el' if sys.byteorder == 'little' else 'eb'}, or on this host",
+            byteorder=order,
+        )
+
+
 # ---- in the child --------------------------------------------------------------------------------
 
 
 class _Object:
     """An open bpf_object. Closed with the child, which lives for this alone."""
 
-    def __init__(self, data, name, file="The file"):
+    def __init__(self, data, name, file="The file", kernel_types=b""):
         self.data = data  # libbpf reads it until load
         options = libbpf.ObjectOpenOpts(object_name=name.encode())
+        if kernel_types:
+            options.btf_custom_path = _path_of(kernel_types)
         try:
             self.pointer = libbpf.call("bpf_object__open_mem", data, len(data), libbpf.byref(options))
         except OSError as error:
@@ -129,9 +218,9 @@ class _Object:
     def _name_newer_type(self, program):
         if libbpf.call("bpf_program__type", program) == 0:
             section = libbpf.call("bpf_program__section_name", program)
-            for prefix, number in NEWER_SECTIONS.items():
+            for prefix, (number, attach) in NEWER_SECTIONS.items():
                 if section.startswith(prefix):
-                    libbpf.call("bpf_program__set_type", program, number)
+                    _set_kind(program, number, attach)
 
     def programs(self):
         return self._walk("bpf_object__next_program", "bpf_program__next")
@@ -152,12 +241,24 @@ class _Object:
             found.append(last)
 
     def btf(self):
+        data = self.raw_btf()
+        return btf.parse(data) if data else None
+
+    def raw_btf(self):
+        """The object's BTF, empty where it has none; libbpf has put the places of globals into it."""
         pointer, size = libbpf.call("bpf_object__btf", self.pointer), libbpf.u32()
         if not pointer:
-            return None
+            return b""
         symbol = "btf__raw_data" if libbpf.has("btf__raw_data") else "btf__get_raw_data"
-        raw = libbpf.call(symbol, pointer, libbpf.byref(size))
-        return btf.parse(libbpf.read(raw, size.value))
+        return libbpf.read(libbpf.call(symbol, pointer, libbpf.byref(size)), size.value)
+
+
+def _path_of(data):
+    """A path that reads as these bytes for as long as this process lives: libbpf takes no BTF from memory."""
+    descriptor = os.memfd_create("btf")
+    with open(descriptor, "wb", closefd=False) as stream:
+        stream.write(data)
+    return f"/proc/self/fd/{descriptor}".encode()
 
 
 def _program_name(program):
@@ -170,6 +271,12 @@ def _map_name(pointer):
     return name.rpartition(".")[2] if libbpf.call("bpf_map__is_internal", pointer) else name
 
 
+def _section_name(pointer):
+    """An internal map's section as BTF has it, .data or .rodata.mine; libbpf may put the object's name before."""
+    name = libbpf.call("bpf_map__name", pointer)
+    return name if name.startswith(".") else "." + name.partition(".")[2]
+
+
 def _inspect(data, name, file="The file"):
     opened = _Object(data, name, file)
     types = opened.btf()
@@ -179,16 +286,34 @@ def _inspect(data, name, file="The file"):
             internal.append(_map_name(pointer))
         else:
             shapes.append(maps.as_record(_shape(pointer, types)))
+            _expect_inner(pointer)
     rows = [
         (
             _program_name(program),
             libbpf.call("bpf_program__section_name", program),
             libbpf.call("bpf_program__type", program),
             libbpf.call("bpf_program__expected_attach_type", program),
+            libbpf.call("bpf_program__autoload", program),
         )
         for program in opened.programs()
     ]
     return {"programs": rows, "maps": shapes, "internal_maps": internal}
+
+
+def _initial_globals(data, name):
+    opened, sections = _Object(data, name), []
+    types = opened.raw_btf()
+    for pointer in opened.maps():
+        if libbpf.call("bpf_map__is_internal", pointer) and _map_name(pointer) != "kconfig":
+            number = libbpf.call("bpf_map__btf_value_type_id", pointer)
+            sections.append((_section_name(pointer), number, base64.b64encode(_initial_value(pointer)).decode()))
+    return {"btf": base64.b64encode(types).decode(), "sections": sections}
+
+
+def _initial_value(pointer):
+    size = libbpf.size()
+    found = libbpf.call("bpf_map__initial_value", pointer, libbpf.byref(size))
+    return libbpf.read(found, size.value) if found else b""
 
 
 def _shape(pointer, types):
@@ -209,21 +334,45 @@ def _shape(pointer, types):
     )
 
 
-def _load(data, name, chosen, shared, pins, log_folder):
+def _expect_inner(pointer):
+    """A map of maps declares what its inner maps are like, their size too: libbpf makes one to show the kernel."""
+    number, name = libbpf.call("bpf_map__type", pointer), libbpf.call("bpf_map__name", pointer)
+    if number not in maps.OF_MAPS:
+        return
+    inner = libbpf.call("bpf_map__inner_map", pointer)
+    if not inner:
+        raise BadObject(
+            f"Map {name} is to hold maps, and the object does not say what these are like",
+            "Declare it in the source: __array(values, struct { __uint(type, …); __uint(max_entries, …); … })",
+            map=name,
+        )
+    if not libbpf.call("bpf_map__max_entries", inner) and libbpf.call("bpf_map__type", inner) not in maps.MAY_SAY_0:
+        raise BadObject(
+            f"The maps within {name} have no size",
+            "Give them one in the source: __array(values, struct { … __uint(max_entries, …); })",
+            map=name,
+        )
+
+
+def _load(data, name, chosen, shared, pins, tuned, log_folder):
+    def attempt(programs, log_level, log_size):
+        return _try_load(data, name, programs, shared, tuned, log_level, log_size)
+
     try:
-        opened, logs = _try_load(data, name, chosen, shared, LOG_STATS, SHORT_LOG)
+        opened, logs = attempt(chosen, LOG_STATS, SHORT_LOG)
     except OSError as error:
         if not hasattr(error, "logs"):  # no load was tried: the pin of a shared map is gone
             raise
-        raise _refusal(error, data, name, shared, log_folder) from error
+        raise _refusal(error, attempt, log_folder) from error
     if pins is not None:
         _pin(opened, chosen, pins)
     return _figures(opened, chosen, logs())
 
 
-def _try_load(data, name, chosen, shared, log_level, log_size):
+def _try_load(data, name, chosen, shared, tuned, log_level, log_size):
     """(object, function that reads each program's log): loaded, or OSError whose `logs` holds them."""
-    opened, rooms = _Object(data, name), {}
+    opened, rooms = _Object(data, name, kernel_types=tuned.btf), {}
+    _set_sizes(opened, tuned)  # before reuse_fd: then a map's size is fixed
     for program in opened.programs():
         wanted = chosen is None or _program_name(program) in chosen
         libbpf.call("bpf_program__set_autoload", program, wanted)
@@ -237,6 +386,7 @@ def _try_load(data, name, chosen, shared, log_level, log_size):
             with bpf.get_pinned(shared[_map_name(pointer)]) as fd:
                 libbpf.call("bpf_map__reuse_fd", pointer, fd)
 
+    _tune(opened, tuned, chosen)
     _refuse_beyond_memory(opened, shared)
 
     def logs():
@@ -248,6 +398,69 @@ def _try_load(data, name, chosen, shared, log_level, log_size):
         error.logs, error.opened = logs(), opened
         raise
     return opened, logs
+
+
+def _tune(opened, tuned, chosen):
+    """The rest of the Tuning is carried out on an open object."""
+    kinds = {row[0]: row[1:] for row in tuned.programs if chosen is None or row[0] in chosen}
+    for program in opened.programs():
+        if _program_name(program) in kinds:
+            _set_program(program, *kinds[_program_name(program)])
+    for pointer in opened.maps():
+        if libbpf.call("bpf_map__is_internal", pointer):
+            _set_globals(pointer, [row[1:] for row in tuned.globals if row[0] == _section_name(pointer)])
+
+
+def _set_sizes(opened, tuned):
+    sizes = dict(tuned.maps)
+    for pointer in opened.maps():
+        if not libbpf.call("bpf_map__is_internal", pointer) and _map_name(pointer) in sizes:
+            libbpf.call("bpf_map__set_max_entries", pointer, sizes[_map_name(pointer)])
+
+
+def _set_globals(pointer, rows):
+    if rows:
+        data = bytearray(_initial_value(pointer))
+        for offset, part in rows:
+            data[offset : offset + len(part)] = part
+        libbpf.call("bpf_map__set_initial_value", pointer, bytes(data), len(data))
+
+
+def _set_program(program, number, attach, function, pinned):
+    _set_kind(program, number, attach)
+    if not function and not pinned:
+        return
+    target = _target_program(pinned, program) if pinned else 0
+    try:
+        libbpf.call("bpf_program__set_attach_target", program, target, function.encode() if function else None)
+    except OSError as error:
+        where = f"The program pinned at {pinned}" if pinned else "This kernel"
+        near = [] if pinned else features.nearest(function, features.functions())
+        raise VerifierRefused(
+            f"{where} has no function {function} for {_program_name(program)} to attach to",
+            "Give a name that it has" + (f": near it are {', '.join(near)}" if near else ""),
+            diagnosis="attach_target_missing",
+            program=_program_name(program),
+            errno=error.errno,
+            log=error.log,
+        ) from error
+
+
+def _set_kind(program, number, attach):
+    libbpf.call("bpf_program__set_type", program, number)
+    libbpf.call("bpf_program__set_expected_attach_type", program, attach)
+
+
+def _target_program(pinned, program):
+    """An fd of the pinned program; libbpf wants it until the load, so it ends with this process."""
+    try:
+        return bpf.get_pinned(pinned).number
+    except OSError as error:
+        raise NotFound(
+            f"{_program_name(program)} is for a program pinned at {pinned}, and none is there: {error.strerror}",
+            "Load that program first, and give the path of its pin",
+            path=pinned,
+        ) from error
 
 
 def _refuse_beyond_memory(opened, shared):
@@ -287,13 +500,13 @@ def _pin(opened, chosen, pins):
         bpf.pin(libbpf.call("bpf_map__fd", pointer), os.path.join(pins, "maps", _map_name(pointer)))
 
 
-def _refusal(error, data, name, shared, log_folder):
+def _refusal(error, attempt, log_folder):
     """The Failure that a failed load means. A second try takes the trace that the first one did without."""
     culprit = _culprit(error)
     log = error.logs.get(culprit, "")
     if log:
         try:
-            _try_load(data, name, [culprit], shared, LOG_TRACE, WHOLE_LOG)
+            attempt([culprit], LOG_TRACE, WHOLE_LOG)
         except OSError as again:
             log = again.logs[culprit] or log
     return refusals.explained(error, culprit, log, log_folder)

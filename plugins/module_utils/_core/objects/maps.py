@@ -19,6 +19,9 @@ from ..kernel import btf
 # enum bpf_map_type: by number, because libbpf before 1.0 has no names for them
 ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 4, 6, 11
 DEVMAP, DEVMAP_HASH, RINGBUF, USER_RINGBUF = 14, 25, 27, 31
+OF_MAPS = {12, 13}  # array_of_maps, hash_of_maps
+WITHOUT_SIZE = {19, 21, 24, 28, 29, 32}  # storage of cgroups, sockets, inodes, tasks: it grows with these, and says 0
+MAY_SAY_0 = WITHOUT_SIZE | {4, 26}  # libbpf knows better for perf_event_array and struct_ops
 # libbpf creates these without BTF, whatever the object says (bpf_object__create_map): perf_event_array, stack_trace,
 # cgroup_array, array_of_maps, hash_of_maps, devmap, sockmap, cpumap, xskmap, sockhash, queue, stack, devmap_hash, arena
 MADE_WITHOUT_BTF = {4, 7, 8, 12, 13, 14, 15, 16, 17, 18, 22, 23, 25, 33}

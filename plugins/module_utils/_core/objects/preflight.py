@@ -27,12 +27,12 @@ PROBE = re.compile(
 )
 
 
-def warnings(data, name="object", programs=None):
-    """Sentences on what would fail later on this host; `programs` as for elf.load.
+def warnings(data, name="object", programs=None, tuned=elf.UNTUNED):
+    """Sentences on what would fail later on this host; `programs` and `tuned` as for elf.load.
 
     Unsupported where the kernel has a fault that this object would hit.
     """
-    return elf.ask(data, name, lambda opened: _warnings(opened, programs))
+    return elf.ask(data, name, lambda opened: _warnings(opened, programs), tuned)
 
 
 # ---- in elf.py's child ---------------------------------------------------------------------------
