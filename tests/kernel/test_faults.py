@@ -31,7 +31,7 @@ from every_transition import (
 )
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import guard, stage, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, stage, store
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, Failure
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
@@ -269,7 +269,7 @@ def test_compiler_that_finds_no_space_is_told_as_a_full_disk(host, cache, small_
 
 def test_guard_without_room_for_its_code_is_told(host):
     host.stage(1)
-    os.makedirs(guard.CODE)
+    os.makedirs(code.FOLDER)
     fill(store.STATE)
 
     with pytest.raises(DiskRefused, match="No space is left"):

@@ -20,7 +20,7 @@ from every_transition import HOOKS, assert_kept, attached, reset, running, settl
 from private_host import NAME, eventually
 from test_faults import LASTING
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import guard, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store, transitions
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Quarantined
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 
@@ -56,7 +56,7 @@ def its_code(host, monkeypatch):
     """The guard's zip goes with the test, and no second is slept between its lives."""
     monkeypatch.setattr(guard, "RESTART_SECONDS", 0.05)
     yield
-    files.remove_tree(guard.CODE)
+    files.remove_tree(code.FOLDER)
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ def guarded(host, moments, probe, kills="none", *, with_parent=False, command=GU
     host.stage(2)
     host.attach(confirm_within=60, probe=probe)
     moments.write_text("")
-    code = guard.written_code()
-    words = [sys.executable, "-c", command, code, NAME, str(moments), str(kills), "yes" if with_parent else ""]
+    zipped = code.written(code.GUARD)
+    words = [sys.executable, "-c", command, zipped, NAME, str(moments), str(kills), "yes" if with_parent else ""]
     guard._as_process(NAME, words)
 
 

@@ -15,11 +15,12 @@ from private_host import NAME, attachment, counted
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
     boot,
-    guard,
+    code,
     plan,
     store,
     transitions,
     trial,
+    units,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
@@ -134,7 +135,7 @@ def test_soft_reboot_gives_a_live_trial_its_guard_again(host):
     assert private_host.eventually(lambda: counts(host) == [2])
     assert private_host.eventually(lambda: host.facts().trial is None)
     assert counts(host) == [1]
-    files.remove_tree(guard.CODE)
+    files.remove_tree(code.FOLDER)
 
 
 def test_hook_that_somebody_took_first_is_reported_and_the_others_are_back(host, reboot):
@@ -150,6 +151,30 @@ def test_hook_that_somebody_took_first_is_reported_and_the_others_are_back(host,
 
     assert boot.come_back(private_host.DEVICE) == [(NAME, None)]
     assert len(host.facts().links) == 2
+
+
+def test_place_that_is_there_before_the_boot_unit_ran_is_left_to_it(host, reboot):
+    """A service that starts early is not charged for the maps of the whole deployment."""
+    attached(host)
+    reboot()
+
+    assert boot.come_back(private_host.DEVICE) == []
+    assert host.facts().loads == {}
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
+
+
+def test_boot_adds_a_drop_in_that_a_power_cut_kept_from_the_disk(host, reboot):
+    host.stage(1)
+    host.attach(attachment("cgroup", programs.CGROUP, cgroup=host.cgroup))
+    (unit,) = units.found(NAME)
+    units.remove(NAME, unit)
+    reboot()
+
+    assert [type(step) for step in boot.restore(NAME)] == [plan.WriteUnit, plan.Attach]
+
+    assert list(units.found(NAME)) == [unit]
 
 
 def test_library_that_is_missing_at_boot_costs_no_release(host, reboot, monkeypatch):

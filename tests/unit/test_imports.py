@@ -13,6 +13,8 @@ import pathlib
 
 import pytest
 
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code
+
 PLUGINS = pathlib.Path(__file__).parents[2] / "plugins"
 CORE = "module_utils._core."
 LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # each imports those before it, and itself
@@ -20,6 +22,7 @@ LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # ea
 # What a task carries of ours, in KB (module_utils alone): it shall grow in review, not by chance. See test_weight.
 WEIGHT = {
     "modules.bpf_attach": 257,
+    "modules.bpf_host": 410,
     "modules.bpf_info": 193,
     "modules.bpf_map": 274,
     "modules.bpf_program": 533,
@@ -176,6 +179,13 @@ def test_weight_of_what_travels_is_as_reviewed(name):
 
 def test_every_module_has_its_weight_written_down():
     assert {name for name in FILES if name.startswith("modules.")} <= set(WEIGHT)
+
+
+@pytest.mark.parametrize("start", [code.COMMAND, code.GUARD])
+def test_what_is_started_on_the_host_finds_there_all_that_it_imports(start):
+    sources = {name[len(CORE) :].replace(".", "/") + ".py": FILES[name].read_bytes() for name in CORE_FILES}
+    wanted = {each[len(CORE) :].replace(".", "/") + ".py" for each in closure(CORE + start[:-3].replace("/", "."))}
+    assert {name for name in code.reached(sources, start) if not name.endswith("__init__.py")} == wanted
 
 
 def test_core_has_no_package_files():

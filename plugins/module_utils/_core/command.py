@@ -10,19 +10,23 @@
     boot                 (the boot unit) all confirmed releases again
     back TARGET          (device and service units) an interface or cgroup is there again
 
-The code lies in /var/lib/ebpf_deploy/.code: `current` is the zip, `run` the script that starts it.
+How it comes to the host: deployment/code.py.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 
-from .deployment import boot, guard, inventory, transitions
+from .deployment import boot, code, inventory, transitions
 from .errors import Failure
-from .kernel import files, namespaces
+from .kernel import namespaces
 
 USAGE = "usage: ebpf-deploy status [NAME] | rollback NAME | off NAME"
+
+
+def install(check_mode=False):
+    """The host has this command, with all that it imports. Whether it was otherwise."""
+    return code.install(check_mode)
 
 
 def main(arguments=None):
@@ -91,39 +95,3 @@ _DO = {  # verb: what it does, and how many names may follow
     "boot": (_boot, (0,)),
     "back": (_back, (1,)),
 }
-
-
-# ---- its code on the host ------------------------------------------------------------------------
-
-
-@files.disk_told()
-def install():
-    """.code holds the whole core, and `run` starts it with this process's interpreter.
-
-    Written where it changed alone.
-    """
-    path = guard.written_code()
-    current = os.path.join(guard.CODE, "current")
-    if not os.path.islink(current) or os.readlink(current) != os.path.basename(path):
-        files.point_symlink(current, os.path.basename(path))
-    script = RUN.format(python=sys.executable, code=current)
-    if _text(os.path.join(guard.CODE, "run")) != script:
-        files.write_durably(os.path.join(guard.CODE, "run"), script.encode())
-
-
-RUN = """#!/bin/sh
-# What the units and the command ebpf-deploy start; written by ebpf.deploy.
-exec {python} -c '
-import sys
-sys.path.insert(0, "{code}")
-from ebpf_deploy import command
-sys.exit(command.main())' "$@"
-"""
-
-
-def _text(path):
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -13,8 +13,6 @@ goes on where it was. It needs no controller, no network, no compiler and no ver
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import shlex
@@ -23,14 +21,11 @@ import socket
 import subprocess
 import sys
 import time
-import zipfile
 
 from ..errors import DiskRefused, Failure, RolledBack
 from ..kernel import files
-from . import observe, store, transitions, trial, units
+from . import code, observe, store, transitions, trial, units
 
-CODE = os.path.join(store.STATE, ".code")
-PACKAGE = "ebpf_deploy"  # the core's name in its zip
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
 PROBE_SECONDS = 5
@@ -45,7 +40,7 @@ def arm(name, at_boot=False):
     A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
     at_boot: the unit is not waited for, since units that wait for us may come before it.
     """
-    command = [sys.executable, "-c", BOOTSTRAP.format("main"), written_code(), name, str(os.getpid())]
+    command = [sys.executable, "-c", BOOTSTRAP.format("main"), code.written(code.GUARD), name, str(os.getpid())]
     if units.pid1_sees_the_same() and shutil.which("systemd-run"):
         return _as_unit(name, command, ["--no-block"] if at_boot else [])
     return _as_process(name, command)
@@ -53,7 +48,7 @@ def arm(name, at_boot=False):
 
 BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    f"from {PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]))"
+    f"from {code.PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]))"
 )
 
 
@@ -64,9 +59,9 @@ def questions(name, number):
     A single command needs one round trip where a module needs six, and on a way in that is only just alive each one
     counts.
     """
-    code = written_code()
+    path = code.written(code.GUARD)
     return {
-        verb: shlex.join([sys.executable, "-c", BOOTSTRAP.format(verb), code, name, str(number)])
+        verb: shlex.join([sys.executable, "-c", BOOTSTRAP.format(verb), path, name, str(number)])
         for verb in ("confirm", "look")
     }
 
@@ -148,44 +143,6 @@ def _keep_running(name, command):
         time.sleep(RESTART_SECONDS)
         if not os.path.exists(store.deadline_path(name)):
             return
-
-
-# ---- its code ------------------------------------------------------------------------------------
-
-
-def written_code():
-    """The path of a zip that holds the core as this process has it, made where it is not there yet."""
-    data = _zipped(_sources())
-    path = os.path.join(CODE, hashlib.sha256(data).hexdigest()[:16] + ".zip")
-    if not os.path.exists(path):
-        files.make_private_folder(CODE)
-        files.write_durably(path, data)
-    return path
-
-
-def _sources():
-    """{path in the package: bytes} of the core's loaded modules, whether they come from a zip or from a folder."""
-    root = __name__.rpartition(".deployment.")[0]
-    found = {}
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(root + ".") and getattr(module, "__file__", None):
-            inside = name[len(root) + 1 :].replace(".", "/")
-            loader = module.__spec__.loader
-            is_package = module.__file__.endswith("__init__.py")
-            found[inside + ("/__init__.py" if is_package else ".py")] = loader.get_data(module.__file__)
-    return found
-
-
-def _zipped(sources):
-    """A zip with a fixed date, so that equal sources are equal bytes; zipimport wants an __init__.py in each folder."""
-    folders = {os.path.dirname(name) for name in sources} | {""}
-    complete = {os.path.join(folder, "__init__.py"): b"" for folder in folders}
-    complete.update(sources)
-    room = io.BytesIO()
-    with zipfile.ZipFile(room, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(complete.items()):
-            archive.writestr(zipfile.ZipInfo(os.path.join(PACKAGE, name)), data, zipfile.ZIP_DEFLATED)
-    return room.getvalue()
 
 
 # ---- what it does --------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from . import libbpf
 
 BPFFS = "/sys/fs/bpf"
 MEMBARRIER = {"x86_64": 324, "aarch64": 283, "ppc64le": 365, "s390x": 356, "riscv64": 283}  # __NR_membarrier
+MOUNTED = {BPFFS: "bpf", "/sys/kernel/tracing": "tracefs"}
 
 
 class Mount(NamedTuple):
@@ -49,6 +50,12 @@ def _unescaped(text):
     return text
 
 
+def unmounted():
+    """Those of our file systems that this kernel has and nobody has mounted: paths out of MOUNTED."""
+    there = {(mount.point, mount.type) for mount in mounts()}
+    return [point for point, kind in MOUNTED.items() if os.path.isdir(point) and (point, kind) not in there]
+
+
 def has_bpffs():
     """Whether a BPF file system is mounted at /sys/fs/bpf."""
     points = [mount for mount in mounts() if mount.point == BPFFS]
@@ -57,14 +64,19 @@ def has_bpffs():
 
 def mount_bpffs():
     """A BPF file system is mounted at /sys/fs/bpf, as iproute2 and bpftool do it too."""
-    if has_bpffs():
-        return
+    if not has_bpffs():
+        mount(BPFFS)
+
+
+def mount(point):
+    """The kernel's file system is mounted at its place, a key of MOUNTED."""
+    kind = MOUNTED[point]
     try:
-        libbpf.call("mount", b"bpf", BPFFS.encode(), b"bpf", 0, b"mode=0700")
+        libbpf.call("mount", kind.encode(), point.encode(), kind.encode(), 0, b"mode=0700")
     except OSError as error:
         raise Unsupported(
-            f"No BPF file system is mounted at {BPFFS}, and mounting one failed: {error.strerror}",
-            f"Run as root on the host: mount -t bpf bpf {BPFFS}",
+            f"No {kind} file system is mounted at {point}, and mounting one failed: {error.strerror}",
+            f"Run as root on the host: mount -t {kind} {kind} {point}",
             errno=error.errno,
         ) from error
 

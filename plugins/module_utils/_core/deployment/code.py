@@ -1,0 +1,190 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The core on the host's disk, for processes that start without a module: the guard, the units, the command.
+
+    /var/lib/ebpf_deploy/.code/DIGEST.zip    as some process had it; a guard names its own on its command line
+    /var/lib/ebpf_deploy/.code/current       symlink to the zip that `run` starts
+    /var/lib/ebpf_deploy/.code/run           what the units and the command ebpf-deploy call
+
+What the processes do is not this room's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import io
+import os
+import py_compile
+import re
+import sys
+import tempfile
+import time
+import zipfile
+
+from ..kernel import files
+from . import store
+
+FOLDER = os.path.join(store.STATE, ".code")
+CURRENT = os.path.join(FOLDER, "current")
+SCRIPT = os.path.join(FOLDER, "run")
+PACKAGE = "ebpf_deploy"  # the core's name in its zip
+COMMAND, GUARD = "command.py", "deployment/guard.py"  # what is started
+IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)  # of ours, from anywhere in a room
+UNUSED_SECONDS = 3600  # nobody is between writing a zip and starting it for so long
+
+# On some hosts interfaces come and go by the hundred: those that no deployment names cost a grep, not a Python.
+RUN = """#!/bin/sh
+# What the units and the command ebpf-deploy start; written by ebpf.deploy.
+if [ "$1" = back ]; then
+    case $2 in
+        *[!A-Za-z0-9._@:/-]*) ;; # JSON may write it otherwise
+        *) grep -qsF "\\"target\\": \\"$2\\"" {state}/*/confirmed || exit 0 ;;
+    esac
+fi
+exec {python} -c '
+import os, sys
+sys.path.insert(0, os.path.realpath("{current}"))
+from {package} import command
+sys.exit(command.main())' "$@"
+"""
+
+
+def written(start):
+    """The path of a zip that holds the room `start` and all that it imports, as this process has them.
+
+    Made where it is not there yet. The rooms must have been imported.
+    """
+    sources = reached(_sources(), start)
+    path = os.path.join(FOLDER, _digest(sources) + ".zip")
+    if os.path.exists(path):
+        os.utime(path)
+    else:
+        files.make_private_folder(FOLDER)
+        files.write_durably(path, _zipped({**sources, **_compiled(sources)}))
+        _prune(path)
+    return path
+
+
+@files.disk_told()
+def install(check_mode=False):
+    """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
+    script = RUN.format(state=store.STATE, python=sys.executable, current=CURRENT, package=PACKAGE)
+    if check_mode:
+        return _current() != _digest(reached(_sources(), COMMAND)) + ".zip" or _content(SCRIPT) != script.encode()
+    name = os.path.basename(written(COMMAND))
+    is_current = _current() == name
+    if not is_current:
+        files.point_symlink(CURRENT, name)
+    is_same = _content(SCRIPT) == script.encode()
+    if not is_same:
+        files.write_durably(SCRIPT, script.encode())
+    return not (is_current and is_same)
+
+
+def _current():
+    return os.path.basename(os.path.realpath(CURRENT)) if os.path.exists(CURRENT) else ""
+
+
+def _content(path):
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def _sources():
+    """{path in the package: bytes} of the core's loaded modules, whether they come from a zip or from a folder."""
+    root = __name__.rpartition(".deployment.")[0]
+    found = {}
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(root + ".") and getattr(module, "__file__", None):
+            inside = name[len(root) + 1 :].replace(".", "/")
+            path = re.sub(r"\.pyc$", ".py", module.__file__)  # a process that was started from such a zip
+            if not path.endswith("__init__.py"):
+                found[inside + ".py"] = module.__spec__.loader.get_data(path)
+    return found
+
+
+def reached(sources, start):
+    """Those of the sources that `start` needs: what else its process had imported makes no other zip of it."""
+    found, waiting = {}, [start]
+    while waiting:
+        name = waiting.pop()
+        if name in sources and name not in found:
+            found[name] = sources[name]
+            for dots, room, names in IMPORT.findall(sources[name].decode()):
+                base = os.path.join(os.path.dirname(name), *[".."] * (len(dots) - 1), room.replace(".", "/"))
+                there = [base, *(os.path.join(base, each) for each in re.findall(r"\w+", names))]
+                waiting += [os.path.normpath(each) + ".py" for each in there]
+    folders = {os.path.dirname(name) for name in found} | {""}  # zipimport wants an __init__.py in each
+    return {**found, **{os.path.join(folder, "__init__.py"): b"" for folder in folders}}
+
+
+def _digest(sources):
+    """Equal for equal sources and interpreters; compiled code need not be the same bytes twice."""
+    found = hashlib.sha256(sys.implementation.cache_tag.encode())
+    for name, data in sorted(sources.items()):
+        found.update(b"%s\0%d\0%s" % (name.encode(), len(data), data))
+    return found.hexdigest()[:16]
+
+
+def _compiled(sources):
+    """{path in the package: bytes} as this interpreter compiles them; another one takes the sources instead.
+
+    Compiling is three quarters of what it takes to start (4.7 s against 1.5 s on an emulated machine), each time.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory(dir=FOLDER, suffix=".aside") as folder:
+        source, target = os.path.join(folder, "source.py"), os.path.join(folder, "source.pyc")
+        for name, data in sources.items():
+            with open(source, "wb") as stream:
+                stream.write(data)
+            shown, mode = os.path.join(PACKAGE, name), py_compile.PycInvalidationMode.UNCHECKED_HASH
+            py_compile.compile(source, target, shown, doraise=True, invalidation_mode=mode)
+            found[name + "c"] = _content(target)
+    return found
+
+
+def _zipped(contents):
+    room = io.BytesIO()
+    with zipfile.ZipFile(room, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in sorted(contents.items()):
+            archive.writestr(zipfile.ZipInfo(os.path.join(PACKAGE, name)), data, zipfile.ZIP_DEFLATED)
+    return room.getvalue()
+
+
+# ---- what nobody uses any more -------------------------------------------------------------------
+
+
+def _prune(own):
+    """Zips that neither `run` nor any process starts from are gone, and half-written ones.
+
+    None while a trial is under way on this host: between a guard's death and its restart nobody names its zip.
+    """
+    if any(name.endswith(".deadline") for name in files.names_in(store.RUN)):
+        return
+    used = {own, os.path.realpath(CURRENT), *_on_command_lines()}
+    for name in files.names_in(FOLDER):
+        path = os.path.join(FOLDER, name)
+        if name.endswith((".zip", ".aside")) and path not in used and _is_old(path):
+            files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
+
+
+def _on_command_lines():
+    found = set()
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            found |= {os.fsdecode(word) for word in (_content(path) or b"").split(b"\0")}
+    return found
+
+
+def _is_old(path):
+    try:
+        return os.lstat(path).st_mtime < time.time() - UNUSED_SECONDS
+    except FileNotFoundError:
+        return False

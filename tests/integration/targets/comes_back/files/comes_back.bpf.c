@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Counts what an interface receives and what a cgroup sends, by the version that it was compiled as. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 8);
+	__type(key, __u32);
+	__type(value, __u64);
+} seen SEC(".maps");
+
+static __always_inline void count(__u32 row)
+{
+	__u32 key = 2 * VERSION + row;
+	__u64 *packets = bpf_map_lookup_elem(&seen, &key);
+
+	if (packets)
+		*packets += 1;
+}
+
+SEC("xdp")
+int receive(struct xdp_md *ctx)
+{
+	count(0);
+	return XDP_PASS;
+}
+
+SEC("cgroup_skb/egress")
+int leave(struct __sk_buff *skb)
+{
+	count(1);
+	return 1;
+}
+
+char _license[] SEC("license") = "GPL";

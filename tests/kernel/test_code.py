@@ -1,0 +1,137 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The core on the host's disk: put there whole, started from there, and nothing kept that nobody uses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import private_host
+import programs
+import pytest
+from private_host import NAME, attachment
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+
+LONG_AGO = time.time() - 2 * code.UNUSED_SECONDS
+
+
+@pytest.fixture
+def installed(host):
+    assert command.install(check_mode=True)
+    assert not os.path.exists(code.FOLDER)
+    assert command.install()
+    yield host
+    files.remove_tree(code.FOLDER)
+
+
+def older_version():
+    """A zip as a former version of the collection wrote it."""
+    path = os.path.join(code.FOLDER, "0123456789abcdef.zip")
+    with open(path, "wb") as stream:
+        stream.write(b"a former version")
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    return path
+
+
+def new_version(monkeypatch):
+    """This process writes its code as if it were a newer one."""
+    sources = code._sources()
+    monkeypatch.setattr(code, "_sources", lambda: {**sources, code.COMMAND: sources[code.COMMAND] + b"# newer\n"})
+    return code.written(code.COMMAND)
+
+
+def started(*arguments, python=sys.executable):
+    """What `run` ends with, by another interpreter where one is named."""
+    with open(code.SCRIPT, encoding="utf-8") as stream:
+        script = stream.read().replace(f"exec {sys.executable}", f"exec {python}")
+    return subprocess.run(["sh", "-c", script, "run", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_installed_code_answers_for_itself(installed):
+    installed.stage(1)
+    installed.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+
+    ended = started("status")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"{NAME}: confirmed, release ")
+
+
+def test_installed_again_it_is_as_it_was(installed):
+    assert not command.install(check_mode=True)
+    assert not command.install()
+
+
+def test_code_that_was_started_from_its_zip_is_the_same_code(installed):
+    """Whoever writes it, and whatever else that process has imported: this one all the core."""
+    again = "from ebpf_deploy import command; print(command.install())"
+    script = f"import sys; sys.path.insert(0, {os.path.realpath(code.CURRENT)!r}); {again}"
+
+    assert private_host.run(sys.executable, "-c", script) == "False\n"
+
+    assert [name for name in os.listdir(code.FOLDER) if name.endswith(".zip")] == [os.readlink(code.CURRENT)]
+
+
+def test_code_starts_compiled(installed):
+    script = f"import sys; sys.path.insert(0, {os.path.realpath(code.CURRENT)!r}); from ebpf_deploy import command"
+    loaded = private_host.run(sys.executable, "-c", f"{script}; print(command.__spec__.origin)")
+    assert loaded.endswith("/ebpf_deploy/command.pyc\n")
+
+
+def test_interface_that_no_deployment_names_costs_no_python(installed):
+    installed.stage(1)
+    installed.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+
+    assert started("back", "other0", python="/bin/false").returncode == 0
+    assert started("back", private_host.DEVICE, python="/bin/false").returncode == 1
+    assert started("back", r"/a.slice/a\x2db.service", python="/bin/false").returncode == 1
+
+
+def test_zip_that_nobody_uses_goes_when_a_newer_one_comes(installed, monkeypatch):
+    old, current = older_version(), os.path.realpath(code.CURRENT)
+    os.utime(current, (LONG_AGO, LONG_AGO))
+
+    newer = new_version(monkeypatch)
+
+    assert not os.path.exists(old)
+    assert os.path.exists(current)
+    assert os.path.exists(newer)
+
+
+def test_zip_on_a_command_line_stays(installed, monkeypatch):
+    old = older_version()
+    with subprocess.Popen([sys.executable, "-c", "input()", old], stdin=subprocess.PIPE) as user:
+        assert private_host.eventually(lambda: old in code._on_command_lines())
+        new_version(monkeypatch)
+        assert os.path.exists(old)
+        user.communicate(b"\n")
+
+
+def test_zip_stays_while_a_trial_is_under_way(installed, monkeypatch):
+    """Its guard may have died, and be about to be started again."""
+    old = older_version()
+    deadline = os.path.join(store.RUN, "another.deadline")
+    files.make_private_folder(store.RUN)
+    files.write_durably(deadline, b"")
+
+    new_version(monkeypatch)
+
+    assert os.path.exists(old)
+    files.remove(deadline)
+
+
+def test_zip_that_was_just_written_stays(installed, monkeypatch):
+    """Whoever wrote it has not started it yet."""
+    fresh = older_version()
+    os.utime(fresh)
+
+    new_version(monkeypatch)
+
+    assert os.path.exists(fresh)
