@@ -131,6 +131,27 @@ def adopt(host):
     transitions.confirm(NAME)
 
 
+def larger_staged(on_change):
+    """The staged release has a larger map than the one that runs."""
+
+    def given(host):
+        attached(host)
+        host.stage(10, on_change)
+
+    return given
+
+
+def merged(host):
+    larger_staged("merge")(host)
+    host.attach()
+
+
+def merge_on_trial(host):
+    larger_staged("merge")(host)
+    host.attach(confirm_within=60)
+    trial.switch(NAME)
+
+
 def leave_second(host):
     """Generation 2 is left, as roles name it: said again, it is left already."""
     transitions.roll_back(NAME, number=2)
@@ -153,6 +174,13 @@ TRANSITIONS = {
     "declare": transition(attached, lambda host: host.declare(UNCOUNTED), 1, 1),
     "boot": transition(rebooted, lambda host: boot.restore(NAME), None, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
+    "copy a map": transition(larger_staged("copy"), lambda host: host.attach(), 1, 10),
+    "begin a map afresh": transition(larger_staged("fresh"), lambda host: host.attach(), 1, 10),
+    "merge a map": transition(larger_staged("merge"), lambda host: host.attach(), 1, 10),
+    "merge a map under guard": transition(larger_staged("merge"), guarded, 1, 10),
+    "roll back a merge": transition(merged, leave_second, 10, 1),
+    "take a merge on trial back": transition(merge_on_trial, leave_second, 10, 1),
+    "remove after a merge": transition(merged, lambda host: transitions.remove(NAME), 10, None),
     "keep fewer": transition(several_releases_old, lambda host: transitions.keep(NAME, 1), 4, 4),
     "adopt": transition(damaged, adopt, 2, 2),
     "remove what cannot be read": transition(damaged, lambda host: transitions.remove(NAME), 2, None),

@@ -176,8 +176,10 @@ END""",
 
     # ---- deployments -----------------------------------------------------------------------------
 
-    def stage(self, version, **more):
-        return stage.stage(NAME, programs.given(version), **more)
+    def stage(self, version, on_change="", **more):
+        """Version 10 and above have another shape of map: `on_change` says what becomes of its entries."""
+        wish = {programs.SEEN: {"on_change": on_change}} if on_change else {}
+        return stage.stage(NAME, programs.given(version)._replace(maps=wish), **more)
 
     def attach(self, *attachments, **wish):
         return transitions.attach(NAME, transitions.Wish(attachments=attachments, **wish))

@@ -256,6 +256,7 @@ def _point(step, home):
 
 
 def _remove_folders(step, home):
+    files.remove_tree(home.carry)
     files.remove_if_empty(home.links)  # a link that no generation names stays
     files.remove_if_empty(home.loads, home.pins, store.PINS)  # another run may be loading there
     for name in {*files.names_in(home.folder)} - store.OUTLIVES:

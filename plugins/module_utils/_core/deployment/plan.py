@@ -484,8 +484,8 @@ def _left(seen, generation):
 
 
 def _counts_back(seen, *loads):
-    """Counts that came to a load go back where hooks have left it, as far as they have not yet."""
-    steps = []
+    """Counts that came to a load go back where hooks have left it, and what a killed run left of one goes."""
+    steps = [DropMerge(load) for load in sorted(seen.carries) if load.endswith("-tmp")]
     for load in sorted(seen.carries.keys() & set(loads)):
         came = [each for each in seen.generations.values() if each.load == load and _merged_rows(each)]
         if came and came[0].onto in seen.loads:
