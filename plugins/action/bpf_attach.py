@@ -4,7 +4,9 @@
 """Stay with a guarded attachment until it is confirmed, over a connection opened after the switch, or taken back.
 
 A result waited for on a connection that was opened before the switch can hang for minutes, so none is: the module
-returns before any hook moves, and every attempt here has a time limit of its own.
+returns before any hook moves, and every attempt here has a time limit of its own. Nor does a confirmation count that
+came in that way: where only what goes out is dropped, or new connections alone, it would arrive. So one connection
+brings the news that the switch is made, and the confirmation goes through another one, opened after that.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ import signal
 import socket
 import time
 
-from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 REOPENABLE = {"ssh", "paramiko_ssh", "paramiko", "libssh"}  # a reset really makes these connect anew
-ATTEMPT_SECONDS = 8
+ATTEMPT_SECONDS = 8  # for the first attempt; one that was too short doubles it, since some hosts take long to log in
 PAUSE = 0.5  # s between attempts
 AFTER_DEADLINE = 15  # s in which the guard must have acted: its way back, and a connection that recovers
 
 
-class Late(Exception):
-    """An attempt took longer than it may."""
+class Late(BaseException):
+    """An attempt took longer than it may. Not an Exception: `reconnection_retries` would catch it and try again."""
 
 
 class ActionModule(ActionBase):
@@ -38,20 +40,21 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         within, confirm = self._within(arguments), arguments.get("confirm", "auto")
-        if within and confirm == "auto" and self._task.async_val:
-            raise AnsibleActionFail(
-                "bpf_attach with confirm: auto cannot run with async. Set confirm: manual, or leave async out."
-            )
+        in_background = self._task.async_val
+        if within and confirm == "auto" and in_background:  # returned: of what is raised, 2.16 shows a traceback
+            msg = "bpf_attach with confirm: auto cannot run with async. Set confirm: manual, or leave async out."
+            return {**result, "failed": True, "msg": msg}
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
-        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+        arguments["_is_followed"] = not in_background
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background))
         questions = result.pop("_ask", None)
-        if result.get("state") != "armed" or self._task.async_val:
+        if result.get("state") != "armed" or in_background:
             return result
         if confirm == "auto" and not self._can_reopen():
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
             result.setdefault("warnings", []).append(self._why_manual(result, within))
-        return self._followed(result, within, confirm, questions["confirm" if confirm == "auto" else "look"])
+        return self._followed(result, within, confirm, questions)
 
     @staticmethod
     def _within(arguments):
@@ -72,13 +75,18 @@ class ActionModule(ActionBase):
             f"generation={result['generation']}."
         )
 
-    def _followed(self, result, within, confirm, question):
+    def _followed(self, result, within, confirm, questions):
         """The result once the host says how it went: on trial (manual), confirmed, or rolled back."""
-        end = time.monotonic() + within + AFTER_DEADLINE
+        deadline = time.monotonic() + within + 1  # the guard's own is a little earlier: it was armed before
+        end, limit = deadline + AFTER_DEADLINE, ATTEMPT_SECONDS
+        question, is_last = questions["look"], not self._can_reopen()
         while time.monotonic() < end:
             time.sleep(PAUSE)
-            answer = self._asked(question)
+            limit, answer = self._asked(question, limit, deadline, end)
             if answer is None or answer.get("failure", {}).get("code") in ("not_switched", "busy"):
+                continue
+            if answer.get("state") == "trial" and not is_last:
+                question, is_last = questions["confirm" if confirm == "auto" else "look"], True
                 continue
             if confirm == "probe" and answer.get("state") == "trial":
                 continue
@@ -91,16 +99,22 @@ class ActionModule(ActionBase):
             "connection: the release that ran before should run again. Look at the host's console.",
         }
 
-    def _asked(self, question):
-        """What the host answers over a new connection, None where it gives no answer in time."""
+    def _asked(self, question, limit, deadline, end):
+        """(limit for the next attempt, what the host answers over a new connection or None where it gives no answer).
+
+        No attempt goes beyond the deadline: a connection opened after it finds the host as it was before.
+        """
+        now = time.monotonic()
         try:
-            with at_most(ATTEMPT_SECONDS):
+            with at_most(max(PAUSE, min(limit, (deadline if now < deadline else end) - now))):
                 if self._can_reopen():
                     self._connection.reset()
                 answer = self._low_level_execute_command(question, sudoable=True)
-            return json.loads(answer["stdout"].strip().splitlines()[-1])
-        except (Late, AnsibleConnectionFailure, IndexError, ValueError):
-            return None
+            return limit, json.loads(answer["stdout"].strip().splitlines()[-1])
+        except Late:
+            return limit * 2, None
+        except (AnsibleError, IndexError, ValueError):
+            return limit, None
 
     def _concluded(self, result, answer, confirm):
         if "failure" in answer:

@@ -142,6 +142,10 @@ options:
     type: str
     choices: [attached, detached]
     default: attached
+  _is_followed:
+    description: Whether the action plugin waits for the outcome, and wants to know how to ask for it. Not for users.
+    type: bool
+    default: false
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_release
@@ -279,6 +283,7 @@ def main():
             "retry_quarantined": {"type": "bool", "default": False},
             "allow_management_path": {"type": "bool", "default": False},
             "on_boot_refusal": {"type": "str", "choices": ["previous", "off"], "default": "previous"},
+            "_is_followed": {"type": "bool", "default": False},
             **ATTACHMENT,
         },
     )
@@ -315,12 +320,9 @@ def work(module):
     }
     if outcome.deadline:
         number = outcome.generation.number
-        fields.update(
-            state="armed",
-            generation=number,
-            guard=guarded(params, number),
-            _ask=guard.questions(params["name"], number),
-        )
+        fields.update(state="armed", generation=number, guard=guarded(params, number))
+        if params["_is_followed"]:
+            fields["_ask"] = guard.questions(params["name"], number)
     return fields
 
 
