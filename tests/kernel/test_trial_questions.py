@@ -11,7 +11,14 @@ import programs
 import pytest
 from private_host import NAME, attachment
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import plan, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    guard,
+    observe,
+    plan,
+    store,
+    transitions,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
 
 
@@ -91,3 +98,17 @@ def test_removal_during_a_trial_says_nothing_against_its_source(on_trial):
     transitions.remove(NAME)
 
     on_trial.stage(2)
+
+
+def test_guard_that_waits_does_not_read_the_whole_deployment_again_and_again(on_trial, monkeypatch):
+    reads, facts = [], observe.facts
+    monkeypatch.setattr(guard, "GRACE", 0)
+    monkeypatch.setattr(guard, "TICK", 0.01)
+    monkeypatch.setattr(observe, "facts", lambda place: reads.append(place) or facts(place))
+    with store.locked(NAME) as home:
+        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime() + 1))
+
+    guard.main(NAME)
+
+    assert on_trial.facts().trial is None
+    assert len(reads) < 20
