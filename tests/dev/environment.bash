@@ -17,7 +17,7 @@ readonly controllers="
 readonly system_needs="
 run kernel integration lab: command -v clang: clang
 run kernel integration units lab: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
-units kernel integration lab: command -v bpftool: bpftool
+run units kernel integration lab: command -v bpftool: bpftool
 run kernel integration lab: command -v ip: iproute2
 kernel integration: command -v sudo: sudo
 run kernel integration: command -v mount: mount
