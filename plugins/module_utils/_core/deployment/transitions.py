@@ -210,8 +210,9 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
             if seen.confirmed and seen.trial is None:
                 return _as_confirmed(home, seen, (), check_mode)
             return Outcome((), seen, seen, seen.confirmed)
-        repaired = () if check_mode else trial.end(home, why)
-        return _return_to(home, observe.sound_facts(home), release, repaired, why, check_mode, everything_off)
+        repaired = () if check_mode else trial.end(home, why, seen=seen)
+        seen = observe.sound_facts(home) if repaired or seen.damage else seen
+        return _return_to(home, seen, release, repaired, why, check_mode, everything_off)
 
 
 def _trial_ended(home, seen, why, check_mode):

@@ -81,21 +81,21 @@ def abandon(name, number, why):
             _go_back(home, FAILED, why, is_punished=False)
 
 
-def end(home, why, *, is_punished=True):
-    """No trial is under way any more, whosever it was; a user said so. The steps it took."""
-    seen = observe.facts(home)
+def end(home, why, *, is_punished=True, seen=None):
+    """No trial is under way any more, whosever it was; a user said so. The steps it took. `seen`: as for settle."""
+    seen = seen or observe.facts(home)
     if seen.trial is None or not seen.trial.guarded or seen.ended:
-        return settle(home)
+        return settle(home, seen=seen)
     return _go_back(home, ROLLED_BACK, why, is_punished=is_punished)
 
 
-def settle(home, rollout_id=None, keep_own=False):
+def settle(home, rollout_id=None, keep_own=False, seen=None):
     """What a killed run, a passed deadline or a reboot left is finished; an own live trial is superseded (or kept).
 
     The steps it took; none without the lock. TrialRuns where another rollout's trial is live (None: whosever it is goes
-    back).
+    back). `seen`: the Facts under this very lock, where they are at hand.
     """
-    seen = observe.facts(home)
+    seen = seen or observe.facts(home)
     if not home.is_locked:
         return ()
     if seen.trial is None:

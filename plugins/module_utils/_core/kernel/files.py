@@ -33,12 +33,14 @@ class Mount(NamedTuple):
     type: str
 
 
-def mounts():
-    """All mounts of this process's namespace, later ones last (proc(5), mountinfo)."""
+def mounts(kind=""):
+    """All mounts of this process's namespace, or those of a type, later ones last (proc(5), mountinfo)."""
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             left, dummy, right = line.partition(" - ")
+            if kind and not right.startswith(kind + " "):  # a host may have hundreds, and each cgroup asks
+                continue
             fields = left.split()
             found.append(Mount(_unescaped(fields[4]), _unescaped(fields[3]), right.split()[0]))
     return found
@@ -83,9 +85,9 @@ def mount(point):
 
 def cgroup2_root():
     """Where the cgroup v2 hierarchy is mounted, /sys/fs/cgroup on most hosts; Unsupported where there is none."""
-    for mount in reversed(mounts()):
-        if mount.type == "cgroup2":
-            return mount.point
+    found = mounts("cgroup2")
+    if found:
+        return found[-1].point
     raise Unsupported(
         "No cgroup v2 hierarchy is mounted on this host",
         "Mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or boot with systemd.unified_cgroup_hierarchy=1",
