@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import tempfile
 import uuid
@@ -20,6 +21,11 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import s
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CAN_RUN = os.geteuid() == 0 and shutil.which("clang") and shutil.which("bpftool")
 FIGURES = []
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, default=25, help="of the soak: 200 for a long one")
+    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of the soak; it is printed")
 
 
 @pytest.fixture(scope="session")

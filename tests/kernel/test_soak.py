@@ -1,0 +1,155 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rollouts, rollbacks and trials in random order, every other one killed at a random step: nothing grows.
+
+25 rounds by default; `./dev test kernel test_soak -- --rounds 200 --seed N` for a long one, or the same one again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections import Counter
+
+import private_host
+import programs
+from every_transition import attached, running, settled, steps_alone
+from private_host import NAME
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+
+VERSIONS = (1, 2, 3, 4, 5, 6)
+KILLED_WITHIN = 16  # steps: a round has 6 to 14 moments, so some come to their end before it
+
+
+def roll_out(host, version):
+    host.stage(version, retry_quarantined=True)
+    host.attach(retry_quarantined=True)
+
+
+def roll_back(host, dummy):
+    transitions.roll_back(NAME)
+
+
+def guarded(host, version):
+    host.stage(version, retry_quarantined=True)
+    armed = host.attach(confirm_within=60, retry_quarantined=True)
+    if armed.deadline:
+        trial.switch(NAME)
+        transitions.confirm(NAME, armed.generation.number)
+
+
+def taken_back(host, version):
+    host.stage(version, retry_quarantined=True)
+    host.attach(confirm_within=60, retry_quarantined=True)
+    trial.switch(NAME)
+    transitions.roll_back(NAME)
+
+
+WAYS = (roll_out, roll_back, guarded, taken_back)
+POLITE = {"not_found", "rolled_back"}  # nothing to go back to; a trial that the settling of a kill took back
+
+
+def test_random_rollouts_and_kills_leave_no_more_than_one_rollout(host, request, figures, monkeypatch):
+    rounds, seed = request.config.getoption("--rounds"), request.config.getoption("--seed")
+    chance = random.Random(seed)
+    figures.append(f"soak: --rounds {rounds} --seed {seed}")
+    monkeypatch.setattr(store, "JOURNAL_BYTES", 4096)  # as many turns of the journal as years would bring
+    for version in VERSIONS:
+        programs.object_of(version)
+    before = at_rest(host)
+    seen = Counter(one_round(host, chance, number) for number in range(rounds))
+
+    after = at_rest(host)
+
+    assert after == before
+    figures.append(f"soak: {dict(seen)}; at rest before and after: {after}")
+    assert seen["killed"]
+
+
+def one_round(host, chance, number):
+    """What became of it, in a word; the hooks are uniform and settled then."""
+    way, version, moment = chance.choice(WAYS), chance.choice(VERSIONS), chance.randrange(2 * KILLED_WITHIN)
+    if not host.facts().confirmed:
+        attached(host)
+
+    def work():
+        kill_at(moment)
+        way(host, version)
+
+    ended = private_host.in_child(work)
+    label = f"round {number}, {way.__name__} {version}, moment {moment}"
+    assert ended.signal in (0, signal.SIGKILL), label
+    assert not ended.failure or ended.code in POLITE, f"{label}: {ended.failure}"
+    for program, versions in running(host).items():
+        assert len(versions) == 1, f"{label}: {program} ran {versions}"
+    transitions.attach(NAME, transitions.Wish(retry_quarantined=True))  # the next run
+    assert settled(host) == [], label
+    assert len({tuple(versions) for versions in running(host).values()}) == 1, label
+    assert_bounded(store.home(NAME), label)
+    return "killed" if ended.signal else ended.code or "well"
+
+
+def assert_bounded(place, label):
+    """As much as the way back needs is on the disk and pinned, however many rounds were before."""
+    kept = store.KEEP + 2  # what is staged, and the confirmed one's previous, may be older than the newest KEEP
+    for folder in ("generations", "outcomes", "releases"):
+        assert len(files.names_in(os.path.join(place.folder, folder))) <= kept, f"{label}: {folder}"
+    assert len(files.names_in(place.loads)) <= kept, f"{label}: loads"
+    assert len(files.names_in(place.links)) == 3, f"{label}: links"
+    assert len(files.names_in(os.path.join(place.folder, "quarantine"))) <= len(VERSIONS), f"{label}: quarantine"
+    journal = [os.path.join(place.folder, name) for name in files.names_in(place.folder) if "journal" in name]
+    assert sum(map(os.path.getsize, journal)) < 3 * store.JOURNAL_BYTES, f"{label}: journal"
+
+
+def kill_at(moment):
+    """This process is killed at the moment with this number, if it comes to it."""
+    left = [moment]
+
+    def count_down(dummy):
+        if left[0] == 0:
+            private_host.kill_self()
+        left[0] -= 1
+
+    steps_alone(count_down)
+
+
+def at_rest(host):
+    """What one rollout of version 1 holds, by kind: after whatever came before it, settled and removed."""
+    transitions.remove(NAME)
+    assert private_host.eventually(lambda: not private_host.ours_in_kernel())
+    attached(host)
+    place = store.home(NAME)
+    programs_here, maps_here = (
+        [each for each in private_host.bpftool(kind, "show") if private_host._is_ours(each)] for kind in ("prog", "map")
+    )
+    held = {
+        "programs": len(programs_here),
+        "maps": len(maps_here),
+        "links": sum(
+            each.get("prog_id") in {one["id"] for one in programs_here} for each in private_host.links().values()
+        ),
+        "bytes_memlock": sum(each["bytes_memlock"] for each in (*programs_here, *maps_here)),
+        "pins": len(private_host.tree(place.pins)),
+        "files": len([path for path in private_host.tree(place.folder) if "quarantine" not in path]),
+        "files in /run": len(private_host.tree(store.RUN)),
+        "fds": len(private_host.open_fds()),
+        "processes": processes(),
+    }
+    transitions.remove(NAME)
+    assert private_host.eventually(lambda: not private_host.ours_in_kernel())
+    return held
+
+
+def processes():
+    """How many processes share this mount namespace."""
+    ours, found = os.readlink("/proc/self/ns/mnt"), 0
+    for pid in (each for each in os.listdir("/proc") if each.isdigit()):
+        try:
+            found += os.readlink(f"/proc/{pid}/ns/mnt") == ours
+        except OSError:
+            continue
+    return found
