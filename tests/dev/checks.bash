@@ -6,8 +6,8 @@ part_lint() {
     make_copy
     cd "$copy"
     export PATH=$tools/bin:$PATH ANSIBLE_COLLECTIONS_PATH=$scratch/copy
-    record_tool lint "ruff check" ruff check --no-cache plugins tests
-    record_tool lint "ruff format" ruff format --no-cache --diff plugins tests
+    record_tool lint "ruff check" ruff check --no-cache plugins tests bench
+    record_tool lint "ruff format" ruff format --no-cache --diff plugins tests bench
     record_tool lint yamllint yamllint --strict .
     record_tool lint ansible-lint lint_ansible
     record_tool lint shellcheck lint_shell
