@@ -16,6 +16,8 @@ description:
   - Entries of a deployment's map can be declared (O(persist)). They are then kept on the host's disk, and are in the
     map before a program runs with it. That holds after a boot, with a release whose map is a new one, and on the way
     back to an older release.
+  - A release whose map cannot hold what is declared is refused by M(ebpf.deploy.bpf_attach). On the way back, and where
+    C(on_change) says that the map takes entries over or begins empty, what has no place is left out and reported.
 extends_documentation_fragment:
   - ebpf.deploy._common
 options:
