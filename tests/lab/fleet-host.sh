@@ -30,6 +30,7 @@ rmdir /run/lab/before
 cd /
 
 hostname "$name"
+echo "127.0.1.1 $name" >>/etc/hosts # sudo asks for its own host's address, and would wait for a resolver
 ip link set lo up
 ip addr add "$address" peer "$controller" dev eth0
 ip link set eth0 up
