@@ -10,13 +10,24 @@ struct {
 	__type(value, __u64);
 } seen SEC(".maps");
 
+#ifdef SINCE_6_2 /* an older kernel refuses it: it has no such functions */
+extern void bpf_rcu_read_lock(void) __ksym;
+extern void bpf_rcu_read_unlock(void) __ksym;
+#else
+#define bpf_rcu_read_lock()
+#define bpf_rcu_read_unlock()
+#endif
+
 static __always_inline void count(__u32 row)
 {
 	__u32 key = 2 * VERSION + row;
-	__u64 *packets = bpf_map_lookup_elem(&seen, &key);
+	__u64 *packets;
 
+	bpf_rcu_read_lock();
+	packets = bpf_map_lookup_elem(&seen, &key);
 	if (packets)
 		*packets += 1;
+	bpf_rcu_read_unlock();
 }
 
 SEC("xdp")

@@ -27,9 +27,9 @@ INTERFACE, PEER, NETNS, ADDRESS = "data0", "data1", "peer", "10.44.0.1/24"
 FRAMES = 5
 PATIENCE = 30
 ROWS = {"receive": 0, "leave": 1}
-FRAME = (
-    "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))\n"
-    "for n in range(int(sys.argv[2])): s.send(b'\\xff' * 6 + bytes(6) + b'\\x88\\xb5' + bytes(46))"
+FRAMES_SENT = (  # interface, how many
+    "import socket, sys, time; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))\n"
+    "for n in range(int(sys.argv[2])): s.send(b'\\xff' * 6 + bytes(6) + b'\\x88\\xb5' + bytes(46)); time.sleep(0.02)"
 )
 
 
@@ -104,24 +104,27 @@ def make(name):
 
 
 def until_counted():
-    """Seconds until a frame that came in was counted, and by which version."""
-    begun = time.monotonic()
-    while time.monotonic() < begun + PATIENCE:
-        before = counted()
-        send(1)
-        found = since(before, counted())["receive"]
-        if found:
-            return {"seconds": round(time.monotonic() - begun, 1), "receive": found}
-    return {"seconds": None, "receive": {}}
+    """Seconds until a frame that came in was counted, and by which versions, while they come all the time."""
+    begun, before = time.monotonic(), counted()
+    with subprocess.Popen(sending(50 * PATIENCE)) as sender:
+        wait(lambda: since(before, counted())["receive"])
+        seconds = round(time.monotonic() - begun, 1)
+        sender.kill()
+    return {"seconds": seconds, "receive": sorted(since(before, counted())["receive"])}
 
 
 def send(frames):
-    run("ip", "netns", "exec", NETNS, sys.executable, "-c", FRAME, PEER, str(frames))
+    run(*sending(frames))
+
+
+def sending(frames):
+    return ("ip", "netns", "exec", NETNS, sys.executable, "-c", FRAMES_SENT, PEER, str(frames))
 
 
 def counted():
     """{key: packets} of the deployment's map."""
-    rows = json.loads(run("bpftool", "-j", "map", "dump", "pinned", sorted(glob.glob(MAP))[0]))
+    pinned = sorted(glob.glob(MAP))
+    rows = json.loads(run("bpftool", "-j", "map", "dump", "pinned", pinned[0])) if pinned else []
     return {row["formatted"]["key"]: sum(each["value"] for each in row["formatted"]["values"]) for row in rows}
 
 

@@ -1,0 +1,106 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""On a machine whose power will be cut: changes of one deployment, stopped at a moment, and what is the case.
+
+power.py prepare              the command's code, and a service with a cgroup
+power.py deploy VERSION       the version is confirmed at an interface and at the service; +OFF: off where it is refused
+power.py trial VERSION        the version is on trial, its guard at work
+power.py stop VERSION WORDS   the change to it stops at the moment that these words (a regex) describe, says so, and waits
+power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events}
+power.py remove               nothing is left of it
+
+VERSION is a number; one from 100 on needs Linux 6.2. It runs with PYTHONPATH at the collection's parent folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    guard,
+    inventory,
+    plan,
+    stage,
+    store,
+    transitions,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
+
+NAME = "comes-back"
+TARGET = os.path.join(os.path.dirname(__file__), "../integration/targets/comes_back/files")
+ATTACHMENTS = (
+    {"hook": "xdp", "program": "receive", "interface": "data0"},
+    {"hook": "cgroup", "program": "leave", "cgroup": "/system.slice/comes-back.service"},
+)
+
+
+def prepare():
+    command.install()
+    unit = "/etc/systemd/system/comes-back.service"
+    with open(os.path.join(TARGET, "comes-back.service"), "rb") as stream:
+        files.write_durably(unit, stream.read(), 0o644)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "enable", "--now", "comes-back.service"], check=True, stderr=subprocess.DEVNULL)
+
+
+def deploy(version, **wish):
+    number = int(version.partition("+")[0])
+    flags = (f"-DVERSION={number % 100}", *(["-DSINCE_6_2"] if number >= 100 else []))
+    with open(os.path.join(TARGET, "comes_back.bpf.c"), "rb") as stream:
+        made = source.Source("comes_back.bpf.c", stream.read(), cflags=flags)
+    stage.stage(NAME, stage.Given(source=made, file="comes_back.bpf.c"))
+    attachments = tuple(catalogue.attachment_from(each) for each in ATTACHMENTS)
+    refusal = "off" if version.endswith("+OFF") else "previous"
+    transitions.attach(NAME, transitions.Wish(attachments=attachments, on_boot_refusal=refusal, **wish))
+    told(f"version {number}")
+
+
+def trial(version):
+    deploy(version, confirm_within=900)
+    guard.arm(NAME)
+
+
+def stop(version, words):
+    def trace(moment, step):
+        if re.search(words, f"{moment}: {plan.describe(step)}"):
+            told(f"stopped {moment}: {plan.describe(step)}")
+            time.sleep(3600)
+
+    apply.trace = trace
+    deploy(version)
+    raise SystemExit(f"the change has no moment like {words}")
+
+
+def look():
+    row = inventory.deployment(NAME)
+    with open(os.path.join(store.home(NAME).folder, "journal.jsonl"), encoding="utf-8") as lines:
+        events = [json.loads(line)["event"] for line in lines]
+    witness = subprocess.run(
+        [sys.executable, os.path.join(TARGET, "host.py"), "count"], check=True, capture_output=True, text=True
+    )
+    found = {field: row[field] for field in ("state", "drift", "generation")}
+    quarantined = len(files.names_in(os.path.join(store.home(NAME).folder, "quarantine")))
+    counted = {program: sorted(versions) for program, versions in json.loads(witness.stdout).items()}
+    told(json.dumps({**found, **counted, "quarantined": quarantined, "kernel": os.uname().release, "events": events[-3:]}))
+
+
+def remove():
+    transitions.remove(NAME)
+
+
+def told(text):
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+globals()[sys.argv[1]](*sys.argv[2:])
