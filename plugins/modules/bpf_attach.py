@@ -61,8 +61,8 @@ options:
   cgroup:
     description:
       - The cgroup's path below the cgroup v2 mount, for V(cgroup).
-      - A systemd service's cgroup is made anew with each start. The service gets a drop-in that brings its programs back
-        before its first process, and that goes when nothing is attached there any more.
+      - A systemd service's cgroup is made anew with each start. The service gets a drop-in that brings its programs
+        back before its first process, and that goes when nothing is attached there any more.
     type: str
   attachments:
     description: Several attachments in one call, instead of the single one above.

@@ -4,9 +4,8 @@
 """On a machine whose power will be cut: changes of one deployment, stopped at a moment, and what is the case.
 
 power.py prepare              the command's code, and a service with a cgroup
-power.py deploy VERSION       the version is confirmed at an interface and at the service; +OFF: off where it is refused
-power.py trial VERSION        the version is on trial, its guard at work
-power.py stop VERSION WORDS   the change to it stops at the moment that these words (a regex) describe, says so, and waits
+power.py deploy VERSION       it is confirmed at an interface and at the service; with +OFF: on_boot_refusal off
+power.py stop VERSION WORDS   the change to it stops at the moment that the words (a regex) describe, says so, and waits
 power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events}
 power.py remove               nothing is left of it
 
@@ -25,7 +24,6 @@ import time
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
-    guard,
     inventory,
     plan,
     stage,
@@ -53,7 +51,7 @@ def prepare():
     subprocess.run(["systemctl", "enable", "--now", "comes-back.service"], check=True, stderr=subprocess.DEVNULL)
 
 
-def deploy(version, **wish):
+def deploy(version):
     number = int(version.partition("+")[0])
     flags = (f"-DVERSION={number % 100}", *(["-DSINCE_6_2"] if number >= 100 else []))
     with open(os.path.join(TARGET, "comes_back.bpf.c"), "rb") as stream:
@@ -61,13 +59,8 @@ def deploy(version, **wish):
     stage.stage(NAME, stage.Given(source=made, file="comes_back.bpf.c"))
     attachments = tuple(catalogue.attachment_from(each) for each in ATTACHMENTS)
     refusal = "off" if version.endswith("+OFF") else "previous"
-    transitions.attach(NAME, transitions.Wish(attachments=attachments, on_boot_refusal=refusal, **wish))
+    transitions.attach(NAME, transitions.Wish(attachments=attachments, on_boot_refusal=refusal))
     told(f"version {number}")
-
-
-def trial(version):
-    deploy(version, confirm_within=900)
-    guard.arm(NAME)
 
 
 def stop(version, words):
@@ -91,7 +84,11 @@ def look():
     found = {field: row[field] for field in ("state", "drift", "generation")}
     quarantined = len(files.names_in(os.path.join(store.home(NAME).folder, "quarantine")))
     counted = {program: sorted(versions) for program, versions in json.loads(witness.stdout).items()}
-    told(json.dumps({**found, **counted, "quarantined": quarantined, "kernel": os.uname().release, "events": events[-3:]}))
+    told(
+        json.dumps(
+            {**found, **counted, "quarantined": quarantined, "kernel": os.uname().release, "events": events[-3:]}
+        )
+    )
 
 
 def remove():
