@@ -93,8 +93,8 @@ def test_file_system_fails_before_a_step_and_stays_so(host, name, fault, figures
     wanted = shape()
     reset(host)
     failed = 0
-    if fault in FROM_THE_BEGINNING:
-        befores = []
+    if fault in FROM_THE_BEGINNING or (fault == "/run full" and not any("Deadline" in moment for moment in befores)):
+        befores = []  # in the last case no step writes there
     for number, moment in [(None, "before all"), *enumerate(befores)]:
         each.given(host)
         try:
