@@ -125,6 +125,25 @@ options:
         may be able to write it. It counts beside C(/etc/ebpf_deploy/allowed_signers), never instead of it.
     type: path
     default: ""
+  limits:
+    description:
+      - What the release may cost. Beyond it the release is refused, and nothing stays loaded. The kernel's own bounds
+        hold anyway.
+      - The verifier's figures belong to the kernel that judged. Leave some room for other ones.
+    type: dict
+    suboptions:
+      insns:
+        description: Instructions that the verifier processed, of one program. The kernel's bound is 1,000,000.
+        type: int
+      states:
+        description: States that the verifier held, of one program.
+        type: int
+      stack:
+        description: Bytes of stack, of one function. The kernel's bound is 512, for all functions that call each other.
+        type: int
+      map_bytes:
+        description: Memory of all maps together, once created. In bytes, or as V(16M).
+        type: bytes
   lint:
     description:
       - What happens where the bytecode loads a value that all CPUs share, changes it and stores it back, without an
@@ -186,6 +205,15 @@ EXAMPLES = r"""
     src: counter.bpf.c
     signature: counter.bpf.c.sig
     allowed_signers: /etc/ssh/release_engineers
+  become: true
+
+- name: Refuse a release that costs more than was agreed
+  ebpf.deploy.bpf_program:
+    name: counter
+    src: counter.bpf.c
+    limits:
+      insns: 50000
+      map_bytes: 16M
   become: true
 
 - name: Refuse counters that lose counts, but for the one that a single task writes
@@ -267,11 +295,13 @@ compiled:
   type: bool
   sample: false
 programs:
-  description: The programs, fields named as bpftool names them. Where the verifier ran, with its figures.
+  description: The programs, fields named as bpftool names them, with the verifier's figures. C(insns_share) and
+    C(stack_share) are shares of the kernel's bounds.
   returned: success, except for O(state=absent)
   type: list
   elements: dict
-  sample: [{name: xdp_packet_counter, section: xdp, type: xdp, tag: b63b4fc4f3b5d0f8, processed_insns: 19}]
+  sample: [{name: xdp_packet_counter, section: xdp, type: xdp, tag: b63b4fc4f3b5d0f8, processed_insns: 19,
+    insns_share: 0.000019, stack_depth: 8, stack_share: 0.015625}]
 globals:
   description: The globals that were set, as the program sees them. A secret one is only named.
   returned: when O(globals) sets some
@@ -283,6 +313,24 @@ maps:
   type: list
   elements: dict
   sample: [{name: packet_count_map, type: percpu_array, bytes_key: 4, bytes_value: 8, max_entries: 1, flags: 0}]
+memory:
+  description:
+    - What each map takes of the kernel's memory. C(bytes) is the kernel's own figure, an estimate before Linux 6.4.
+    - C(predicted) was told before the map was created, and C(bytes_full) is what it will take when all its entries are
+      there. Both are null for the kinds of map, and on kernels before 6.4, where it cannot be told exactly.
+    - C(shared) says that the map is the one that is attached, with its entries, and takes no further memory.
+    - The maps are refused before the first is created where the host's available memory, or what the cgroups around
+      the connection leave, is less. No cgroup is charged for the values of per-CPU maps.
+  returned: for O(state=present) and O(state=verified)
+  type: dict
+  sample: {packet_count_map: {bytes: 336, predicted: 336, bytes_full: 336, shared: false}}
+cost:
+  description: The verifier's figures beside those of the release that runs, for programs of the same name. Empty where
+    nothing else runs, or where it was judged by another kernel.
+  returned: for O(state=present)
+  type: dict
+  sample: {xdp_packet_counter: {insns: {before: 19, after: 214}, states: {before: 1, after: 12},
+    stack: {before: 8, after: 24}}}
 lint:
   description:
     - Where updates can be lost. C(code) is V(lost_update), V(lost_update_by_helper) where a copy is written back by
@@ -389,7 +437,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
 from ..module_utils._core.errors import BadRequest
 from ..module_utils._core.kernel import bpf
-from ..module_utils._core.objects import lint, signature
+from ..module_utils._core.objects import cost, lint, signature
 from ..module_utils._core.objects.source import Source, headers_beside
 
 ELF_MAGIC = b"\x7fELF"
@@ -416,6 +464,15 @@ def main():
             "btf": {"type": "path"},
             "signature": {"type": "path"},
             "allowed_signers": {"type": "path", "default": ""},
+            "limits": {
+                "type": "dict",
+                "options": {
+                    "insns": {"type": "int"},
+                    "states": {"type": "int"},
+                    "stack": {"type": "int"},
+                    "map_bytes": {"type": "bytes"},
+                },
+            },
             "lint": {"type": "str", "choices": ["off", "warn", "fail"], "default": "warn"},
             "lint_accept": {
                 "type": "list",
@@ -451,12 +508,12 @@ def work(module, wishes):
         return {**staged(module, result), "signed_by": given.signed_by}
     built = stage.build(name, given, keep=not module.check_mode)
     warn_of_lost_updates(module, built.lint)
-    figures, warnings = stage.verify(name, built, module.check_mode) if state == "verified" else ({}, ())
-    warn(module, warnings)
-    fields = {"changed": False, **described(built, figures), "signed_by": given.signed_by}
+    fields = {"changed": False, "signed_by": given.signed_by}
     if state == "built":
-        fields["object"] = base64.b64encode(built.object).decode()
-    return fields
+        return {**fields, **described(built, {}), "object": base64.b64encode(built.object).decode()}
+    figures, warnings = stage.verify(name, built, given.limits, module.check_mode)
+    warn(module, warnings)
+    return {**fields, **described(built, figures.programs), "memory": figures.maps}
 
 
 def warn(module, warnings):
@@ -489,6 +546,7 @@ def given_by(params, wishes):
         maps=params["maps"],
         btf=_read(params["btf"]) if params["btf"] else None,
         signed_by=signed_by(params, source),
+        limits=params["limits"],
         lint=params["lint"],
         lint_accept=tuple(params["lint_accept"]),
     )
@@ -579,13 +637,17 @@ def staged(module, result):
         command.install()
     warn(module, result.warnings)
     steps = [_module.plan.describe(step) for step in result.steps]
-    figures = result.figures or dict(_in_kernel(result.after, result.load))
+    figures = {name: dict(row) for name, row in result.figures.programs.items()}
+    for name, row in _in_kernel(result.after, result.load):
+        figures.setdefault(name, {}).update(row)
     fields = {
         "changed": bool(steps),
         "load": result.load,
         "state": result.state,
         "steps": steps,
         **described(result.built, figures),
+        "memory": _memory_now(result),
+        "cost": stage.costs(result),
     }
     if module._diff:
         after = _view(result.built.release, _tags(fields["programs"]))
@@ -621,6 +683,7 @@ def described(built, figures):
                 "section": program.section,
                 "type": bpf.prog_type_name(program.type),
                 **figures.get(program.name, {}),
+                **cost.shares(figures.get(program.name, {})),
             }
             for program in built.spec.programs
             if built.chosen is None or program.name in built.chosen
@@ -650,6 +713,15 @@ def _in_kernel(seen, load):
     for name, number in seen.loads[load].programs.items() if load in seen.loads else ():
         info = bpf.program(number)
         yield name, {"id": info.id, "tag": info.tag, "verified_insns": info.verified_insns}
+
+
+def _memory_now(result):
+    """{map: what it takes}: as it was told and, where the load is in the kernel, as the kernel has it now."""
+    rows, load = dict(result.figures.maps), result.after.loads.get(result.load)
+    for name, number in load.maps.items() if load else ():
+        with bpf.map_by_id(number) as fd:
+            rows[name] = {**rows.get(name, {}), "bytes": bpf.memlock(fd)}
+    return rows
 
 
 def _tags(programs):

@@ -257,7 +257,7 @@ def test_check_mode_leaves_no_trace(counting):
         added = transitions.attach(NAME, transitions.Wish((wanted,)), check_mode=True)
         gone = transitions.remove(NAME, check_mode=True)
 
-    assert staged.figures[programs.XDP]["tag"], "the verifier was really asked"
+    assert staged.figures.programs[programs.XDP]["tag"], "the verifier was really asked"
     assert [type(step).__name__ for step in staged.steps] == ["WriteRelease", "PinLoad", "WriteStaged"]
     assert added.steps and gone.steps
 
@@ -280,7 +280,7 @@ def test_check_mode_on_an_empty_host_leaves_no_trace(host):
         staged = host.stage(1, check_mode=True)
         added = transitions.attach(NAME, transitions.Wish((wanted,)), check_mode=True)
 
-    assert staged.figures
+    assert staged.figures.programs
     assert [step.attachment for step in added.steps] == [wanted]
 
 

@@ -403,7 +403,7 @@ def test_override_loads_what_the_section_does_not_name_and_it_counts(host):
     host.receive(2)
 
     assert counted(programs.XDP) == {1: 2}
-    assert sorted(result.figures) == [programs.TCX, programs.XDP]
+    assert sorted(result.figures.programs) == [programs.TCX, programs.XDP]
     reboot()
     boot.restore(NAME)
     host.receive()

@@ -96,6 +96,12 @@ class LostUpdates(Failure):
     code = "lost_updates"
 
 
+class BeyondLimits(Failure):
+    """The release costs more than the user allows."""
+
+    code = "beyond_limits"
+
+
 class Unsupported(Failure):
     """This kernel, driver or library cannot do it."""
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files
-from ..objects import elf, lint, maps, preflight, tuning
+from ..objects import cost, elf, lint, maps, preflight, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
@@ -30,7 +30,8 @@ class Given(NamedTuple):
 
     In the user's words: `programs` are names, patterns or mappings, `globals` {name: value}, `secrets` the names of
     those not to be shown, `maps` {name: {max_entries, on_change, fields}}. `btf` is a BTF file's content, None without.
-    `lint` is "off", "warn" or "fail", `lint_accept` what is accepted of its findings (lint.judge).
+    `lint` is "off", "warn" or "fail", `lint_accept` what is accepted of its findings (lint.judge), `limits` what it may
+    cost (cost.expect_within).
     """
 
     source: Optional[sources.Source] = None
@@ -44,6 +45,7 @@ class Given(NamedTuple):
     secrets: frozenset = frozenset()
     maps: Mapping = MappingProxyType({})
     btf: Optional[bytes] = None
+    limits: Optional[dict] = None
 
     @property
     def source_id(self):
@@ -79,7 +81,7 @@ class Built(NamedTuple):
 class Result(NamedTuple):
     """What staging did, or would do.
 
-    `figures` are the verifier's, by program; none where nothing had to be verified. `warnings` are sentences.
+    `figures` are the load's, out of the manifest where nothing had to be loaded. `warnings` are sentences.
     """
 
     built: Built
@@ -87,7 +89,7 @@ class Result(NamedTuple):
     steps: tuple
     before: observe.Facts
     after: observe.Facts
-    figures: dict
+    figures: elf.Loaded
     state: str
     warnings: tuple = ()
 
@@ -144,18 +146,18 @@ def _tuned(data, name, spec, given):
     return chosen, elf.Tuning(rows, sizes, programs, given.btf or b""), shown
 
 
-def verify(name, built, check_mode=False):
-    """(the verifier's figures by program, warnings); nothing stays loaded."""
+def verify(name, built, limits=None, check_mode=False):
+    """(elf.Loaded, warnings); nothing stays loaded."""
     warnings = _warnings(name, built)
-    return _loaded(name, built, log_folder=_log_folder(check_mode)), warnings
+    return _loaded(name, built, log_folder=_log_folder(check_mode), limits=limits), warnings
 
 
 def _warnings(name, built):
     return preflight.warnings(built.object, name, built.chosen, built.tuned)
 
 
-def _loaded(name, built, shared=None, pins=None, log_folder=None):
-    return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder)
+def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
+    return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)
 
 
 def _log_folder(check_mode):
@@ -174,11 +176,14 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     _refuse_quarantined(place, seen, given, retry_quarantined)
     built = build(name, given, not check_mode, seen.releases)
     load, taken = _present(place, seen, built, given)
+    figures = _remembered(seen, built.release) if load else None
+    if load is not None:
+        cost.expect_within(given.limits or {}, figures.programs, figures.maps)
     if load is not None and not check_mode:
-        return _stage_locked(place, built, given, None, rollout_id, {}, taken)
+        return _stage_locked(place, built, given, None, rollout_id, figures, taken)
     if check_mode:
         warnings = () if load else _warnings(name, built)
-        figures = {} if load else _loaded(name, built, taken.shared)
+        figures = figures or _loaded(name, built, taken.shared, limits=given.limits)
         aside, load = None if load else "new", load or free_name(seen, built.release)
         steps = plan.stage(seen, built.release, aside, _staged(load, built, rollout_id, taken), {})
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
@@ -194,6 +199,22 @@ def _refuse_quarantined(place, seen, given, is_retried):
         trial.refuse_quarantined(place, source_id, what, is_retried=is_retried)
 
 
+def _remembered(seen, release):
+    """The figures of a release that is loaded, from when it was loaded first."""
+    kept = seen.releases.get(release.id)
+    return elf.Loaded(**kept.figures) if kept and kept.figures else elf.Loaded({}, {}, "")
+
+
+def costs(result):
+    """{program: {insns: {before, after} …}} beside the release that runs, where the same kernel judged both."""
+    running = result.before.releases.get(result.before.confirmed.release) if result.before.confirmed else None
+    if running is None or running.id == result.built.release.id or not running.figures:
+        return {}
+    if running.figures["kernel"] != result.figures.kernel:
+        return {}
+    return cost.compared(running.figures["programs"], result.figures.programs)
+
+
 def _load_and_stage(place, built, given, rollout_id, taken):
     """Load into a folder of this process's own, then take the lock and give it its name."""
     warnings = _warnings(place.name, built)
@@ -202,7 +223,8 @@ def _load_and_stage(place, built, given, rollout_id, taken):
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
     try:
-        figures = _loaded(place.name, built, taken.shared, folder, _log_folder(False))
+        figures = _loaded(place.name, built, taken.shared, folder, _log_folder(False), given.limits)
+        built = built._replace(release=built.release._replace(figures=figures._asdict()))
         result = _stage_locked(place, built, given, aside, rollout_id, figures, taken)
         return result._replace(warnings=tuple(warnings))
     except (Failure, OSError) as error:

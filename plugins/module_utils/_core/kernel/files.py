@@ -121,12 +121,6 @@ def membarrier():
         time.sleep(0.1)
 
 
-def available_memory():
-    """Bytes that can be taken without swapping (/proc/meminfo, MemAvailable)."""
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-
-
 def make_private_folder(path):
     """`path` is a folder that root alone can enter; parents likewise."""
     os.makedirs(path, mode=0o700, exist_ok=True)

@@ -22,9 +22,9 @@ import time
 from typing import NamedTuple
 
 from .. import errors
-from ..errors import BadObject, Failure, NoMemory, NotFound, VerifierRefused
-from ..kernel import bpf, btf, features, files, libbpf
-from . import maps, refusals, verifier
+from ..errors import BadObject, Failure, NotFound, VerifierRefused
+from ..kernel import bpf, btf, features, libbpf
+from . import cost, maps, memory, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
@@ -96,6 +96,18 @@ class Tuning(NamedTuple):
 UNTUNED = Tuning()
 
 
+class Loaded(NamedTuple):
+    """What the kernel says of a load: {program: tag, sizes, the verifier's figures} and {map: its memory}.
+
+    A map's row has `bytes` (fdinfo, exact since 6.4), `predicted` and `bytes_full`, which are None where they cannot be
+    told, and whether it is `shared` with another load.
+    """
+
+    programs: dict
+    maps: dict
+    kernel: str  # the release that said it (uname -r)
+
+
 def inspect(data, name="object", file="The file"):
     """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
     _expect_of_this_host(data, file)
@@ -120,17 +132,18 @@ def initial_globals(data, name="object"):
     return types, {section: row for section, row in sections.items() if row[0]}
 
 
-def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUNED, log_folder=None):
-    """The verifier's figures by program, after this kernel accepted and loaded them all.
+def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUNED, log_folder=None, limits=None):
+    """The Loaded, after this kernel accepted and loaded all programs.
 
     With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at
     pins/maps/NAME;
     without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it
     is to be}, `tuned` what is set before (Tuning).
-    Raises BadObject, VerifierRefused and what else the kernel's answer means; then nothing is pinned. With
-    `log_folder` the whole log of a refusal is kept there.
+    Raises BadObject, VerifierRefused and what else the kernel's answer means, NoMemory before the first map is created,
+    and BeyondLimits (cost.py); then nothing is pinned. With `log_folder` the whole log of a refusal is kept there.
     """
-    return in_child(lambda: _load(data, name, programs, shared or {}, pins, tuned, log_folder), "load")
+    answer = in_child(lambda: _load(data, name, programs, shared or {}, pins, tuned, log_folder, limits or {}), "load")
+    return Loaded(**answer)
 
 
 def in_child(work, phase):
@@ -354,7 +367,7 @@ def _expect_inner(pointer):
         )
 
 
-def _load(data, name, chosen, shared, pins, tuned, log_folder):
+def _load(data, name, chosen, shared, pins, tuned, log_folder, limits):
     def attempt(programs, log_level, log_size):
         return _try_load(data, name, programs, shared, tuned, log_level, log_size)
 
@@ -364,9 +377,11 @@ def _load(data, name, chosen, shared, pins, tuned, log_folder):
         if not hasattr(error, "logs"):  # no load was tried: the pin of a shared map is gone
             raise
         raise _refusal(error, attempt, log_folder) from error
+    loaded = Loaded(_figures(opened, chosen, logs()), _map_rows(opened, shared), os.uname().release)
+    cost.expect_within(limits, loaded.programs, loaded.maps)
     if pins is not None:
         _pin(opened, chosen, pins)
-    return _figures(opened, chosen, logs())
+    return loaded._asdict()
 
 
 def _try_load(data, name, chosen, shared, tuned, log_level, log_size):
@@ -387,7 +402,9 @@ def _try_load(data, name, chosen, shared, tuned, log_level, log_size):
                 libbpf.call("bpf_map__reuse_fd", pointer, fd)
 
     _tune(opened, tuned, chosen)
-    _refuse_beyond_memory(opened, shared)
+    needs = memory.needs([_shape(each, None)._replace(name=_map_name(each)) for each in opened.maps()])
+    memory.expect_room([need for need in needs if need.name not in shared])
+    opened.forecasts = {need.name: need.forecast for need in needs}
 
     def logs():
         return {program: room.value.decode(errors="replace") for program, room in rooms.items()}
@@ -463,20 +480,18 @@ def _target_program(pinned, program):
         ) from error
 
 
-def _refuse_beyond_memory(opened, shared):
-    """The maps that will be created fit what memory the host has; NoMemory names the largest otherwise."""
-    shapes = [_shape(pointer, None) for pointer in opened.maps() if _map_name(pointer) not in shared]
-    needs = {shape.name: maps.least_memory(shape, bpf.possible_cpus()) for shape in shapes}
-    needed, available = sum(needs.values()), files.available_memory()
-    if needed > available:
-        largest = max(needs, key=needs.get)
-        raise NoMemory(
-            f"The object's maps need at least {needed >> 20} MiB, and this host has {available >> 20} MiB available",
-            f"Lower max_entries of map {largest}, which needs {needs[largest] >> 20} MiB",
-            map=largest,
-            bytes_needed=needed,
-            bytes_available=available,
-        )
+def _map_rows(opened, shared):
+    """{map: what it takes}, after the load."""
+    rows = {}
+    for pointer in opened.maps():
+        name, told = _map_name(pointer), opened.forecasts[_map_name(pointer)]
+        rows[name] = {
+            "bytes": bpf.memlock(libbpf.call("bpf_map__fd", pointer)),
+            "predicted": told and told.created,
+            "bytes_full": told and told.full,
+            "shared": name in shared,
+        }
+    return rows
 
 
 def _figures(opened, chosen, logs):

@@ -80,12 +80,21 @@ def differences(old, new, cpus=0, page_size=mmap.PAGESIZE):
     comparable = _layouts_are_comparable(old, new)
     for part in ("key", "value"):
         lines += _part_differences(old, new, part, comparable)
-    before, after = (_entries(shape, cpus, page_size) for shape in (old, new))
+    before, after = (entries_in_kernel(shape, cpus, page_size) for shape in (old, new))
     if before != after and None not in (before, after):
         lines.append(f"max_entries: {after}, was {before}")
     if _flags(old) != _flags(new):
         lines.append(f"flags: {_flag_names(_flags(new))}, was {_flag_names(_flags(old))}")
     return lines
+
+
+def entries_in_kernel(shape, cpus, page_size):
+    """max_entries as the kernel has it in the end; None where that cannot be told."""
+    if shape.type == PERF_EVENT_ARRAY and not shape.max_entries:
+        return cpus or None
+    if shape.type in (RINGBUF, USER_RINGBUF):
+        return _ring_size(shape.max_entries, page_size)
+    return shape.max_entries
 
 
 def as_record(shape):
@@ -137,15 +146,6 @@ def _loses_btf(shape):
     return shape.type in MADE_WITHOUT_BTF
 
 
-def _entries(shape, cpus, page_size):
-    """max_entries as the kernel has it in the end; None where that cannot be told."""
-    if shape.type == PERF_EVENT_ARRAY and not shape.max_entries:
-        return cpus or None
-    if shape.type in (RINGBUF, USER_RINGBUF):
-        return _ring_size(shape.max_entries, page_size)
-    return shape.max_entries
-
-
 def _ring_size(size, page_size):
     rounded = page_size
     while rounded < size:
@@ -170,37 +170,3 @@ def _flag_names(flags):
     names = [name for bit, name in FLAGS.items() if flags & bit]
     rest = flags & ~sum(FLAGS)
     return " | ".join(names + ([hex(rest)] if rest else [])) or "none"
-
-
-# ---- memory --------------------------------------------------------------------------------------
-
-HASH, PROG_ARRAY, PERCPU_HASH, LRU_HASH, LRU_PERCPU_HASH, ARRAY_OF_MAPS = 1, 3, 5, 9, 10, 12
-NO_PREALLOC = 1 << 0
-ELEMENT = 48  # struct htab_elem on 64 bit
-
-
-def least_memory(shape, cpus):
-    """Bytes that the kernel takes at the least when it creates the map; 0 for kinds that grow with their entries.
-
-    A map far beyond the memory is not always refused: 6.18 oopses in array_map_alloc for a per-CPU array of 2^31
-    entries, and keeps what it had taken by then.
-    """
-    value, element = _padded(shape.value_size), ELEMENT + _padded(shape.key_size)
-    preallocated = 0 if shape.flags & NO_PREALLOC else 1
-    each = {
-        ARRAY: value,
-        PERCPU_ARRAY: 8 + value * cpus,
-        HASH: (element + value) * preallocated,
-        LRU_HASH: element + value,
-        PERCPU_HASH: (element + 8 + value * cpus) * preallocated,
-        LRU_PERCPU_HASH: element + 8 + value * cpus,
-        PROG_ARRAY: 8,
-        PERF_EVENT_ARRAY: 8,
-        ARRAY_OF_MAPS: 8,
-        RINGBUF: 1,
-    }
-    return shape.max_entries * each.get(shape.type, 0)
-
-
-def _padded(size):
-    return (size + 7) // 8 * 8
