@@ -71,6 +71,7 @@ def outcome_fields(module, outcome):
         "changed": outcome.changed,
         "steps": [plan.describe(step) for step in outcome.steps],
         "repaired": [plan.describe(step) for step in outcome.repaired],
+        "carried": list(outcome.carried),
         "generation": generation.number if generation and generation.number else None,
         "release": generation.release if generation else None,
         "left_out": outcome.left_out,

@@ -97,6 +97,20 @@ options:
       - How maps of the object are to be made, by the map's name.
       - C(max_entries) is the number of entries, for a ring buffer the number of bytes. A map to which the source gives
         no size needs it.
+      - C(on_change) says what becomes of the entries where the map differs from the one that is in use, by type, sizes,
+        flags or the fields of its keys and values. An equal map goes on with its entries in any case, except with
+        V(fresh).
+      - With V(refuse), the default, the release is refused, and the difference is named.
+      - With V(copy) the entries are copied before the first hook runs the release. It is for configuration. What is
+        written to the old map meanwhile is not there.
+      - With V(merge) the counts are moved once all hooks run the release, inside the kernel, so that none is lost or
+        counted twice. A roll-back takes them along. It is for counters that are added to atomically or per CPU, and
+        needs libbpf 0.7.
+      - With V(fresh) the map begins empty.
+      - C(fields) gives fields of the values a word, nested ones as C(outer.inner), the value itself as C(value) where
+        it has no fields. V(sum) adds, which unsigned integers of 4 and 8 bytes do without a word. V(max) takes the
+        larger (Linux 5.12). V(keep) copies the field with entries that the new map does not have yet. V(drop) gives it
+        up. What has no place in the new values and no word is refused.
     type: dict
     default: {}
   btf:
@@ -254,6 +268,15 @@ EXAMPLES = r"""
       cookie_key: {value: "{{ vault_cookie_key }}", secret: true}
     maps:
       flows: {max_entries: 65536}
+  become: true
+
+- name: A release whose counters have another field, and whose block list is larger
+  ebpf.deploy.bpf_program:
+    name: edge
+    src: edge.bpf.c
+    maps:
+      counters: {on_change: merge, fields: {last_seen: max}}
+      blocked: {on_change: copy, max_entries: 200000}
   become: true
 
 - name: Load two programs, one of which has a section that libbpf does not know, and leave out what is for debugging

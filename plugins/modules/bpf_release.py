@@ -120,6 +120,16 @@ left_out:
   type: list
   elements: str
   sample: ["map blocked: 2 entries: value hits has no place there"]
+carried:
+  description:
+    - What became of the entries of maps that changed with the release, as O(ebpf.deploy.bpf_program#module:maps) says.
+      C(before) counts the entries of the old map, C(after) those of the new one, C(carried) those that were copied or
+      whose counts were moved.
+    - C(left) counts the entries whose counts could not be moved, as those of a CPU that is offline.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{map: flows, before: 812, after: 812, carried: 812, left: 0}]
 repaired:
   description: What a killed run had begun and this one finished first.
   returned: success

@@ -38,9 +38,10 @@ class Takeover(NamedTuple):
 def of(place, seen, spec, wishes):
     """The Takeover of an object (elf.ObjectSpec) by the user's `wishes`, {map: {on_change, fields}}.
 
-    MapChanged where a map differs and the wish is to refuse that, BadRequest where a wish names no map.
+    MapChanged where a map differs and the wish is to refuse that, BadRequest where a wish has no meaning.
     """
-    _refuse_unknown(spec, wishes)
+    for name, wish in wishes.items():
+        _expect_words(name, wish)
     load = seen.loads.get(seen.confirmed.load) if seen.confirmed else None
     if load is None:
         return Takeover()
@@ -58,11 +59,17 @@ def of(place, seen, spec, wishes):
     return Takeover(shared, policies, seen.confirmed.load, ids)
 
 
-def _refuse_unknown(spec, wishes):
-    names = [shape.name for shape in spec.maps]
-    for name in wishes:
-        if name not in names:
-            raise BadRequest(f"The object has no map {name}", did_you_mean(name, names), maps=names)
+def _expect_words(name, wish):
+    on_change, fields = wish.get("on_change") or "refuse", wish.get("fields") or {}
+    if on_change not in POLICIES:
+        raise BadRequest(f"maps.{name}.on_change: there is no {on_change!r}", did_you_mean(str(on_change), POLICIES))
+    if not isinstance(fields, dict) or (fields and on_change not in ("copy", "merge")):
+        raise BadRequest(
+            f"maps.{name}.fields is a mapping, for on_change copy and merge", "Leave it out, or correct it"
+        )
+    for field, word in fields.items():
+        if word not in carry.WORDS:
+            raise BadRequest(f"maps.{name}.fields.{field}: there is no {word!r}", did_you_mean(str(word), carry.WORDS))
 
 
 def _policy(old, new, wish):
