@@ -62,12 +62,24 @@ kernel_tests_on() {
     read -r -a files <<<"$(session "$machine" kernel)"
     (cd "$here" && existing_files | grep -zE '^(plugins|bpf|tests/(kernel|unit))/' | tar --create --null --files-from=-) |
         the_lab ssh "$machine" 'mkdir -p try/ansible_collections/ebpf/deploy && tar -xC try/ansible_collections/ebpf/deploy'
+    if [[ ${files[*]} == *test_refusals* ]]; then refusals_for "$machine"; fi
     the_lab run "$machine" -- "$here/tests/lab/lab" ssh "$machine" \
         "cd try/ansible_collections/ebpf/deploy && PYTHONPATH=/root/try python3 -m pytest -q -rs -p no:cacheprovider" \
         "--junitxml=/root/kernel.xml ${files[*]/#/tests/kernel/}" || status=$?
     the_lab ssh "$machine" cat /root/kernel.xml >"$scratch/$machine.xml"
     /usr/bin/env python3 "$here/tests/dev/junit_cases.py" lab "$scratch/$machine.xml" | sed "s/\$/ on $machine/" >>"$results"
     return "$status"
+}
+
+# Eighty small programs: compiled here against the machine's own types, since a compiler takes seconds for each there.
+refusals_for() {
+    local machine=$1 objects=$scratch/$1.refusals
+    mkdir -p "$objects"
+    the_lab ssh "$machine" bpftool btf dump file /sys/kernel/btf/vmlinux format c >"$objects/vmlinux.h"
+    python3 "$here/tests/kernel/refusals/compile.py" "$objects/vmlinux.h" "$here/tests/kernel/refusals" "$objects"
+    rm "$objects/vmlinux.h"
+    tar --create --directory="$objects" . |
+        the_lab ssh "$machine" 'cd try/ansible_collections/ebpf/deploy/tests/kernel/refusals && mkdir -p objects && tar -xC objects'
 }
 
 # A machine that dies makes the command that uses it fail at once, with the console's last lines.

@@ -16,7 +16,7 @@ from private_host import NAME
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, Unsupported, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, features
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import preflight, refusals, source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, preflight, refusals, source
 
 HEAD = """#include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
@@ -158,10 +158,12 @@ def test_object_that_hits_a_known_fault_never_reaches_the_kernel(host, monkeypat
 
 
 def test_map_that_nobody_sized_is_named_with_what_to_write(host):
-    fields = refused(UNSIZED)
+    """Where no plan of sizes comes before, as at a boot."""
+    with pytest.raises(VerifierRefused) as refusal:
+        elf.load(source.compile_source(given(UNSIZED).source, True).object, NAME)
 
-    assert fields["diagnosis"] == "map_unsized"
-    assert "maps: { itest_unsized: { max_entries:" in fields["do"]
+    assert refusal.value.detail["diagnosis"] == "map_unsized"
+    assert "maps: { itest_unsized: { max_entries:" in refusal.value.do
 
 
 def test_helper_of_another_type_names_the_types_that_have_it(host):

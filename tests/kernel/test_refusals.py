@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real programs that this kernel really refuses, each with its mended form beside it, against code, line and fix.
 
-refusals/expected.json says of each: the code; `at`, a piece of the culprit line; `fix`, a piece of the advice; and
-`mended`, a piece of what the mended source changed, so that it differs as the advice says. `drop` takes capabilities
-from the loader.
+refusals/expected.json says of each: the code; `at`, a piece of the culprit line (`also_at`: what other kernels blame);
+`fix`, a piece of the advice; and `mended`, a piece of what the mended source changed, so that it differs as the advice
+says. `drop` takes capabilities from the loader; `mended_refused_on` is a kernel too old for the mended source.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import subprocess
 import sys
 
 import pytest
+from refusals import compile
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bytecode, elf, verifier
@@ -41,7 +42,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with this kernel's vmlinux.h."""
+    """A folder with this kernel's vmlinux.h; or with the objects that compile.py made elsewhere, for slow machines."""
+    if (HERE / "objects").is_dir():
+        return HERE / "objects"
     path = tmp_path_factory.mktemp("refusals")
     types = subprocess.run(
         ["bpftool", "btf", "dump", "file", "/sys/kernel/btf/vmlinux", "format", "c"], check=True, stdout=subprocess.PIPE
@@ -56,7 +59,7 @@ def test_refusal_gives_code_line_and_fix(folder, name):
     if is_configured(expected.get("refused_without")):
         pytest.skip("this kernel has what the program asks for: " + expected["refused_without"])
 
-    answer = load(compiled(folder, name, expected.get("cflags", ())), expected.get("drop", ()))
+    answer = load(compiled(folder, name), expected.get("drop", ()))
 
     assert answer["errno"] != 0, "the kernel took it"
     diagnosis = diagnose(answer)
@@ -78,28 +81,41 @@ def test_loading_it_for_a_deployment_says_the_same(folder, name):
         pytest.skip("this kernel has what the program asks for: " + expected["refused_without"])
 
     with pytest.raises((VerifierRefused, BadObject)) as refusal:
-        elf.load(compiled(folder, name, expected.get("cflags", ())).read_bytes(), name)
+        elf.load(compiled(folder, name).read_bytes(), name)
 
     fields = refusal.value.as_fields()
     assert fields["diagnosis"] == expected["code"]
     assert expected["fix"] in fields["do"]
     if expected["at"]:
-        assert expected["at"] in (HERE / f"{name}.bpf.c").read_text().splitlines()[fields["source"]["line"] - 1]
+        line = (HERE / f"{name}.bpf.c").read_text().splitlines()[fields["source"]["line"] - 1]
+        assert any(piece in line for piece in (expected["at"], *expected.get("also_at", ()))), line
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
     expected = EXPECTED[name]
+    if os.uname().release.startswith(expected.get("mended_refused_on", "no kernel")):
+        pytest.skip("without CAP_PERFMON this kernel lets no part of a constant on the stack be overwritten")
     mended_by = expected.get("mended_by")
     if not mended_by:
         changed = difference(name)
         assert expected["mended"] in "\n".join(changed)
         assert len(changed) <= LARGEST_MENDING
 
-    source = name if mended_by else name + ".mended"
-    answer = load(compiled(folder, source), () if mended_by else expected.get("drop", ()))
+    answer = load(compiled(folder, name + ".mended"), () if mended_by else expected.get("drop", ()))
 
     assert answer["errno"] == 0, answer
+
+
+def test_trace_that_would_take_too_long_is_given_up_and_the_verdict_kept(folder, monkeypatch):
+    monkeypatch.setattr(elf, "TRACE_SECONDS", 0.1)
+
+    with pytest.raises(VerifierRefused) as refusal:
+        elf.load(compiled(folder, "too_many_instructions").read_bytes(), "itest")
+
+    fields = refusal.value.as_fields()
+    assert (fields["diagnosis"], fields["source"]["file"]) == ("too_many_instructions", "too_many_instructions.bpf.c")
+    assert "processed 1000001" in "".join(fields["log"])
 
 
 def test_log_without_places_finds_the_line_through_line_at(folder):
@@ -136,15 +152,11 @@ def test_every_source_is_in_the_table():
     assert names == set(EXPECTED)
 
 
-def compiled(folder, name, cflags=()):
+def compiled(folder, name):
     target = folder / f"{name}.o"
-    command = ["clang", "-O2", "-g", "-target", "bpf", "-D__TARGET_ARCH_" + architecture(), f"-I{folder}", *cflags]
-    subprocess.run([*command, "-c", f"{name}.bpf.c", "-o", str(target)], check=True, cwd=HERE)
+    if not target.exists():
+        compile.compiled(*compile.source_and_flags(HERE, name, EXPECTED), target, folder)
     return target
-
-
-def architecture():
-    return {"x86_64": "x86", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
 def load(path, drop=()):

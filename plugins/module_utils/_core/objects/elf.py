@@ -12,6 +12,8 @@ tuning.py's.
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +29,7 @@ from ..kernel import bpf, btf, features, libbpf
 from . import cost, maps, memory, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
+TRACE_SECONDS = 20
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
 LOG_STATS = 4  # BPF_LOG_STATS: the verifier's last words and its count, without the trace
 LOG_TRACE = 1
@@ -521,10 +524,29 @@ def _refusal(error, attempt, log_folder):
     log = error.logs.get(culprit, "")
     if log:
         try:
-            attempt([culprit], LOG_TRACE, WHOLE_LOG)
+            with _interrupted_after(TRACE_SECONDS):
+                attempt([culprit], LOG_TRACE, WHOLE_LOG)
         except OSError as again:
-            log = again.logs[culprit] or log
+            trace = again.logs[culprit]
+            # before 6.4 a full buffer lacks the end of the log, and so does a trace that took too long: the verdict is
+            # in the first log alone
+            log = f"{trace}\n{log}" if again.errno in (errno.ENOSPC, errno.EAGAIN) else trace or log
     return refusals.explained(error, culprit, log, log_folder)
+
+
+@contextlib.contextmanager
+def _interrupted_after(seconds):
+    """After that time the verifier gives up with EAGAIN: a signal waits. libbpf tries five times, hence the repetition.
+
+    Tracing a million instructions takes twenty times as long as walking them.
+    """
+    before = signal.signal(signal.SIGALRM, lambda *dummy: None)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _culprit(error):

@@ -126,6 +126,15 @@ RULES = (
         "Bound it by a constant: for (int i = 0; i < 64; i++) {{ if (done) break; … }}",
     ),
     Rule(
+        "recursion",
+        r"back-edge from insn (?P<instruction>\d+) to (?P<target>\d+)",
+        "a function calls itself",
+        "With CAP_BPF loops are allowed; what jumps backwards then is a call that comes back to its own function.",
+        "Replace the recursion by a loop with a constant bound, for (int i = 0; i < 8; i++) …, or inline: static "
+        "__always_inline.",
+        also=(r"^fact: has every capability$",),
+    ),
+    Rule(
         "unbounded_loop",
         r"back-edge from insn (?P<instruction>\d+) to (?P<target>\d+)",
         "the program jumps backwards, which is not allowed here",

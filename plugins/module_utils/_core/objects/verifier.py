@@ -319,9 +319,16 @@ def _blame(log, verdict, rule, groups, line_at):
     if not source and position is not None:
         source = _source_before(log, position)
     if line_at and instruction is not None and not (source and source["line"]):
+        source = _looked_up(line_at, instruction, source)
+    return instruction, source and {field: source[field] for field in ("file", "line", "text")}
+
+
+def _looked_up(line_at, instruction, shown):
+    """The source out of the object: of the instruction below the text that the log shows, else of this instruction."""
+    given = shown and shown.get("instruction") is not None and line_at(shown["instruction"])
+    if not given or given[2].strip() != shown["text"]:
         given = line_at(instruction)
-        source = {"file": given[0], "line": given[1], "text": given[2].strip()} if given else source
-    return instruction, source
+    return {"file": given[0], "line": given[1], "text": given[2].strip()} if given else shown
 
 
 def _position(log, instruction):
@@ -334,7 +341,6 @@ def _position(log, instruction):
 
 def _source_before(log, position):
     """The source line that the log shows last before this place; line 0 is the compiler's own and stands for none."""
-    text_only = None
     end = position
     for dummy in range(1000):
         start = log.rfind("\n; ", 0, end)
@@ -345,12 +351,13 @@ def _source_before(log, position):
         if found and int(found["line"]):
             return {"file": found["file"], "line": int(found["line"]), "text": found["text"].strip()}
         if not found and line[2:].strip():
-            text_only = text_only or {"file": None, "line": None, "text": line[2:].strip()}
-            break
+            below = INSTRUCTION.match(log[start + len(line) + 2 :][:200])
+            text = line[2:].strip()
+            return {"file": None, "line": None, "text": text, "instruction": below and int(below["number"])}
         if start < 0:
             break
         end = start
-    return text_only
+    return None
 
 
 def _line_in_front(log, instruction):
