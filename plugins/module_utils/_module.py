@@ -13,7 +13,7 @@ import os
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.validation import check_type_bool, check_type_dict
+from ansible.module_utils.common.validation import check_type_dict
 
 from ._core.deployment import plan
 from ._core.errors import Failure, Unprivileged
@@ -39,6 +39,9 @@ def run(work, **spec):
         )
 
 
+NOT_SECRET = ("false", "no", "off", "0", "n", "f", "none", "")
+
+
 class MaybeSecret:
     """A mapping argument whose values may come as {value, secret}, read before Ansible logs the arguments.
 
@@ -50,14 +53,19 @@ class MaybeSecret:
         self.values, self.secrets = {}, set()
 
     def read(self, given):
-        """The argument without its secrets: what AnsibleModule calls as the argument's type."""
+        """The argument without its secrets: what AnsibleModule calls as the argument's type.
+
+        A word misspelt beside `value` hides the value too: the error that follows shall not tell it.
+        """
         shown = {}
         for name, value in check_type_dict(given).items():
-            is_wrapped = isinstance(value, dict) and "value" in value and not value.keys() - {"value", "secret"}
-            self.values[name] = value["value"] if is_wrapped else value
-            if is_wrapped and check_type_bool(value.get("secret", False)):
-                self.secrets.add(name)
-            shown[name] = {"secret": True} if name in self.secrets else value
+            others = {key: value[key] for key in value if key != "value"} if isinstance(value, dict) else {}
+            is_wrapped = isinstance(value, dict) and "value" in value and not others.keys() - {"secret"}
+            marks = [mark for key, mark in others.items() if "value" in value and str(key).lower().startswith("sec")]
+            self.values[str(name)] = value["value"] if is_wrapped else value
+            if any(str(mark).lower() not in NOT_SECRET for mark in marks):
+                self.secrets.add(str(name))
+            shown[name] = {"secret": True} if str(name) in self.secrets else value
         return shown
 
 

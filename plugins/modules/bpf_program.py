@@ -566,7 +566,7 @@ def given_by(params, wishes):
         programs=tuple(params["programs"]),
         globals=wishes.values,
         secrets=frozenset(wishes.secrets),
-        maps=params["maps"],
+        maps={str(name): wish for name, wish in params["maps"].items()},
         btf=_read(params["btf"]) if params["btf"] else None,
         signed_by=signed_by(params, source),
         limits=params["limits"],

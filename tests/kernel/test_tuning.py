@@ -18,6 +18,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     BadObject,
     BadRequest,
     MapChanged,
+    NotFound,
     Quarantined,
     VerifierRefused,
 )
@@ -309,6 +310,19 @@ def test_other_size_than_the_attached_map_has_is_a_changed_map(host):
         staged(maps={programs.SEEN: {"max_entries": 300}})
 
 
+def test_other_size_takes_the_entries_along_where_the_user_says_so(host):
+    attached(host, globals={"step": 10})
+    host.receive(2)
+
+    attached(host, globals={"step": 1}, maps={programs.SEEN: {"max_entries": 300, "on_change": "merge"}})
+    host.receive(3)
+
+    load = host.facts().confirmed.load
+    assert shown_map(load)["max_entries"] == 300
+    path = os.path.join(store.home(NAME).loads, load, "maps", programs.SEEN)
+    assert private_host.counted_in(programs.XDP, "pinned", path) == {1: 2 * 10 + 3 * 1}
+
+
 MAPS = """
 struct inner { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4); __type(key, __u32); __type(value, __u32); };
 struct {
@@ -472,6 +486,44 @@ def test_function_in_place_of_the_sections_reaches_the_kernel(host):
 
     try:
         assert sorted(stage.verify(NAME, built)) == [TRACE]
+    except VerifierRefused as refusal:
+        assert refusal.detail["errno"] == errno.EPERM
+
+
+REPLACEABLE = programs.TEXT.replace(
+    '\nSEC("xdp")\n',
+    '\n__attribute__((noinline)) int MARK_part(struct xdp_md *ctx)\n{\n    return ctx ? 1 : 0;\n}\n\nSEC("xdp")\n',
+    1,
+).replace("    seen(0);\n", "    if (MARK_part(ctx))\n        seen(0);\n")
+REPLACING = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+SEC("freplace")
+int MARK_other(struct xdp_md *ctx)
+{
+    return 0;
+}
+
+char _license[] SEC("license") = "GPL";
+"""
+
+
+def test_program_that_replaces_a_function_of_a_pinned_one(host):
+    """Its target is found by path and name; lockdown may then refuse it with EPERM, as every program that traces."""
+    load = stage.stage(NAME, given(text=REPLACEABLE)).load
+    wish = {
+        "name": f"{programs.MARK}_other",
+        "target": f"{programs.MARK}_part",
+        "target_program": os.path.join(store.home(NAME).loads, load, "progs", programs.XDP),
+    }
+
+    with pytest.raises(VerifierRefused, match="has no function nowhere for"):
+        stage.stage("replacing", given(text=REPLACING, programs=({**wish, "target": "nowhere"},)))
+    with pytest.raises(NotFound, match="and none is there"):
+        stage.stage("replacing", given(text=REPLACING, programs=({**wish, "target_program": "/sys/fs/bpf/none"},)))
+    try:
+        assert list(stage.stage("replacing", given(text=REPLACING, programs=(wish,))).figures) == [wish["name"]]
     except VerifierRefused as refusal:
         assert refusal.detail["errno"] == errno.EPERM
 

@@ -240,6 +240,14 @@ def test_replace_keeps_what_is_not_named(types, all_id):
     assert after == {**shown, "b": 1, "list": [9, 0, 0], "whole": whole}
 
 
+def test_replace_keeps_what_is_not_named_in_a_struct_within(types, all_id):
+    before = values.pack(types, all_id, GIVEN)
+
+    after = values.unpack(types, all_id, values.replace(types, all_id, before, {"inner": {"tag": 9}}))
+
+    assert after == {**values.unpack(types, all_id, before), "inner": {"tag": 9, "count": 4}}
+
+
 @pytest.mark.parametrize(
     ("value", "path", "said"),
     [
