@@ -9,6 +9,7 @@ A Failure becomes fail_json with one sentence what is wrong and one what to do, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 
@@ -19,9 +20,12 @@ from ._core.deployment import plan
 from ._core.errors import Failure, Unprivileged
 
 
-def run(work, **spec):
-    """Run `work(module)` -> result fields, and end the process as Ansible wants it."""
-    module = AnsibleModule(supports_check_mode=True, **spec)
+def run(work, guarded=None, **spec):
+    """Run `work(module)` -> result fields, and end the process as Ansible wants it.
+
+    `guarded` is {option: MaybeSecret}.
+    """
+    module = GuardedModule(guarded or {}, supports_check_mode=True, **spec)
     try:
         if os.geteuid() != 0:
             raise Unprivileged(
@@ -42,18 +46,31 @@ def run(work, **spec):
 NOT_SECRET = ("false", "no", "off", "0", "n", "f", "none", "")
 
 
-class MaybeSecret:
-    """A mapping argument whose values may come as {value, secret}, read before Ansible logs the arguments.
+class GuardedModule(AnsibleModule):
+    """An AnsibleModule that takes secrets out of its arguments before it validates, logs or returns them.
 
-    Of a secret only its name stays there. Ansible's own no_log would mask the value's digits wherever they stand in
-    what is returned, in ids too.
+    Its own no_log would mask a secret's digits wherever they stand in what is returned, in ids too.
     """
+
+    def __init__(self, guarded, **spec):
+        self._guarded = guarded
+        super().__init__(**spec)
+
+    def _load_params(self):
+        super()._load_params()
+        for option, values in self._guarded.items():
+            with contextlib.suppress(TypeError):  # no mapping: the validation says so
+                self.params[option] = values.read(self.params.get(option) or {})
+
+
+class MaybeSecret:
+    """A mapping argument whose values may come as {value, secret}. Of a secret only its name stays in the argument."""
 
     def __init__(self):
         self.values, self.secrets = {}, set()
 
     def read(self, given):
-        """The argument without its secrets: what AnsibleModule calls as the argument's type.
+        """The argument without its secrets. TypeError where it is no mapping.
 
         A word misspelt beside `value` hides the value too: the error that follows shall not tell it.
         """

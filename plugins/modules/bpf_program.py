@@ -473,6 +473,7 @@ def main():
     wishes = _module.MaybeSecret()
     _module.run(
         lambda module: work(module, wishes),
+        guarded={"globals": wishes},
         argument_spec={
             "name": {"type": "str", "required": True},
             "src": {"type": "path"},
@@ -482,7 +483,7 @@ def main():
             "compiler": {"type": "str", "choices": ["auto", "clang"], "default": "auto"},
             "cflags": {"type": "list", "elements": "str", "default": []},
             "programs": {"type": "list", "elements": "raw", "default": []},
-            "globals": {"type": wishes.read, "default": {}},
+            "globals": {"type": "dict", "default": {}},
             "maps": {"type": "dict", "default": {}},
             "btf": {"type": "path"},
             "signature": {"type": "path"},

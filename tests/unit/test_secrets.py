@@ -10,14 +10,14 @@ import json
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._module import MaybeSecret
+from ansible_collections.ebpf.deploy.plugins.module_utils._module import GuardedModule, MaybeSecret
 
 GIVEN = {"limit": 7, "mode": {"value": "fast"}, "key": {"value": "s3cret", "secret": True}}
 
 
 @pytest.fixture
 def module(monkeypatch):
-    """(an AnsibleModule made with these globals, the MaybeSecret that read them, the lines it logged on the host)."""
+    """(a GuardedModule made with these globals, the MaybeSecret that read them, the lines it logged on the host)."""
 
     def made(given, **others):
         arguments = {"ANSIBLE_MODULE_ARGS": {"globals": given, **others}}
@@ -26,7 +26,8 @@ def module(monkeypatch):
             monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy")
         wishes, lines = MaybeSecret(), []
         monkeypatch.setattr(basic.AnsibleModule, "log", lambda self, *told, **more: lines.append(f"{told} {more}"))
-        return basic.AnsibleModule(argument_spec={"globals": {"type": wishes.read, "default": {}}}), wishes, lines
+        spec = {"globals": {"type": "dict", "default": {}}}
+        return GuardedModule({"globals": wishes}, argument_spec=spec), wishes, lines
 
     return made
 
@@ -49,6 +50,13 @@ def test_secret_is_not_returned_when_another_argument_is_wrong(module, capsys):
     told = capsys.readouterr().out
     assert "nonsense" in told
     assert "s3cret" not in told
+
+
+def test_argument_that_is_no_mapping_is_refused_by_ansible(module, capsys):
+    with pytest.raises(SystemExit):
+        module(["x"])
+
+    assert "globals" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mark", [{"secret": "tru"}, {"secrit": True}, {"secret": 1, "more": 2}, {"Secret": "yes"}])
