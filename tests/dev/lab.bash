@@ -54,6 +54,20 @@ machine_session() {
         check_target "$name"
     done
     kernel_tests_on "$1"
+    ends_of "$1"
+}
+
+# What only happens from outside: power cuts, other kernels on the same disk (tests/lab/power).
+ends_of() {
+    local machine=$1 parts outcome name status=0
+    read -r -a parts <<<"$(session "$machine" power)"
+    if ((${#parts[@]} == 0)); then return; fi
+    "$here/tests/lab/power" "$machine" "${parts[@]}" >"$scratch/$machine.power" 2>"$scratch/$machine.power.log" || status=$?
+    if ((status)); then record failed lab "tests/lab/power stopped on $machine"; fi
+    while IFS=$'\t' read -r outcome name; do
+        record "$outcome" lab "$name on $machine"
+    done <"$scratch/$machine.power"
+    if [[ $verbose || $status != 0 ]] || grep -qv ^passed "$scratch/$machine.power"; then cat "$scratch/$machine.power.log"; fi
 }
 
 # The collection and its tests travel to the machine, as root's own, and pytest's report comes back.

@@ -24,6 +24,7 @@ import time
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
+    edit,
     inventory,
     plan,
     stage,
@@ -60,6 +61,8 @@ def deploy(version):
     attachments = tuple(catalogue.attachment_from(each) for each in ATTACHMENTS)
     refusal = "off" if version.endswith("+OFF") else "previous"
     transitions.attach(NAME, transitions.Wish(attachments=attachments, on_boot_refusal=refusal))
+    networks = [{"key": f"10.{each // 250}.{each % 250}.0/24", "value": 1} for each in range(1000)]
+    edit.deployed(NAME, "blocked", edit.Asked(networks, persist=True))
     told(f"version {number}")
 
 
@@ -83,12 +86,8 @@ def look():
     )
     found = {field: row[field] for field in ("state", "drift", "generation")}
     quarantined = len(files.names_in(os.path.join(store.home(NAME).folder, "quarantine")))
-    counted = {program: sorted(versions) for program, versions in json.loads(witness.stdout).items()}
-    told(
-        json.dumps(
-            {**found, **counted, "quarantined": quarantined, "kernel": os.uname().release, "events": events[-3:]}
-        )
-    )
+    kernel = {"kernel": os.uname().release, "events": events[-3:]}
+    told(json.dumps({**found, **json.loads(witness.stdout), "quarantined": quarantined, **kernel}))
 
 
 def remove():

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Counts what an interface receives and what a cgroup sends, by the version that it was compiled as. */
+/* Counts what an interface receives and what a cgroup sends, by the version that it was compiled as; drops what is blocked. */
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <bpf/bpf_helpers.h>
 
 struct {
@@ -9,6 +11,19 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } seen SEC(".maps");
+
+struct network {
+	__u32 prefixlen;
+	__be32 address;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 2000);
+	__type(key, struct network);
+	__type(value, __u32);
+} blocked SEC(".maps");
 
 #ifdef SINCE_6_2 /* an older kernel refuses it: it has no such functions */
 extern void bpf_rcu_read_lock(void) __ksym;
@@ -33,6 +48,15 @@ static __always_inline void count(__u32 row)
 SEC("xdp")
 int receive(struct xdp_md *ctx)
 {
+	struct ethhdr *frame = (void *)(long)ctx->data;
+	struct iphdr *packet = (void *)(frame + 1);
+	struct network from = { .prefixlen = 32 };
+
+	if ((void *)(packet + 1) > (void *)(long)ctx->data_end)
+		return XDP_PASS;
+	from.address = packet->saddr;
+	if (bpf_map_lookup_elem(&blocked, &from))
+		return XDP_DROP;
 	count(0);
 	return XDP_PASS;
 }

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What happens to a machine's interface and service, and which packets are counted then, by bpftool. JSON on stdout.
 
-host.py receive            {receive}: the versions that counted five frames
+host.py receive            {receive}: the versions that counted five frames, and none of the four from a blocked network
 host.py count              and {leave}: one start of the service
 host.py recreate           the interface deleted and made anew: seconds until a frame is counted again
 host.py rename             made under another name, then given its own: the same
@@ -24,12 +24,13 @@ import time
 MAP = "/sys/fs/bpf/ebpf_deploy/comes-back/loads/*/maps/seen"
 SERVICE = "comes-back.service"
 INTERFACE, PEER, NETNS, ADDRESS = "data0", "data1", "peer", "10.44.0.1/24"
-FRAMES = 5
+FRAMES, BLOCKED_FRAMES = 5, 4
 PATIENCE = 30
 ROWS = {"receive": 0, "leave": 1}
-FRAMES_SENT = (  # interface, how many
+FRAMES_SENT = (  # interface, how many, from which address
     "import socket, sys, time; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind((sys.argv[1], 0))\n"
-    "for n in range(int(sys.argv[2])): s.send(b'\\xff' * 6 + bytes(6) + b'\\x88\\xb5' + bytes(46)); time.sleep(0.02)"
+    "frame = b'\\xff' * 6 + bytes(6) + b'\\x88\\xb5' + bytes(12) + socket.inet_aton(sys.argv[3]) + bytes(30)\n"
+    "for n in range(int(sys.argv[2])): s.send(frame); time.sleep(0.02)"
 )
 
 
@@ -40,6 +41,7 @@ def count():
 def receive():
     before = counted()
     send(FRAMES)
+    send(BLOCKED_FRAMES, source="10.3.247.9")  # in the last of a thousand networks
     return {"receive": since(before, counted())["receive"]}
 
 
@@ -113,12 +115,12 @@ def until_counted():
     return {"seconds": seconds, "receive": sorted(since(before, counted())["receive"])}
 
 
-def send(frames):
-    run(*sending(frames))
+def send(frames, source="0.0.0.0"):
+    run(*sending(frames, source))
 
 
-def sending(frames):
-    return ("ip", "netns", "exec", NETNS, sys.executable, "-c", FRAMES_SENT, PEER, str(frames))
+def sending(frames, source="0.0.0.0"):
+    return ("ip", "netns", "exec", NETNS, sys.executable, "-c", FRAMES_SENT, PEER, str(frames), source)
 
 
 def counted():
