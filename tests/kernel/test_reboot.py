@@ -168,7 +168,7 @@ def test_place_that_is_there_before_the_boot_unit_ran_is_left_to_it(host, reboot
 def test_boot_adds_a_drop_in_that_a_power_cut_kept_from_the_disk(host, reboot):
     host.stage(1)
     host.attach(attachment("cgroup", programs.CGROUP, cgroup=host.cgroup))
-    (unit,) = units.found(NAME)
+    unit = next(iter(units.found(NAME)))
     units.remove(NAME, unit)
     reboot()
 
