@@ -186,11 +186,8 @@ def _prepare_merge(step, home):
     files.make_private_folder(aside)
     for name, rows in step.rows.items():
         with _map(home, step.onto, name) as old, _map(home, step.load, name) as new:
-            for way, program in (
-                ("in", carry.merger(old, new, rows)),
-                ("back", carry.merger(new, old, carry.reversed_moves(rows))),
-            ):
-                with program as fd:
+            for way, source, target, moves in (("in", old, new, rows), ("back", new, old, carry.reversed_moves(rows))):
+                with carry.merger(source, target, moves) as fd:
                     bpf.pin(fd, os.path.join(aside, f"{name}-{way}"))
     os.rename(aside, os.path.join(home.carry, step.load))
 
