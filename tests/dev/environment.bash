@@ -97,11 +97,13 @@ choose_versions() {
     die "found no Python ${python:-3.10 to 3.14} that can run ansible-core ${core:-2.16 or newer} (on PATH or in pyenv)"
 }
 
-# The path of a Python of this version that works (a pyenv shim may not) and can make a venv.
+# The path of a Python of this version that works (a pyenv shim may not), can make a venv and is not in one itself: with a
+# venv of ours on PATH, ours would be made anew from it, under the feet of other runs.
 find_python() {
-    local candidate
+    local candidate is_usable='import ensurepip, sys
+sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1] or sys.prefix != sys.base_prefix)'
     while read -r candidate; do
-        if "$candidate" -c 'import ensurepip, sys; sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" 2>/dev/null
+        if "$candidate" -c "$is_usable" "$1" 2>/dev/null
         then
             say "$candidate"
             return
