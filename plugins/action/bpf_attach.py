@@ -19,6 +19,7 @@ import time
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 REOPENABLE = {"ssh", "paramiko_ssh", "paramiko", "libssh"}  # a reset really makes these connect anew
 ATTEMPT_SECONDS = 8  # for the first attempt; one that was too short doubles it, since some hosts take long to log in
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
         if confirm == "auto" and not self._can_reopen():
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
-            result.setdefault("warnings", []).append(self._why_manual(result, within))
+            Display().warning(self._why_manual(result, within))
         return self._followed(result, within, confirm, questions)
 
     @staticmethod
