@@ -22,7 +22,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 REOPENABLE = {"ssh", "paramiko_ssh", "paramiko", "libssh"}  # a reset really makes these connect anew
-ATTEMPT_SECONDS = 8  # for the first attempt; one that was too short doubles it, since some hosts take long to log in
+ATTEMPT_SECONDS = 8  # for the first attempt at the least: the module's own time tells how slow the host is
 PAUSE = 0.5  # s between attempts
 AFTER_DEADLINE = 15  # s in which the guard must have acted: its way back, and a connection that recovers
 
@@ -47,7 +47,9 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": msg}
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
         arguments["_is_followed"] = not in_background
+        began = time.monotonic()
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background))
+        took = time.monotonic() - began
         questions = result.pop("_ask", None)
         if result.get("state") != "armed" or in_background:
             return result
@@ -55,7 +57,7 @@ class ActionModule(ActionBase):
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
             Display().warning(self._why_manual(result, within))
-        return self._followed(result, within, confirm, questions)
+        return self._followed(result, within, confirm, questions, max(ATTEMPT_SECONDS, took))
 
     @staticmethod
     def _within(arguments):
@@ -76,10 +78,13 @@ class ActionModule(ActionBase):
             f"generation={result['generation']}."
         )
 
-    def _followed(self, result, within, confirm, questions):
-        """The result once the host says how it went: on trial (manual), confirmed, or rolled back."""
+    def _followed(self, result, within, confirm, questions, limit=ATTEMPT_SECONDS):
+        """The result once the host says how it went: on trial (manual), confirmed, or rolled back.
+
+        `limit` is for the first attempt, in seconds; one that was too short doubles it.
+        """
         deadline = time.monotonic() + within + 1  # the guard's own is a little earlier: it was armed before
-        end, limit = deadline + AFTER_DEADLINE, ATTEMPT_SECONDS
+        end = deadline + AFTER_DEADLINE
         question, is_last = questions["look"], not self._can_reopen()
         while time.monotonic() < end:
             time.sleep(PAUSE)

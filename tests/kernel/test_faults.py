@@ -4,8 +4,9 @@
 """Something fails in the middle of a transition: what ran goes on, one sentence says what and one what to do, and the
 same operation finishes once the fault is gone.
 
-As in the kill sweep the steps enumerate themselves; every eighth is struck, each one with `-- --thorough`. The disk that
-is full and the file systems that turn read-only are real ones. Injected are, since nothing real makes them at a chosen call: ENOMEM and EBUSY from calls into the kernel.
+As in the kill sweep the steps enumerate themselves; every eighth is struck, each one with `-- --thorough`. The disk
+that is full and the file systems that turn read-only are real ones. Injected are, since nothing real makes them at a
+chosen call: ENOMEM and EBUSY from calls into the kernel.
 Real are the foreign holders of test_all_or_none.py, too, and the maps beyond the memory of test_objects.py.
 """
 
