@@ -344,8 +344,9 @@ def test_release_id_differs_with_flags_text_and_chosen_programs(host):
 
 def test_two_runs_at_once_end_well_or_say_busy_and_the_state_is_whole(counting, figures):
     outcomes = []
-    for turn in range(1, 9):
-        versions = (2 * turn, 2 * turn + 1)
+    for turn in range(8):
+        first = 2 + 2 * (turn % 4)  # versions before 10 share their map
+        versions = (first, first + 1)
         for version in versions:
             programs.object_of(version)
         both = [private_host.begin_child(lambda version=version: roll_out(counting, version)) for version in versions]
@@ -354,7 +355,7 @@ def test_two_runs_at_once_end_well_or_say_busy_and_the_state_is_whole(counting, 
         for each in ended:
             assert not each.failure or each.can_retry, each.failure
         outcomes += [each.code or "well" for each in ended]
-        assert_whole(counting, range(1, versions[1] + 1))
+        assert_whole(counting, range(1, 10))
     assert "well" in outcomes
     figures.append(
         f"two runs at once, 8 times: {outcomes.count('well')} ended well, {outcomes.count('busy')} said busy"
