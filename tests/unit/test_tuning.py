@@ -54,6 +54,13 @@ def test_later_entries_win_and_the_type_brings_its_attach_type():
     assert rows == (("count", 3, 0, "", ""), ("debug", 3, 0, "", ""), ("guard", bpf.PROG_LSM, 27, "file_open", ""))
 
 
+@pytest.mark.parametrize("target", ["file_open", "bpf_lsm_file_open"])
+def test_lsm_hook_may_be_named_as_its_function_in_the_kernel(target):
+    rows = tuning.choose(SPEC, [{"name": "guard", "type": "lsm", "target": target}])[1]
+
+    assert rows == (("guard", bpf.PROG_LSM, 27, "file_open", ""),)
+
+
 @pytest.mark.parametrize(
     ("section", "close"),
     [

@@ -23,6 +23,7 @@ from . import maps
 SECRET = "(secret)"  # stands for a secret value wherever values are shown
 LAST_U32 = (1 << 32) - 1
 MAP_OPTIONS = ("max_entries", "on_change", "fields")  # the last two are the takeover's
+LSM_PREFIX = "bpf_lsm_"  # of the functions that the kernel has for LSM hooks
 PROGRAM_OPTIONS = ("name", "type", "attach_type", "target", "target_program", "autoload")
 
 # How the names of sections begin that libbpf knows, its newest release included; what follows a slash is a target.
@@ -238,6 +239,8 @@ def _row(program, entries):
             wish.update({option: value for option, value in entry.items() if value not in (None, "")})
     number, attach = _kind(program, wish)
     function, pinned = str(wish.get("target", "")), str(wish.get("target_program", ""))
+    if number == bpf.PROG_LSM and function.startswith(LSM_PREFIX):
+        function = function[len(LSM_PREFIX) :]  # libbpf puts it there itself
     _expect_known(program, number)
     _expect_target(program, number, function, pinned)
     is_as_it_was = (number, attach) == (program.type, program.expected_attach_type) and not function and not pinned
