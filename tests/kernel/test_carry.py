@@ -128,7 +128,7 @@ def test_merge_moves_counts_and_adds_them_to_what_was_counted_meanwhile(made, ki
     assert (report.carried, report.left, again.left) == (2, 0, 0)
     assert held(new)[key(1)] == new_flow(10, 1000)
     assert held(new)[key(2)] == new_flow(23, 2300, 7)
-    assert {value for value in held(old).values()} == {old_flow(0, 0)}
+    assert set(held(old).values()) == {old_flow(0, 0)}
 
 
 def test_merge_and_its_way_back_end_where_they_began(made):

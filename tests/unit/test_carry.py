@@ -31,7 +31,8 @@ def layout(**fields):
     return {"kind": "struct", "size": at, "fields": rows}
 
 
-def shape(value, kind=HASH, entries=16, key=U32):
+def shape(value, kind=HASH, entries=16, key=None):
+    key = key or U32
     return maps.Shape("flows", *kind, key["size"], carry.btf_size(value), entries, 0, key, value)
 
 
