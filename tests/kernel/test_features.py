@@ -190,6 +190,14 @@ def test_object_of_the_old_kind_is_told_from_one_that_is_damaged(host):
     assert refusal.value.detail["diagnosis"] == "legacy_map"
 
 
+def test_fault_of_ours_is_not_told_as_a_death_in_the_kernel(host):
+    def stumble(dummy):
+        raise KeyError("itest-fault")
+
+    with pytest.raises(RuntimeError, match="KeyError: 'itest-fault'"):
+        elf.ask(stage.build(NAME, given(probe("xdp"))).object, NAME, stumble)
+
+
 def test_whole_log_of_a_refusal_is_kept_for_root_alone(host):
     fields = refused(FAULTY % 1)
 

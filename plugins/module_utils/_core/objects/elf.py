@@ -21,6 +21,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from typing import NamedTuple
 
 from .. import errors
@@ -571,6 +572,8 @@ def _answer(work, writing):
             answer = {"failure": [type(failure).__name__, failure.what, failure.do, failure.detail]}
         except OSError as error:
             answer = {"oserror": [error.errno, error.strerror, error.filename, getattr(error, "log", [])]}
+        except Exception:  # a fault of ours: told as one, with its traceback, and not as a death of the child
+            answer = {"fault": traceback.format_exc()}
         data = json.dumps(answer).encode()
         while data:
             data = data[os.write(writing, data) :]
@@ -608,6 +611,8 @@ def _died(status, phase, is_late):
 
 
 def _understood(answer):
+    if "fault" in answer:
+        raise RuntimeError(f"In the process that opens objects:\n{answer['fault']}")
     if "failure" in answer:
         kind, what, do, detail = answer["failure"]
         raise getattr(errors, kind)(what, do, **detail)
