@@ -28,6 +28,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import b
 
 HERE = pathlib.Path(__file__).parent / "refusals"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
+ANOTHER_HAND = HERE.parent / "refusals_by_another_hand"
+BY_ANOTHER_HAND = json.loads((ANOTHER_HAND / "expected.json").read_text())
 REFUSED_OTHERWISE = {  # by what comes before: the forecast of memory; or for a loader with fewer capabilities alone
     "map_no_memory",
     *(name for name, expected in EXPECTED.items() if "drop" in expected),
@@ -105,6 +107,30 @@ def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
     answer = load(compiled(folder, name + ".mended"), () if mended_by else expected.get("drop", ()))
 
     assert answer["errno"] == 0, answer
+
+
+@pytest.mark.parametrize("name", sorted(BY_ANOTHER_HAND))
+def test_refusal_by_another_hand(folder, name):
+    """Ten sources by someone who had seen neither code nor table, with the lines and words that one would accept.
+
+    `code` and `blamed` are ours: where the kernel names no line, the program's first one is blamed.
+    """
+    expected = BY_ANOTHER_HAND[name]
+    source = ANOTHER_HAND / f"{name}.bpf.c"
+    for form in ("", ".mended"):
+        target = folder / f"{name}{form}.o"
+        compile.compiled(ANOTHER_HAND / f"{name}{form}.bpf.c", (), target, folder)
+
+    with pytest.raises(VerifierRefused) as refusal:
+        elf.load((folder / f"{name}.o").read_bytes(), name)
+
+    fields = refusal.value.as_fields()
+    assert fields["diagnosis"] == expected["code"]
+    line = source.read_text().splitlines()[fields["source"]["line"] - 1]
+    accepted = (expected["at"], *expected["also_at"], *([expected["blamed"]] if "blamed" in expected else []))
+    assert any(piece in line for piece in accepted), line
+    assert any(word in fields["do"].lower() for word in expected["fix"]), fields["do"]
+    elf.load((folder / f"{name}.mended.o").read_bytes(), name)
 
 
 def test_trace_that_would_take_too_long_is_given_up_and_the_verdict_kept(folder, monkeypatch):

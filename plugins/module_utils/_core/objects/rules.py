@@ -14,6 +14,7 @@ A pattern is a regular expression over all of these lines:
 - where the verifier said nothing, what libbpf printed instead;
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
+  "fact: released by bpf_sk_release" (what the verdict's register held went with that call),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
   of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0".
@@ -27,10 +28,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LAST, START = (
-    "last",
-    "start",
-)  # whose line is to blame: of the last instruction that was looked at, or of the program's first
+# whose line is to blame: of the last instruction that was looked at, of the program's first; or any other word: of the
+# last instruction that shows so
+LAST, START = ("last", "start")
 
 
 class Rule(NamedTuple):
@@ -192,7 +192,7 @@ RULES = (
         "{size} bytes of stack are in use where a called function makes a tail call; 256 are allowed",
         "A tail call keeps the frames of the callers, so the kernel halves what they may use.",
         "Make the tail call from the main function, or move the buffer into a per-CPU array.",
-        blame=START,
+        blame="call bpf_tail_call#12",
     ),
     Rule(
         "stack_too_large",
@@ -297,9 +297,15 @@ RULES = (
         "Compare before use, with an unsigned index: if (i >= 16) return 0; or mask it: i &= 15.",
     ),
     Rule(
+        "zero_size",
+        r"R(?P<register>\d+) invalid zero-sized read",
+        "the size given to the helper may be zero",
+        "This helper takes at least one byte; the size is bounded from above only.",
+        "Exclude zero, too: if (size == 0 || size > sizeof(buffer)) return 0;",
+    ),
+    Rule(
         "unbounded_size",
-        r"R(?P<register>\d+) (?:min value is negative, either use unsigned or|unbounded memory access, use"
-        r"|invalid zero-sized read)",
+        r"R(?P<register>\d+) (?:min value is negative, either use unsigned or|unbounded memory access, use)",
         "the size given to the helper has no bound that the verifier can see",
         "It may be negative, zero, or larger than the buffer.",
         "Bound it, unsigned: if (size > sizeof(buffer)) size = sizeof(buffer);",
@@ -398,6 +404,14 @@ RULES = (
         "Store a number instead: an id, an index, or the value that the pointer points to.",
     ),
     Rule(
+        "use_after_release",
+        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
+        "what is used here was released before, by {release}",
+        "With the release all pointers to the object, or into it, are gone for the program.",
+        "Move {release}(…) behind the last use, or copy what you need before releasing: __u32 value = object->field;",
+        also=(r"^fact: released by (?P<release>\w+)$",),
+    ),
+    Rule(
         "not_a_pointer",
         r"R(?P<register>\d+) invalid mem access '(?P<type>scalar|inv|fp|ctx)\b"
         r"|is an integer scalar here, not a pointer",
@@ -416,6 +430,21 @@ RULES = (
         "Use the pointer that a lookup gave, unchanged, or the helper that belongs to its kind.",
     ),
     Rule(
+        "inner_map_as_value",
+        r"only read from (?P<what>bpf_\w+) is supported",
+        "a map is written to as if it were a value",
+        "What a lookup in a map of maps gives is the inner map, not an entry of it.",
+        "Look up a second time, in the inner map: value = bpf_map_lookup_elem(inner, &key); if (!value) return 0;",
+    ),
+    Rule(
+        "read_only_memory",
+        r"cannot write into rdonly_\w*mem",
+        "memory is written that was given for reading only",
+        "The helper or kfunc that gave it (such as bpf_dynptr_slice) promises that it stays as it is.",
+        "Ask for memory to write to, bpf_dynptr_slice_rdwr(&ptr, 0, buffer, sizeof(buffer)), or write through "
+        "bpf_dynptr_write(…).",
+    ),
+    Rule(
         "read_only_memory",
         r"write into map forbidden|read from map forbidden|cannot write into (?P<what>\S+)|only read is supported"
         r"|write to change key R\d+"
@@ -429,7 +458,8 @@ RULES = (
         r"misaligned (?P<what>\w+ )?access off",
         "the access is not aligned to its size",
         "This architecture, or this kind of memory, takes only aligned accesses.",
-        "Align the struct's fields, or copy bytes: __builtin_memcpy(&value, pointer, sizeof(value));",
+        "Let each field lie at a multiple of its size: no __attribute__((packed)), larger fields first or with padding "
+        "before them; what needs no atomics may be copied: __builtin_memcpy(&value, pointer, sizeof(value));",
     ),
     # ---- helpers and kernel functions
     Rule(
@@ -481,6 +511,31 @@ RULES = (
         "a helper is called that only programs under a GPL-compatible licence may call",
         "The object's licence section says something else, or is missing.",
         'Declare the licence, if it is so: char _license[] SEC("license") = "GPL"; or "Dual MIT/GPL".',
+    ),
+    Rule(
+        "map_not_for_sleepable",
+        r"Sleepable programs can only use (?P<kinds>[^\n\t]+)",
+        "a sleepable program may use {kinds} only",
+        "Other kinds of maps (a perf event array among them) rely on the program's not sleeping.",
+        "Use such a map, a ring buffer (BPF_MAP_TYPE_RINGBUF) instead of a perf event array, or a non-sleepable "
+        'section: SEC("uprobe/…") instead of SEC("uprobe.s/…").',
+        blame=START,
+    ),
+    Rule(
+        "field_not_for_map",
+        r"map '(?P<map>[^']*)' has to have BTF in order to use (?P<what>\w+)",
+        "map {map} cannot hold a {what}",
+        "The kernel took the map without its types only (libbpf tries that second), because a map of this type may not "
+        "hold such a field; or the object has no types at all.",
+        "Keep it in a plain BPF_MAP_TYPE_ARRAY or BPF_MAP_TYPE_HASH, not per-CPU, and compile with -g.",
+    ),
+    Rule(
+        "special_field_access",
+        r"(?P<what>bpf_\w+|kptr) (?:cannot|can't) be accessed directly",
+        "a {what} is read or written like a plain field",
+        "The kernel's own fields in a map value (locks, timers, lists, pointers) belong to their helpers; clearing or "
+        "copying the whole value touches them as well.",
+        "Set the other fields one by one, value->count = 0;, and leave the {what} out.",
     ),
     Rule(
         "sleep_not_allowed",

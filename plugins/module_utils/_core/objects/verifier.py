@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from ..kernel.features import CAPABILITY_BITS
-from .rules import CAPABILITIES, FALLBACK, RULES, START
+from .rules import CAPABILITIES, FALLBACK, LAST, RULES, START
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -26,6 +26,7 @@ ONE_REGISTER = re.compile(
     r"(?:^|\s)(?P<name>R\d+|fp-\d+)(?:_[a-zA-Z]+)?=(?P<state>.*?)(?=\s(?:R\d+|fp-\d+)\w*=|\s(?:refs|cb)=|$)"
 )
 CALL, EXIT = "85", "95"
+RELEASE = re.compile(r"^\d+: \(85\) call (?P<name>bpf_\w*(?:release|submit|discard)\w*)", re.M)
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
     r"^(?:; |;$|from \d+ to|last_idx |regs=|parent |mark_precise|propagating|caller:|callee:|returning from|to caller|"
@@ -99,7 +100,9 @@ def diagnose(
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    more = _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
+    more = _released(log, verdict) + _facts(
+        verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown
+    )
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
     named = dict(groups)
@@ -265,6 +268,18 @@ def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities,
     return facts + _capability_facts(section, capabilities)
 
 
+def _released(log, verdict):
+    """The fact that the verdict's register held a pointer until a call that releases."""
+    accused = re.match(r"(R\d+) invalid mem access '(?:scalar|inv)", (verdict.lines or [""])[0])
+    if not accused or verdict.position is None:
+        return []
+    for call in reversed(list(RELEASE.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
+        before = re.findall(rf"\b{accused[1]}(?:_\w+)?=(\w+)", log[max(0, call.start() - TAIL) : call.start()])
+        if before and not before[-1].startswith(("scalar", "inv")) and not before[-1].isdigit():
+            return [f"fact: released by {call['name']}"]
+    return []
+
+
 def _capability_facts(section, capabilities):
     if capabilities is None:
         return []
@@ -314,13 +329,22 @@ def _blame(log, verdict, rule, groups, line_at):
         instruction = int(groups["instruction"])
         position = _position(log, instruction)
         source = _line_in_front(log, instruction)
-    elif rule.blame == START:
+    elif rule.blame not in (LAST, START) and rule.blame in log:
+        instruction, position = _shown_last(log, rule.blame)
+    elif rule.blame != LAST:
         instruction, position = (0, log.find("\n", log.find("; "))) if verdict.lines else (None, None)
     if not source and position is not None:
         source = _source_before(log, position)
     if line_at and instruction is not None and not (source and source["line"]):
         source = _looked_up(line_at, instruction, source)
     return instruction, source and {field: source[field] for field in ("file", "line", "text")}
+
+
+def _shown_last(log, words):
+    """(number, place) of the last instruction that the log shows with these words."""
+    start = log.rfind("\n", 0, log.rfind(words)) + 1
+    instruction = INSTRUCTION.match(log[start : start + 200])
+    return (int(instruction["number"]), start) if instruction else (None, None)
 
 
 def _looked_up(line_at, instruction, shown):
