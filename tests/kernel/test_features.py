@@ -14,7 +14,12 @@ import pytest
 from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, Unsupported, VerifierRefused
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
+    BadObject,
+    BadRequest,
+    Unsupported,
+    VerifierRefused,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, features
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, preflight, refusals, source
 
@@ -158,11 +163,14 @@ def test_object_that_hits_a_known_fault_never_reaches_the_kernel(host, monkeypat
 
 
 def test_map_that_nobody_sized_is_named_with_what_to_write(host):
-    """Where no plan of sizes comes before, as at a boot."""
+    """By staging, which asks for a size first, and where nothing comes before the kernel, as at a boot."""
     with pytest.raises(VerifierRefused) as refusal:
         elf.load(source.compile_source(given(UNSIZED).source, True).object, NAME)
 
     assert refusal.value.detail["diagnosis"] == "map_unsized"
+    with pytest.raises(BadRequest) as earlier:
+        stage.stage(NAME, given(UNSIZED))
+    assert earlier.value.detail["diagnosis"] == "map_unsized"
     assert "maps: { itest_unsized: { max_entries:" in refusal.value.do
 
 

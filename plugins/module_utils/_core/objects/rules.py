@@ -724,7 +724,7 @@ RULES = (
         "this kernel has no function or hook {name} to attach to",
         "It is not in the kernel's BTF: renamed, inlined, in a module that is not loaded, or of another version.",
         "Give a name that this kernel has: grep it in /sys/kernel/tracing/available_filter_functions, as in "
-        "fentry/vfs_read.",
+        "fentry/vfs_read; or, where the object has other programs for other kernels, load those alone (programs).",
         blame=START,
     ),
     Rule(

@@ -159,6 +159,7 @@ def set_sizes(spec, wished):
             raise BadRequest(
                 f"Map {name} has no size: the object leaves max_entries to whoever loads it",
                 f"Say how many entries it shall have, for example maps: {{{name}: {{max_entries: 1024}}}}",
+                diagnosis="map_unsized",
                 map=name,
             )
     return tuple(sorted((name, size) for name, size in sizes.items() if size != shapes[name].max_entries))
@@ -281,6 +282,7 @@ def _expect_known(program, number):
         f"{program.name}: libbpf does not know the section {program.section}",
         f'{meant}Give the function a known section, such as SEC("xdp"), or say what it is, for example '
         f"programs: [{{name: {program.name}, type: {kind or 'xdp'}}}]",
+        diagnosis="unknown_section",
         program=program.name,
         section=program.section,
         close=close,
