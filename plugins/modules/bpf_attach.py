@@ -14,6 +14,7 @@ description:
   - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses,
     those before it run again what they ran.
   - With O(name) alone, the attachments that are there move to the staged release. Named attachments are added to them.
+  - Warns of ring and perf buffers that no process holds open, because what nobody reads there is lost.
   - Programs of others are never touched. Where only one program may sit, the holder is named and the run fails.
 extends_documentation_fragment:
   - ebpf.deploy._common
@@ -264,7 +265,7 @@ failure:
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import guard, observe, transitions, trial
+from ..module_utils._core.deployment import guard, observe, store, transitions, trial
 from ..module_utils._core.errors import BadRequest, Failure
 from ..module_utils._core.hooks import catalogue
 
@@ -331,6 +332,11 @@ def work(module):
         "state": "confirmed",
         "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }
+    for name in observe.unread_rings(outcome.after, outcome.after.confirmed):
+        module.warn(
+            f"Nobody reads map {name} of {params['name']} now: what its programs put there is lost once it is full. "
+            f"Its reader finds it at {store.home(params['name']).loads}/{outcome.after.confirmed.load}/maps/{name}."
+        )
     if outcome.deadline:
         number = outcome.generation.number
         fields.update(state="armed", generation=number, guard=guarded(params, number))

@@ -149,6 +149,7 @@ def deployment(name):
         "attachments": observe.attachment_rows(seen, generation),
         "maps": _maps(seen, generation),
         "declared": [_declared(seen, each) for each in store.declared_maps(store.home(name))],
+        "unread": observe.unread_rings(seen, generation),
         "drift": drift,
     }
 

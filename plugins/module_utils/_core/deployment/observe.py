@@ -18,6 +18,7 @@ from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import declared, store, units
 
+RINGS = {"ringbuf", "perf_event_array"}  # whose entries are lost where nobody reads them
 READS = 20  # of a deployment that other runs change meanwhile
 
 
@@ -97,6 +98,15 @@ def attachment_rows(seen, generation):
         shown = {"link_id": link.id, "prog_id": link.prog_id, "severed": link.is_severed} if link else {}
         rows.append({"id": key, **attachment.as_record(), **shown})
     return rows
+
+
+def unread_rings(seen, generation):
+    """Names of the generation's ring and perf buffers that no other process holds open now."""
+    load = seen.loads.get(generation.load) if generation and generation.attachments else None
+    release = seen.releases.get(generation.release) if load else None
+    rings = [each["name"] for each in release.maps if each["type_name"] in RINGS] if release else []
+    read = owners.open_maps() if rings else ()
+    return [name for name in rings if load.maps.get(name) not in (*read, None)]
 
 
 def sound_facts(place):

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""Who holds a program: its own record, the processes that have it open, the pins that keep it.
+"""Who holds a program or a map: its own record, the processes that have it open, the pins that keep it.
 
-Asked only in a conflict.
+Asked only in a conflict, and for rings, which need a reader.
 """
 
 from __future__ import annotations
@@ -38,6 +38,17 @@ def sentence(record):
     return f"program {record['prog_id']}" + (f" ({', '.join(words)})" if words else "")
 
 
+def open_maps():
+    """The ids of all maps that another process holds open (fdinfo, map_id): who reads a ring must."""
+    return {
+        int(value)
+        for pid in os.listdir("/proc")
+        if pid.isdigit() and int(pid) != os.getpid()
+        for name, value in _open_by(pid)
+        if name == "map_id"
+    }
+
+
 def _link_of(prog_id):
     return next((link.id for link in bpf.links() if link.prog_id == prog_id), 0)
 
@@ -51,14 +62,16 @@ def _processes(prog_id, link_id):
 
 
 def _holds(pid, wanted):
+    return int(pid) != os.getpid() and bool(_open_by(pid) & wanted)
+
+
+def _open_by(pid):
+    """Every (field, value) of every open file of the process; none of one that has ended."""
     folder = f"/proc/{pid}/fdinfo"
     try:
-        names = os.listdir(folder)
-        if int(pid) == os.getpid():
-            return False
-        return any(_fdinfo(os.path.join(folder, name)) & wanted for name in names)
+        return set().union(*(_fdinfo(os.path.join(folder, name)) for name in os.listdir(folder)))
     except OSError:
-        return False
+        return set()
 
 
 def _fdinfo(path):
