@@ -54,8 +54,19 @@ options:
   compiler:
     description:
       - What compiles C source. V(auto) takes clang.
+      - V(bcc) takes source in BCC's dialect (C(BPF_HASH), C(map.lookup(&key))), in one file, and has the host's own
+        BCC compile and load it. It needs the package C(python3-bpfcc) (Debian, Ubuntu) or C(python3-bcc) (Fedora, RHEL,
+        SUSE). PyPI's C(bcc) is another project. Kernel headers are used where they are installed. Elsewhere the
+        kernel's own types serve, and few of its macros.
+      - BCC's dialect has no sections, so O(programs) says each program's type. Functions whose names begin with
+        C(kprobe__), C(kretprobe__), C(tracepoint__) or C(raw_tracepoint__) have one. Types that are loaded for one
+        function (V(tracing), V(lsm), V(ext)) are not taken.
+      - There is no object then. So O(globals), O(btf), C(max_entries) in O(maps), C(states) and C(stack) in O(limits)
+        and O(state=built) are refused, O(lint) says V(not_judged), and a boot compiles again, for which BCC must still
+        be installed. Equal maps are shared on an upgrade as with V(clang), and C(on_change) works alike.
+      - BCC creates the maps while it compiles, so that a map larger than the memory is not refused before.
     type: str
-    choices: [auto, clang]
+    choices: [auto, clang, bcc]
     default: auto
   cflags:
     description: Further flags for the compiler, after ours.
@@ -288,6 +299,18 @@ EXAMPLES = r"""
       - {name: guard, type: cgroup_sock_addr, attach_type: cgroup_inet4_connect}
       - {name: "*_debug", autoload: false}
   become: true
+
+- name: Load a program that was written for BCC
+  ebpf.deploy.bpf_program:
+    name: flows
+    src: flows.c
+    compiler: bcc
+    cflags: [-DLIMIT=1000]
+    programs:
+      - {name: count_flows, type: xdp}
+    lint_accept:
+      - {program: count_flows, reason: Its counters are per CPU.}
+  become: true
 """
 
 RETURN = r"""
@@ -313,7 +336,8 @@ state:
   type: str
   sample: staged
 compiled:
-  description: Whether the compiler ran. False where the object came from the cache or from you.
+  description: Whether the compiler ran. False where the object came from the cache or from you. With O(compiler=bcc)
+    whether it ran to see what the source holds. Each load compiles in any case.
   returned: success, except for O(state=absent)
   type: bool
   sample: false
@@ -480,7 +504,7 @@ def main():
             "content": {"type": "str"},
             "remote_src": {"type": "bool", "default": False},
             "state": {"type": "str", "choices": ["present", "verified", "built", "absent"], "default": "present"},
-            "compiler": {"type": "str", "choices": ["auto", "clang"], "default": "auto"},
+            "compiler": {"type": "str", "choices": ["auto", "clang", "bcc"], "default": "auto"},
             "cflags": {"type": "list", "elements": "str", "default": []},
             "programs": {"type": "list", "elements": "raw", "default": []},
             "globals": {"type": "dict", "default": {}},
@@ -533,6 +557,8 @@ def work(module, wishes):
     built = stage.build(name, given, keep=not module.check_mode)
     warn_of_lost_updates(module, built.lint)
     fields = {"changed": False, "signed_by": given.signed_by}
+    if state == "built" and not built.object:
+        raise BadRequest("compiler: bcc gives no object for other hosts", "Have each host compile: leave state out")
     if state == "built":
         return {**fields, **described(built, {}), "object": base64.b64encode(built.object).decode()}
     figures, warnings = stage.verify(name, built, given.limits, module.check_mode)
@@ -573,6 +599,7 @@ def given_by(params, wishes):
         limits=params["limits"],
         lint=params["lint"],
         lint_accept=tuple(params["lint_accept"]),
+        compiler="bcc" if params["compiler"] == "bcc" else "clang",
     )
     return given._replace(object=data) if is_object else given._replace(source=source)
 

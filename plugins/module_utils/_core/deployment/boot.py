@@ -5,7 +5,8 @@
 """The confirmed release loaded again from its manifest on whatever kernel came up, then applied like any change.
 
 Also what comes back by itself while the host runs: an interface or a cgroup that was made anew gets its programs again.
-Neither compiler nor network is needed: the object on the disk holds the final bytes.
+Neither compiler nor network is needed: the object on the disk holds the final bytes. BCC's dialect alone is compiled
+again, since it has no object.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 
 from ..errors import DiskRefused, Failure, MapChanged, NoMemory, NotFound, ToolMissing
 from ..kernel import files
-from ..objects import elf
+from ..objects import bcc, elf, source
 from . import guard, observe, plan, store, trial
 
 
@@ -76,13 +77,21 @@ def load_again(home, seen, generation):
     aside = os.path.join(home.loads, f"{release.id}-{os.getpid()}-tmp")
     files.make_private_folder(home.loads)
     try:
-        programs = [row[0] for row in release.programs]
-        data, shared = store.release_file(home, release.id), _shared(home, seen, generation)
-        elf.load(data, home.name, programs, shared, aside, _tuning(home, release))
+        _load(home, release, _shared(home, seen, generation), aside)
         os.rename(aside, os.path.join(home.loads, generation.load))
     except (Failure, OSError):
         files.remove_tree(aside)
         raise
+
+
+def _load(home, release, shared, pins):
+    if release.dialect == "bcc":
+        text = source.Source(release.source, store.release_file(home, release.id, "source"), (), release.cflags)
+        bcc.load(text, release.program_types, shared, pins)
+        return
+    programs = [row[0] for row in release.programs]
+    data = store.release_file(home, release.id)
+    elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
 
 
 def _tuning(home, release):

@@ -22,7 +22,8 @@ class Release(NamedTuple):
     `programs` are rows of name, section, type, expected attach type; `maps` are shape records. `tuning` is what was set
     before the load (elf.Tuning's record), `globals` the same values as users may see them; both are None in
     manifests older than they. `lint` is what lint.py found, None where nobody looked; `figures` is what the
-    kernel said of the first load (elf.Loaded as a record).
+    kernel said of the first load (elf.Loaded as a record). `dialect` is "bcc" where there is no object, and each load
+    compiles the source.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Release(NamedTuple):
     tuning: Optional[dict] = None
     globals: Optional[dict] = None
     figures: Optional[dict] = None
+    dialect: str = ""
 
     def as_record(self):
         return {**self._asdict(), "format": 1}

@@ -15,11 +15,11 @@ import json
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files
-from ..objects import cost, elf, lint, maps, preflight, tuning
+from ..objects import bcc, cost, elf, lint, maps, preflight, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
@@ -30,6 +30,7 @@ class Given(NamedTuple):
 
     In the user's words: `programs` are names, patterns or mappings, `globals` {name: value}, `secrets` the names of
     those not to be shown, `maps` {name: {max_entries, on_change, fields}}. `btf` is a BTF file's content, None without.
+    `compiler` is "clang" or "bcc", which is the source's dialect too.
     `lint` is "off", "warn" or "fail", `lint_accept` what is accepted of its findings (lint.judge), `limits` what it may
     cost (cost.expect_within).
     """
@@ -46,6 +47,7 @@ class Given(NamedTuple):
     maps: Mapping = MappingProxyType({})
     btf: Optional[bytes] = None
     limits: Optional[dict] = None
+    compiler: str = "clang"
 
     @property
     def source_id(self):
@@ -54,6 +56,8 @@ class Given(NamedTuple):
         Where nothing is set it is the source's or the object's own.
         """
         own = self.source.id if self.source else hashlib.sha256(self.object).hexdigest()
+        if self.source and self.compiler == "bcc":
+            own = hashlib.sha256(_bcc_identity(self.source)).hexdigest()
         overrides = [each for each in self.programs if not isinstance(each, str)]
         sizes = {name: options.get("max_entries") for name, options in self.maps.items() if isinstance(options, dict)}
         sizes = {name: size for name, size in sizes.items() if size is not None}
@@ -66,16 +70,18 @@ class Given(NamedTuple):
 class Built(NamedTuple):
     """An object, what is set before it is loaded, and its identity. The spec is as it is then.
 
-    `lint` are the findings, each with the reason why it is accepted, or None.
+    `lint` are the findings, each with the reason why it is accepted, or None. Of BCC's dialect there is no object, but
+    the `source`, and `compiled` is a bcc.Inspected.
     """
 
     object: bytes
     spec: elf.ObjectSpec
     release: releases.Release
     chosen: Optional[tuple]
-    compiled: Optional[sources.Compiled]
+    compiled: Any  # sources.Compiled, bcc.Inspected or None
     tuned: elf.Tuning = elf.UNTUNED
     lint: tuple = ()
+    source: Optional[sources.Source] = None
 
 
 class Result(NamedTuple):
@@ -100,6 +106,8 @@ def build(name, given, keep=True, known=None):
     `known` are releases by id: what was found in one before is not looked for again. Raises what source.py and elf.py
     say, and LostUpdates.
     """
+    if given.compiler == "bcc":
+        return _built_by_bcc(given, keep)
     compiled = sources.compile_source(given.source, keep) if given.source else None
     data = compiled.object if compiled else given.object
     spec = elf.inspect(data, name, given.file or "The file")
@@ -123,6 +131,53 @@ def build(name, given, keep=True, known=None):
     release = release._replace(lint=_lost_updates(name, data, release, (known or {}).get(release.id)))
     judged = lint.judge(release.lint, given.lint, given.lint_accept)
     return built._replace(release=release, lint=tuple(judged))
+
+
+def _built_by_bcc(given, keep):
+    _expect_bcc_can(given)
+    compiled = bcc.inspect(given.source, keep)
+    chosen, programs = tuning.choose(compiled.spec, given.programs)
+    tuned = elf.Tuning(programs=programs)
+    spec = tuning.applied(compiled.spec, tuned)
+    release = releases.identify(
+        _bcc_identity(given.source),
+        spec,
+        [maps.as_record(shape) for shape in spec.maps],
+        chosen,
+        tuning=tuned.as_record(),
+        source_id=given.source_id,
+        source=given.source.file,
+        compiler=compiled.compiler,
+        cflags=given.source.cflags,
+        globals={},
+        dialect="bcc",
+    )
+    bcc.expect_loadable(release.program_types)
+    found = [] if given.lint == "off" else lint.not_judged(sorted(release.program_types), "BCC gives no object")
+    judged = tuple(lint.judge(found, given.lint, given.lint_accept))
+    return Built(b"", spec, release._replace(lint=tuple(found)), chosen, compiled, tuned, judged, given.source)
+
+
+def _bcc_identity(source):
+    return f"bcc {source.id}".encode()
+
+
+def _expect_bcc_can(given):
+    """BadRequest for what is set in objects, which BCC does not make."""
+    if given.source is None:
+        raise BadRequest("compiler: bcc takes C source, and this is an object", "Leave compiler out")
+    wishes = {name: wish for name, wish in given.maps.items() if isinstance(wish, dict)}
+    sizes = [name for name, wish in wishes.items() if wish.get("max_entries") is not None]
+    figures = [word for word in ("states", "stack") if (given.limits or {}).get(word) is not None]
+    for what, instead in (
+        (given.globals and "globals", "Give the values by cflags, as -DNAME=VALUE"),
+        (sizes and f"maps.{sizes[0]}.max_entries", "Give the size in the source, or by cflags as -DNAME=VALUE"),
+        (given.btf is not None and "btf", "BCC compiles for the running kernel"),
+        (given.source.headers and f"headers beside the source ({given.source.headers[0][0]})", "Put all in one file"),
+        (figures and f"limits.{figures[0]}", "BCC gives no verifier log, so limits.insns and map_bytes alone hold"),
+    ):
+        if what:
+            raise BadRequest(f"compiler: bcc takes no {what}", instead)
 
 
 def _lost_updates(name, data, release, kept):
@@ -153,10 +208,14 @@ def verify(name, built, limits=None, check_mode=False):
 
 
 def _warnings(name, built):
+    if built.source:
+        return ()
     return preflight.warnings(built.object, name, built.chosen, built.tuned)
 
 
 def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
+    if built.source:
+        return bcc.load(built.source, built.release.program_types, shared, pins, log_folder, limits)
     return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)
 
 

@@ -5,7 +5,7 @@
 """A deployment's state on the disk: releases, generations, pointers, journal, lock.
 
     /var/lib/ebpf_deploy/NAME/           0700; every write aside, fsync, rename, fsync of the folder
-        releases/R/{object.o, source, btf, manifest.json}; btf only where one was given
+        releases/R/{object.o, source, btf, manifest.json}; btf only where one was given, no object.o of BCC's dialect
         staged.json                      the load that the next bpf_attach takes
         generations/N.json               immutable; N is never used twice (serial)
         {trial,confirmed}                symlinks to generations: each change of state is one rename

@@ -18,7 +18,7 @@ import os
 from typing import NamedTuple
 
 from ..errors import BadRequest, MapChanged
-from ..kernel import bpf, btf
+from ..kernel import bpf
 from ..kernel.namespaces import did_you_mean
 from ..objects import carry, maps
 
@@ -102,17 +102,4 @@ def _in_use(path, declared):
 def pinned_shape(path):
     """The maps.Shape of a map that is pinned, as the kernel has it."""
     with bpf.get_pinned(path) as fd:
-        info = bpf.map_info(fd)
-    data = bpf.btf_bytes(info.btf_id)
-    types = btf.parse(data) if data else None
-    return maps.Shape(
-        name=os.path.basename(path),
-        type=info.type_number,
-        type_name=info.type,
-        key_size=info.bytes_key,
-        value_size=info.bytes_value,
-        max_entries=info.max_entries,
-        flags=info.flags,
-        key_layout=maps.layout_of(types, info.btf_key_type_id),
-        value_layout=maps.layout_of(types, info.btf_value_type_id),
-    )
+        return maps.of_kernel(fd, os.path.basename(path))

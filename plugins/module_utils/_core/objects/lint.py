@@ -51,7 +51,12 @@ def findings(data, name, programs):
     try:
         return elf.in_child(lambda: [each._asdict() for each in _findings(data, name, programs)], "open")
     except BadObject as failure:
-        return [each._asdict() for each in _not_judged(programs, f"could not be judged: {failure.what}")]
+        return not_judged(programs, failure.what)
+
+
+def not_judged(programs, why):
+    """A record for each program (by name) that says why nothing is known of it."""
+    return [each._asdict() for each in _not_judged(programs, f"could not be judged: {why}")]
 
 
 def judge(found, mode, accepts):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import mmap
 from typing import Any, NamedTuple
 
-from ..kernel import btf
+from ..kernel import bpf, btf
 
 # enum bpf_map_type: by number, because libbpf before 1.0 has no names for them
 ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 4, 6, 11
@@ -60,6 +60,24 @@ class Shape(NamedTuple):
     flags: int = 0
     key_layout: Any = None
     value_layout: Any = None
+
+
+def of_kernel(fd, name):
+    """The Shape of a map that is in the kernel, under its own name: the kernel's is cut to 15 letters."""
+    info = bpf.map_info(fd)
+    data = bpf.btf_bytes(info.btf_id)
+    types = btf.parse(data) if data else None
+    return Shape(
+        name=name,
+        type=info.type_number,
+        type_name=info.type,
+        key_size=info.bytes_key,
+        value_size=info.bytes_value,
+        max_entries=info.max_entries,
+        flags=info.flags,
+        key_layout=layout_of(types, info.btf_key_type_id),
+        value_layout=layout_of(types, info.btf_value_type_id),
+    )
 
 
 def layout_of(types, type_id):

@@ -41,19 +41,24 @@ def explained(error, culprit, log, log_folder=None):
         line_at=_line_at(error.opened.data, culprit, section),
         facts=_facts(error, number),
     )
+    return as_failure(found, culprit, log or "\n".join(error.log), error.errno, log_folder)
+
+
+def as_failure(found, program, log, number, log_folder=None):
+    """The VerifierRefused of a verifier.Diagnosis, with what this host offers instead."""
     return VerifierRefused(
         found.summary,
         " ".join(filter(None, (found.fix, _hint(found)))),
         diagnosis=found.code,
         cause=found.cause,
-        program=culprit,
+        program=program,
         source=found.source,
         instruction=found.instruction,
         registers=found.registers,
         log=found.log_excerpt,
-        log_file=_kept(log or "\n".join(error.log), log_folder),
+        log_file=_kept(log, log_folder),
         stats=found.stats,
-        errno=error.errno,
+        errno=number,
         kernel=os.uname().release,
     )
 

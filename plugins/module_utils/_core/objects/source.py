@@ -145,7 +145,7 @@ def _compile(source, clang, folder, keep):
     if run.returncode != 0:
         if os.strerror(errno.ENOSPC) in run.stderr:
             raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
-        raise _compile_error(source, run)
+        raise compile_error(source, run.stderr, f"clang ended with {run.returncode}")
     with open(os.path.join(folder, "object.o"), "rb") as stream:
         data = stream.read()
     return Compiled(data, _compiler_version(clang), False, tuple(run.stderr.splitlines()[:40]))
@@ -164,7 +164,7 @@ def _flags(source, folder, keep):
     flags = ["-target", "bpf", "-g", "-O2", "-Wall", f"-D__TARGET_ARCH_{TARGET_ARCH.get(machine, machine)}"]
     flags += [f"-ffile-prefix-map={folder}=.", "-fdebug-compilation-dir=.", "-I."]
     if source.wants_vmlinux:
-        _provide_vmlinux(os.path.join(folder, "vmlinux"), keep)
+        provide_vmlinux(os.path.join(folder, "vmlinux"), keep)
         flags += ["-Ivmlinux"]
     multiarch = f"/usr/include/{machine}-linux-gnu"  # Debian keeps asm/types.h there, and -target bpf does not look
     if os.path.isdir(multiarch):
@@ -172,7 +172,8 @@ def _flags(source, folder, keep):
     return [*flags, *source.cflags]
 
 
-def _compile_error(source, run):
+def compile_error(source, text, otherwise):
+    """The CompileError that the compiler's words mean; `otherwise` is said where they hold no error."""
     errors = [
         {
             "file": os.path.normpath(m["file"]),
@@ -180,12 +181,12 @@ def _compile_error(source, run):
             "column": int(m["column"]),
             "message": m["message"],
         }
-        for m in ERROR_LINE.finditer(run.stderr)
+        for m in ERROR_LINE.finditer(text)
     ]
-    output = run.stderr.splitlines()[:40]
+    output = text.splitlines()[:40]
     if not errors:  # nothing about a line: clang itself does not like how it was called
         said = next((line.partition("error: ")[2] for line in output if "error: " in line), "")
-        what = f"{source.file} does not compile: {said or f'clang ended with {run.returncode}'}"
+        what = f"{source.file} does not compile: {said or otherwise}"
         return CompileError(what, "Look at cflags, and read the compiler's output", output=output)
     first = errors[0]
     what = f"{source.file} does not compile: {first['file']}:{first['line']}: {first['message']}"
@@ -205,7 +206,7 @@ def _compiler_version(clang):
 # ---- vmlinux.h -----------------------------------------------------------------------------------
 
 
-def _provide_vmlinux(folder, keep):
+def provide_vmlinux(folder, keep):
     """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does.
 
     One path for the object.

@@ -275,6 +275,13 @@ def _number(name, known, what):
 def _expect_known(program, number):
     if number:
         return
+    if not program.section:
+        raise BadRequest(
+            f"Nothing says what {program.name} is: BCC's dialect has no sections",
+            f"Give its type, for example programs: [{{name: {program.name}, type: xdp}}]. Functions that are only "
+            "called are to be static inline, or left out by choosing the others",
+            program=program.name,
+        )
     close = close_sections(program.section)
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     kind = bpf.section_type(close[0]) if close else ""
