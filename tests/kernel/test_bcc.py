@@ -291,6 +291,20 @@ def test_bcc_whose_library_is_gone_is_named(host, tmp_path, monkeypatch):
     assert "libbcc.so.99" in failure.what
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds", "sentence"),
+    [
+        ("import os\nos.kill(os.getpid(), 11)\n", 60, "BCC was ended by signal 11 while it had counters.c"),
+        ("import time\ntime.sleep(600)\n", 1, "BCC did not end within 1 s"),
+    ],
+)
+def test_bcc_that_crashes_or_hangs_is_told_so_and_ended(host, tmp_path, monkeypatch, text, seconds, sentence):
+    package(tmp_path, monkeypatch, __init__=text)
+    monkeypatch.setattr(bcc, "SECONDS", seconds)
+
+    assert refused(CompileError, text=TEXT + "/* not in the cache */\n").what == sentence
+
+
 def test_no_headers_and_no_types_names_the_package(host, monkeypatch):
     if os.path.isdir("/lib/modules"):
         private_host.run("mount", "-t", "tmpfs", "tmpfs", "/lib/modules")

@@ -86,8 +86,8 @@ def inspect(text, keep=True):
 def load(text, types, shared=None, pins=None, log_folder=None, limits=None):
     """The elf.Loaded, after this kernel accepted the programs {name: (type, expected attach type)} of a source.Source.
 
-    `shared`, `pins`, `log_folder` and `limits` are elf.load's; without a log_folder no cache is written either. Raises CompileError, ToolMissing, VerifierRefused,
-    BeyondLimits; then nothing is pinned.
+    `shared`, `pins`, `log_folder` and `limits` are elf.load's; without a log_folder no cache is written either.
+    Raises CompileError, ToolMissing, VerifierRefused, BeyondLimits; then nothing is pinned.
     """
     with contextlib.ExitStack() as stack:
         onto = {name: stack.enter_context(bpf.get_pinned(path)) for name, path in (shared or {}).items()}
@@ -168,9 +168,10 @@ def _made(text, types, shared, keep, log_folder=None):
         }
         records, words, code = _answers(stack, given, environment)
         _expect_made(text, records, words, code, types, bool(flags), log_folder)
+        said = {key: value for row, dummy in records for key, value in row.items()}
         yield _Made(
-            next(row["version"] for row, dummy in records if "version" in row),
-            next(row["functions"] for row, dummy in records if "functions" in row),
+            said["version"],
+            said["functions"],
             {row["map"]: shared.get(row["map"], fd) for row, fd in records if "map" in row},
             {row["program"]: fd for row, fd in records if "program" in row},
             _named(words, text),
@@ -180,7 +181,7 @@ def _made(text, types, shared, keep, log_folder=None):
 def _answers(stack, given, environment):
     """([(record, its file descriptor or None)], what was printed, how the child ended)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with tempfile.TemporaryFile() as printed, ours, theirs:
+    with ours, theirs, tempfile.TemporaryFile() as printed:
         child = _started(theirs, given, environment, printed)
         try:
             with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
@@ -188,7 +189,7 @@ def _answers(stack, given, environment):
             theirs.close()
             records = list(_received(ours, stack, time.monotonic() + SECONDS))
             code = child.wait(SECONDS)
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
+        except (socket.timeout, subprocess.TimeoutExpired) as error:  # TimeoutError since Python 3.10
             raise CompileError(f"BCC did not end within {SECONDS} s", "Look at the load of this host") from error
         finally:
             child.kill()
@@ -201,7 +202,7 @@ def _started(theirs, given, environment, printed):
     python = next((path for path in PYTHONS if os.path.exists(path)), None)
     if python is None:
         raise _unusable("missing", "", f"there is no {PYTHONS[-1]}")
-    return subprocess.Popen(
+    return subprocess.Popen(  # pylint: disable=ansible-bad-function
         [python, "-c", CHILD],
         stdin=subprocess.PIPE,
         stdout=printed,
