@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """On a machine whose power will be cut: changes of one deployment, stopped at a moment, and what is the case.
 
-power.py prepare              the command's code, and a service with a cgroup
+power.py prepare              the command's code, the boot unit, and a service with a cgroup
 power.py deploy VERSION       it is confirmed at an interface and at the service; with +OFF: on_boot_refusal off
 power.py stop VERSION WORDS   the change to it stops at the moment that the words (a regex) describe, says so, and waits
 power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events}
@@ -37,6 +37,9 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import s
 
 NAME = "comes-back"
 TARGET = os.path.join(os.path.dirname(__file__), "../integration/targets/comes_back/files")
+ROLE = os.path.join(os.path.dirname(__file__), "../../roles/host/files")
+BOOT, SERVICE = "ebpf-deploy-boot.service", "comes-back.service"  # of role host, and of the target
+SYSTEM = "/etc/systemd/system"
 ATTACHMENTS = (
     {"hook": "xdp", "program": "receive", "interface": "data0"},
     {"hook": "cgroup", "program": "leave", "cgroup": "/system.slice/comes-back.service"},
@@ -45,11 +48,12 @@ ATTACHMENTS = (
 
 def prepare():
     command.install()
-    unit = "/etc/systemd/system/comes-back.service"
-    with open(os.path.join(TARGET, "comes-back.service"), "rb") as stream:
-        files.write_durably(unit, stream.read(), 0o644)
+    for folder, unit in ((ROLE, BOOT), (TARGET, SERVICE)):
+        with open(os.path.join(folder, unit), "rb") as stream:
+            files.write_durably(os.path.join(SYSTEM, unit), stream.read(), 0o644)
     subprocess.run(["systemctl", "daemon-reload"], check=True)
-    subprocess.run(["systemctl", "enable", "--now", "comes-back.service"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["systemctl", "enable", BOOT], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["systemctl", "enable", "--now", SERVICE], check=True, stderr=subprocess.DEVNULL)
 
 
 def deploy(version):
@@ -92,6 +96,10 @@ def look():
 
 def remove():
     transitions.remove(NAME)
+    subprocess.run(["systemctl", "disable", BOOT], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["systemctl", "disable", "--now", SERVICE], check=True, stderr=subprocess.DEVNULL)
+    for unit in (BOOT, SERVICE):
+        files.remove(os.path.join(SYSTEM, unit))
 
 
 def told(text):
