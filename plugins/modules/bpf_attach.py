@@ -320,6 +320,7 @@ def work(module):
     )
     if 0 < params["confirm_within"] < 5:
         raise BadRequest("confirm_within leaves no time to confirm", "Set 5 seconds or more, 60 as a rule")
+    guard.expect_probe(params["confirm_probe"])
     if params["confirm_within"] and wish.detach:
         raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")
     if wish.detach and not wish.attachments:

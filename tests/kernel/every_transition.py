@@ -136,7 +136,7 @@ def larger_staged(on_change):
 
     def given(host):
         attached(host)
-        host.stage(10, on_change)
+        host.stage(60, on_change)
 
     return given
 
@@ -174,13 +174,13 @@ TRANSITIONS = {
     "declare": transition(attached, lambda host: host.declare(UNCOUNTED), 1, 1),
     "boot": transition(rebooted, lambda host: boot.restore(NAME), None, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),
-    "copy a map": transition(larger_staged("copy"), lambda host: host.attach(), 1, 10),
-    "begin a map afresh": transition(larger_staged("fresh"), lambda host: host.attach(), 1, 10),
-    "merge a map": transition(larger_staged("merge"), lambda host: host.attach(), 1, 10),
-    "merge a map under guard": transition(larger_staged("merge"), guarded, 1, 10),
-    "roll back a merge": transition(merged, leave_second, 10, 1),
-    "take a merge on trial back": transition(merge_on_trial, leave_second, 10, 1),
-    "remove after a merge": transition(merged, lambda host: transitions.remove(NAME), 10, None),
+    "copy a map": transition(larger_staged("copy"), lambda host: host.attach(), 1, 60),
+    "begin a map afresh": transition(larger_staged("fresh"), lambda host: host.attach(), 1, 60),
+    "merge a map": transition(larger_staged("merge"), lambda host: host.attach(), 1, 60),
+    "merge a map under guard": transition(larger_staged("merge"), guarded, 1, 60),
+    "roll back a merge": transition(merged, leave_second, 60, 1),
+    "take a merge on trial back": transition(merge_on_trial, leave_second, 60, 1),
+    "remove after a merge": transition(merged, lambda host: transitions.remove(NAME), 60, None),
     "keep fewer": transition(several_releases_old, lambda host: transitions.keep(NAME, 1), 4, 4),
     "adopt": transition(damaged, adopt, 2, 2),
     "remove what cannot be read": transition(damaged, lambda host: transitions.remove(NAME), 2, None),

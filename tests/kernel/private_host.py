@@ -177,7 +177,7 @@ END""",
     # ---- deployments -----------------------------------------------------------------------------
 
     def stage(self, version, on_change="", **more):
-        """Version 10 and above have another shape of map: `on_change` says what becomes of its entries."""
+        """Version 60 and above have another shape of map: `on_change` says what becomes of its entries."""
         wish = {programs.SEEN: {"on_change": on_change}} if on_change else {}
         return stage.stage(NAME, programs.given(version)._replace(maps=wish), **more)
 

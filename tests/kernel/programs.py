@@ -27,7 +27,7 @@ TEXT = """
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, VERSION < 10 ? 256 : 512); /* from version 10 on the map is another one */
+    __uint(max_entries, VERSION < 60 ? 256 : 512); /* from version 60 on the map is another one */
     __type(key, __u32);
     __type(value, __u64);
 } MARK_seen SEC(".maps");

@@ -8,8 +8,11 @@ A reboot is played on the private host: its pins and /run are emptied, and anoth
 
 from __future__ import annotations
 
+import errno
+
 import private_host
 import programs
+import pytest
 from private_host import NAME, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
@@ -22,7 +25,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     trial,
     units,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
@@ -175,6 +178,75 @@ def test_boot_adds_a_drop_in_that_a_power_cut_kept_from_the_disk(host, reboot):
     assert [type(step) for step in boot.restore(NAME)] == [plan.WriteUnit, plan.Attach]
 
     assert list(units.found(NAME)) == [unit]
+
+
+def test_hook_that_the_booted_kernel_refuses_keeps_no_other_from_its_program(host, reboot, monkeypatch):
+    """The refusal is put where the kernel's answer comes in: no kernel here refuses xdp at will."""
+    host.stage(1)
+    host.attach(attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress"), xdp())
+    reboot()
+    create = bpf.link_create
+
+    def refuse_xdp(prog_fd, target, attach_type, flags=0):
+        if attach_type == bpf.ATTACH_XDP:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", "bpf_link_create")
+        return create(prog_fd, target, attach_type, flags)
+
+    with monkeypatch.context() as booted:
+        booted.setattr(bpf, "link_create", refuse_xdp)
+        ((name, failure),) = boot.restore_all()
+
+    assert (name, failure.code) == (NAME, "unsupported")
+    assert [link.type for link in host.facts().links.values()] == ["tcx"]
+    assert host.facts().confirmed.number == 1
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
+
+
+@pytest.mark.parametrize("diagnosis", ["unknown_helper", "loader_killed"])
+def test_release_that_the_kernel_refuses_and_no_earlier_one_stays_confirmed_for_the_next_boot(
+    host, reboot, monkeypatch, diagnosis
+):
+    attached(host)
+    reboot()
+
+    def refused(*dummy, **more):
+        raise VerifierRefused("refused", "", diagnosis=diagnosis)
+
+    with monkeypatch.context() as booted:
+        booted.setattr(elf, "load", refused)
+        assert [failure.code for name, failure in boot.restore_all()] == ["verifier_refused"]
+    assert host.facts().confirmed.number == 1
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
+
+
+def test_loader_that_was_killed_is_no_verdict(host, reboot, monkeypatch):
+    """The release before must not take the place of one that only ran out of memory while it was loaded."""
+    attached(host)
+    attached(host, 2)
+    reboot()
+
+    def killed(*dummy, **more):
+        raise VerifierRefused("killed", "", diagnosis="loader_killed")
+
+    with monkeypatch.context() as booted:
+        booted.setattr(elf, "load", killed)
+        boot.restore_all()
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [2]
+
+
+def test_other_choice_for_a_boot_that_refuses_is_a_change(host):
+    attached(host)
+
+    outcome = host.attach(xdp(), on_boot_refusal="off")
+
+    assert outcome.changed
+    assert host.facts().confirmed.on_boot_refusal == "off"
+    assert not host.attach(xdp(), on_boot_refusal="off").changed
 
 
 def test_library_that_is_missing_at_boot_costs_no_release(host, reboot, monkeypatch):

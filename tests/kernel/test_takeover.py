@@ -270,6 +270,35 @@ def test_load_that_was_staged_for_another_release_is_staged_again(host):
     assert counted(host.facts().confirmed.load) == 1
 
 
+@pytest.mark.parametrize("on_change", ["copy", "fresh", "merge"])
+def test_rollback_two_releases_deep_leaves_the_shared_map_alone(host, on_change):
+    """The second release took the map over, and the third shares it: it is not the first one's any more."""
+    deployed(host)
+    stage(host, 2, on_change)
+    host.attach()
+    stage(host, 4)
+    host.attach()
+    host.receive(5)
+
+    transitions.roll_back(NAME)
+
+    host.receive(1)
+    assert counted(host.facts().confirmed.load) == 6
+
+
+def test_release_that_is_taken_off_and_attached_again_keeps_its_entries(host):
+    deployed(host)
+    stage(host, 2, "fresh")
+    host.attach()
+    host.receive(5)
+    host.attach(xdp(), detach=True)
+
+    host.attach(xdp())
+
+    host.receive(1)
+    assert counted(host.facts().confirmed.load) == 6
+
+
 def test_policy_for_a_map_that_is_not_there(host):
     with pytest.raises(BadRequest, match="has no map"):
         private_host.stage.stage(NAME, programs.given(1)._replace(maps={"flow": {"on_change": "copy"}}))

@@ -24,6 +24,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     plan,
     store,
     transitions,
+    trial,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Damaged, NotFound, TooNew
 
@@ -170,6 +171,18 @@ def test_links_of_two_releases_are_not_adopted_by_guess(host):
 
     transitions.remove(NAME)
     assert host.facts().links == {}
+
+
+def test_trial_whose_way_back_cannot_be_read_goes_back_to_the_newest_that_can(attached):
+    """No hook is left without a program because a file is damaged."""
+    attached.stage(3)
+    attached.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    tear("confirmed")
+
+    transitions.roll_back(NAME, number=3)
+
+    assert counts(attached) == {program: [1] for program in programs.ROWS}
 
 
 def test_newer_format_is_left_to_a_newer_collection(attached):

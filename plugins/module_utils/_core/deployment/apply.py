@@ -23,11 +23,12 @@ def trace(moment, step):
     """Called before and after each step. Tests put a competitor, a failure or the end of the process here."""
 
 
-def carry_out(steps, home):
+def carry_out(steps, home, is_decided=False):
     """All steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
 
-    When one fails, those before it are undone in reverse, unless the transition's commit was passed. A map that could
-    not be filled where that can wait fails at the end, when all else is done.
+    When one fails, those before it are undone in reverse, unless the transition's commit was passed, or `is_decided`
+    says that there is nothing to go back to. Then a hook that refuses, or a map that cannot be filled, keeps no other
+    from its step: the first failure is raised at the end, when all else is done.
     """
     if not home.is_locked:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
@@ -37,8 +38,9 @@ def carry_out(steps, home):
         try:
             told += _DO[type(step)](step, home) or ()
         except (Failure, OSError) as error:
-            if not (isinstance(step, plan.FillMap) and step.can_wait):
-                raise _failed(error, step, done, home) from error
+            decided = is_decided or any(plan.is_commit(each) for each in done)
+            if not (plan.can_be_passed_over(step) and (decided or isinstance(step, plan.FillMap))):
+                raise _failed(error, step, done, home, decided) from error
             late.append((error, step))
         done.append(step)
         trace("after", step)
@@ -47,13 +49,16 @@ def carry_out(steps, home):
     return told
 
 
-def _failed(error, step, done, home):
-    """The Failure to raise for a step: with what was undone, or what the next run will finish."""
+def _failed(error, step, done, home, decided):
+    """The Failure to raise for a step: with what was undone, or what the next run will finish.
+
+    A pointer that failed is undone itself, too: it may be renamed already, and its folder not synced.
+    """
     failure = _named(error, step)
-    if any(plan.is_commit(each) for each in done):
+    if decided:
         failure.detail["left"] = "the change is decided; the next run finishes it"
         return failure
-    problems = _undo(done, home)
+    problems = _undo([*done, step] if isinstance(step, plan.Point) else done, home)
     if problems:
         failure.detail["not_undone"] = problems
     return failure
@@ -303,7 +308,7 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.PinLoad: lambda step, home: files.remove_tree(os.path.join(home.loads, step.load)),
     plan.RemoveStaged: lambda step, home: store.write_staged(home, step.staged),
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
-    plan.Point: lambda step, home: store.point(home, step.pointer, step.before),
+    plan.Point: lambda step, home: store.point_back(home, step.pointer, step.before),
     plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
     plan.WriteUnit: lambda step, home: units.remove(home.name, step.unit),
     plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.before),

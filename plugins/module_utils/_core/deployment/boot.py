@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import DiskRefused, Failure, MapChanged, NoMemory, NotFound, ToolMissing
+from ..errors import Failure, MapChanged, NotFound, Unsupported, VerifierRefused
 from ..kernel import files
 from ..objects import bcc, elf, source
 from . import guard, observe, plan, store, trial
@@ -31,7 +31,7 @@ def restore_all():
             if observe.facts(store.home(name)).trial_is_live:
                 guard.arm(name, at_boot=True)
             results.append((name, None))
-        except (Failure, OSError) as error:  # the other deployments have theirs nevertheless
+        except Exception as error:  # whatever it is, the other deployments have theirs nevertheless
             results.append((name, error))
     return results
 
@@ -56,9 +56,9 @@ def restore(name):
             return ()
         try:
             load_again(home, seen, seen.confirmed)
-        except (DiskRefused, NoMemory, ToolMissing):
-            raise  # not this kernel's verdict: the release stays confirmed, for when that is mended
         except Failure as failure:
+            if not _is_verdict(failure):
+                raise  # the release stays confirmed, for when that is mended
             return _refused(home, seen, failure)
         return _applied(home, seen.confirmed)
 
@@ -108,18 +108,29 @@ def _shared(home, seen, generation):
     return {name: os.path.join(folder, name) for name in seen.loads[seen.confirmed.load].maps}
 
 
+def _is_verdict(failure):
+    """Whether this kernel refused the release: no disk, memory, package or damage, nor a loader that was killed."""
+    if isinstance(failure, VerifierRefused):
+        return failure.detail.get("diagnosis") != "loader_killed"
+    return isinstance(failure, Unsupported)
+
+
 def _refused(home, seen, failure):
-    """This kernel does not take the confirmed release: back to the previous one, or everything off."""
+    """This kernel does not take the confirmed release: back to the previous one, or nothing runs.
+
+    In the latter case it stays confirmed: another kernel, at the next boot, may take it.
+    """
     store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
     previous = seen.generations.get(seen.confirmed.previous)
-    if previous is not None and seen.confirmed.on_boot_refusal == "previous":
-        try:
-            load_again(home, seen, previous)
-            return _return(home, previous, str(failure))
-        except Failure as second:
+    if previous is None or seen.confirmed.on_boot_refusal != "previous":
+        raise failure
+    try:
+        load_again(home, seen, previous)
+    except Failure as second:
+        if _is_verdict(second):
             store.journal(home, "boot_refused", release=previous.release, why=str(second))
-    _return(home, None, str(failure))
-    raise failure
+        raise
+    return _return(home, previous, str(failure))
 
 
 def _return(home, target, why):
@@ -135,7 +146,7 @@ def _return(home, target, why):
 def _applied(home, generation):
     seen = observe.hooks(observe.facts(home), generation)
     steps = plan.mend(seen, generation, skip_blocked=True)
-    trial.carry_out(home, steps, "boot")
+    trial.carry_out(home, steps, "boot", is_decided=True)
     for key, attachment in generation.attachments.items():
         if key not in seen.links or seen.links[key].is_severed:
             plan.refuse_foreign(seen, key, attachment)
@@ -163,6 +174,6 @@ def come_back(target):
             if is_loaded and any(each.target == target for each in confirmed.attachments.values()):
                 restore(name)
                 results.append((name, None))
-        except (Failure, OSError) as error:
+        except Exception as error:
             results.append((name, error))
     return results

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 
-from ..errors import DiskRefused, Failure, RolledBack
+from ..errors import BadRequest, DiskRefused, Failure, RolledBack
 from ..kernel import files
 from . import code, observe, store, transitions, trial, units
 
@@ -197,6 +197,19 @@ def _locked_patiently(work, *arguments):
             if not failure.can_retry:
                 raise
             time.sleep(TICK)
+
+
+def expect_probe(probe):
+    """BadRequest where the probe could never pass because it cannot be read."""
+    try:
+        if probe.startswith("tcp:"):
+            int(probe.rpartition(":")[2])
+        else:
+            shlex.split(probe)
+    except ValueError as error:
+        raise BadRequest(
+            f"confirm_probe {probe!r} cannot be read: {error}", "Give tcp:HOST:PORT, or a command as a shell quotes it"
+        ) from error
 
 
 def _probe_passes(probe):

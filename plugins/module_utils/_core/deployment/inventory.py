@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..errors import Failure, TooNew
@@ -110,8 +111,9 @@ def _deployment_of_links():
     """{link id: name of the deployment that pins it}."""
     found = {}
     for name in store.deployments():
-        for link in observe.facts(store.home(name)).links.values():
-            found[link.id] = name
+        with contextlib.suppress(TooNew):
+            for link in observe.facts(store.home(name)).links.values():
+                found[link.id] = name
     return found
 
 
@@ -126,14 +128,9 @@ def deployment(name):
     try:
         seen = observe.facts(store.home(name))
     except TooNew as failure:
-        return {
-            "name": name,
-            "state": "unknown",
-            "attachments": [],
-            "maps": [],
-            "releases": [],
-            "drift": [str(failure)],
-        }
+        nothing = dict.fromkeys(("release", "load", "generation", "previous", "staged"))
+        lists = {"releases": [], "attachments": [], "maps": [], "unread": []}
+        return {"name": name, "state": "unknown", **nothing, **lists, "drift": [str(failure)]}
     generation = seen.trial or seen.confirmed
     seen = observe.hooks(seen, generation) if generation else seen
     drift = _drift(seen, generation)

@@ -239,6 +239,11 @@ class RemoveFolders(NamedTuple):
 COMMITS = (WriteStaged, WriteEnded)
 
 
+def can_be_passed_over(step):
+    """Whether the other steps go on without this one once the change is decided: each hook that can goes back."""
+    return isinstance(step, HOOK_STEPS) or (isinstance(step, FillMap) and step.can_wait)
+
+
 def is_commit(step):
     """Whether the transition counts as done once this step is."""
     return isinstance(step, COMMITS) or (isinstance(step, Point) and step.pointer == "confirmed")
@@ -418,8 +423,13 @@ def expect_maps_fit(seen, generation):
 
 
 def _contents(seen, generation):
-    """What the new load's maps take over while no hook runs it: a trial's, once."""
-    if generation.runs_the_same(seen.confirmed) or generation.onto not in seen.loads:
+    """What a new load's maps take over while no hook runs it: once, on the way in.
+
+    Never again for a load that was confirmed before, whether a rollback returns to it or it is attached anew: its maps
+    hold what was counted since, and later releases may share them.
+    """
+    is_new = not generation.leaves and (seen.confirmed is None or generation.load != seen.confirmed.load)
+    if not is_new or generation.onto not in seen.loads:
         return []
     if _runs_somewhere(seen, generation.load):
         return []
@@ -585,7 +595,7 @@ def change(seen, generation):
     Where nothing but the hooks differs, these alone.
     """
     hook_steps = mend(seen, generation)
-    if generation.runs_the_same(seen.confirmed):
+    if generation.runs_the_same(seen.confirmed) and generation.on_boot_refusal == seen.confirmed.on_boot_refusal:
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     prepared = _prepared(seen, generation)
@@ -667,9 +677,13 @@ def fallback(seen):
     """The Generation that a trial goes back to: the confirmed one, or none.
 
     None, too, where a reboot took the confirmed one's programs: nothing ran before the trial then, and boot.py loads
-    them again once the trial is gone.
+    them again once the trial is gone. Where what is confirmed cannot be read, the newest generation before the trial
+    that can run; without one the hooks stay as they are.
     """
     confirmed = seen.confirmed
+    if confirmed is None and seen.damage:
+        earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
+        return next((each for each in reversed(earlier) if each.load in seen.loads), seen.trial)
     is_runnable = confirmed and (confirmed.load in seen.loads or not confirmed.attachments)
     return confirmed if is_runnable else NOTHING
 
@@ -705,13 +719,14 @@ def going_back(seen, target, why=""):
     """
     generation = returning(seen, target)
     left = "" if target and target.release == seen.confirmed.release else source_left(seen, seen.confirmed)
+    stays_staged = seen.staged is None or seen.staged.load == generation.load
     return [
         WriteGeneration(generation),
         *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
-        *([RemoveStaged(seen.staged)] if seen.staged and seen.staged.load != generation.load else []),
+        *([] if stays_staged else [RemoveStaged(seen.staged)]),
         Point("confirmed", generation.number, seen.confirmed.number),
         *mend(seen, generation, skip_blocked=True),
-        *prune(seen, confirmed=generation),
+        *prune(seen if stays_staged else seen._replace(staged=None), confirmed=generation),
     ]
 
 

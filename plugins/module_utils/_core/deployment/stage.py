@@ -82,6 +82,7 @@ class Built(NamedTuple):
     tuned: elf.Tuning = elf.UNTUNED
     lint: tuple = ()
     source: Optional[sources.Source] = None
+    is_secret: bool = False
 
 
 class Result(NamedTuple):
@@ -125,7 +126,7 @@ def build(name, given, keep=True, known=None):
         cflags=given.source.cflags if given.source else (),
         globals=shown,
     )
-    built = Built(data, spec, release, chosen, compiled, tuned)
+    built = Built(data, spec, release, chosen, compiled, tuned, is_secret=bool(given.secrets))
     if given.lint == "off":
         return built
     release = release._replace(lint=_lost_updates(name, data, release, (known or {}).get(release.id)))
@@ -214,9 +215,17 @@ def _warnings(name, built):
 
 
 def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
+    """Loaded by the engine that it is for. The verifier's log of one with secrets is not kept: it shows constants."""
     if built.source:
         return bcc.load(built.source, built.release.program_types, shared, pins, log_folder, limits)
-    return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)
+    if not built.is_secret:
+        return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)
+    try:
+        return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, None, limits)
+    except Failure as failure:
+        for field in ("log", "registers", "instruction"):
+            failure.detail.pop(field, None)
+        raise
 
 
 def _log_folder(check_mode):

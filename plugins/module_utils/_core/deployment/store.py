@@ -473,6 +473,14 @@ def point(place, pointer, number):
         files.point_symlink(path, f"generations/{number}.json")
 
 
+def point_back(place, pointer, number):
+    """As point, and nothing is written where the pointer never left: a full disk would not let it."""
+    path = os.path.join(place.folder, pointer)
+    now_at = os.readlink(path) if os.path.islink(path) else None
+    if now_at != (None if number is None else f"generations/{number}.json"):
+        point(place, pointer, number)
+
+
 def write_deadline(place, what):
     files.make_private_folder(RUN)
     files.write_json(deadline_path(place.name), {**what._asdict(), "format": FORMAT})

@@ -175,7 +175,7 @@ def _nothing_staged(seen):
 def _signed(generation, wish, seen):
     return generation._replace(
         boot_id=seen.boot_id,
-        on_boot_refusal=wish.on_boot_refusal,
+        on_boot_refusal=seen.confirmed.on_boot_refusal if wish.detach and seen.confirmed else wish.on_boot_refusal,
         by=wish.by,
         why=wish.why,
         rollout_id=wish.rollout_id,
@@ -290,7 +290,8 @@ def _is_unknown(seen):
 def _adopt(home, seen, repaired, check_mode):
     """What the hooks run by links of ours is confirmed, whatever the disk says."""
     if seen.links:
-        wish = Wish(by="bpf_release", why="adopted what the hooks ran")
+        kept = seen.confirmed.on_boot_refusal if seen.confirmed else "previous"
+        wish = Wish(by="bpf_release", why="adopted what the hooks ran", on_boot_refusal=kept)
         generation = _signed(plan.adopted(seen), wish, seen)
         seen = observe.hooks(seen, generation)
     else:

@@ -99,7 +99,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     if not home.is_locked:
         return ()
     if seen.trial is None:
-        steps = [plan.RemoveDeadline()] if seen.deadline else []
+        steps = [plan.RemoveDeadline()] if seen.deadline and not seen.damage else []
         carry_out(home, steps, "repair")
         return tuple(steps)
     if seen.ended:
@@ -152,7 +152,7 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
     steps = plan.back(_seen_behind(seen), ended, quarantine)
     try:
-        carry_out(home, steps, "back")
+        carry_out(home, steps, "back", is_decided=bool(seen.ended))
     except DiskRefused as failure:
         if seen.trial.guarded and not store.ended(home, seen.trial.number):
             over = {"outcome": outcome, "why": why, "is_punished": is_punished}
@@ -171,7 +171,7 @@ def _hooks_back_at_least(home, seen, over, failure):
         with contextlib.suppress(OSError):
             store.write_deadline(home, seen.deadline._replace(over=over))
     behind = _seen_behind(observe.facts(home))
-    carry_out(home, plan.hooks_back(behind), "back")
+    carry_out(home, plan.hooks_back(behind), "back", is_decided=True)
     failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when the disk takes writes"
 
 
@@ -185,15 +185,15 @@ def _missing(seen, generation):
     return plan.mend(observe.hooks(seen, generation), generation)
 
 
-def carry_out(home, steps, event):
+def carry_out(home, steps, event, is_decided=False):
     """The steps are done, and the journal says so; or it says why not, since a guard has nobody else to tell.
 
-    What apply.carry_out tells.
+    What apply.carry_out tells, and is told by `is_decided`.
     """
     if not steps:
         return []
     try:
-        told = apply.carry_out(steps, home)
+        told = apply.carry_out(steps, home, is_decided)
     except Failure as failure:
         store.journal(home, f"{event}_failed", why=str(failure), step=failure.detail.get("step"))
         raise
