@@ -489,3 +489,17 @@ def test_map_that_changes_while_it_is_read_is_read_to_an_end(counting):
     os.unlink(pinned)
 
     assert 0 < seen <= bpf.PASSES * 64
+
+
+def test_empty_vmlinux_h_in_the_cache_is_made_anew(host, tmp_path):
+    """A power cut left one, and every source that includes it failed to compile for good."""
+    source.provide_vmlinux(str(tmp_path / "first"), keep=True)
+    cached = os.path.join(source.CACHE, "vmlinux")
+    (folder,) = os.listdir(cached)
+    with open(os.path.join(cached, folder, "vmlinux.h"), "w", encoding="ascii"):
+        pass
+
+    source.provide_vmlinux(str(tmp_path / "second"), keep=True)
+
+    assert os.path.getsize(tmp_path / "second" / "vmlinux.h") > 1_000_000
+    assert os.path.getsize(os.path.join(cached, folder, "vmlinux.h")) > 1_000_000

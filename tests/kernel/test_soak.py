@@ -15,7 +15,7 @@ from collections import Counter
 
 import private_host
 import programs
-from every_transition import attached, running, settled, steps_alone
+from every_transition import running, settled, steps_alone, three
 from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, transitions, trial
@@ -70,11 +70,17 @@ def test_random_rollouts_and_kills_leave_no_more_than_one_rollout(host, request,
     assert seen["killed"]
 
 
+def first(host):
+    """Version 1, whatever this host threw back."""
+    host.stage(1, retry_quarantined=True)
+    host.attach(*three(host), retry_quarantined=True)
+
+
 def one_round(host, chance, number):
     """What became of it, in a word; the hooks are uniform and settled then."""
     way, version, moment = chance.choice(WAYS), chance.choice(VERSIONS), chance.randrange(2 * KILLED_WITHIN)
     if not host.facts().confirmed:
-        attached(host)
+        first(host)
 
     def work():
         kill_at(moment)
@@ -121,7 +127,7 @@ def at_rest(host):
     """What one rollout of version 1 holds, by kind: after whatever came before it, settled and removed."""
     transitions.remove(NAME)
     assert private_host.eventually(lambda: not private_host.ours_in_kernel())
-    attached(host)
+    first(host)
     place = store.home(NAME)
     programs_here, maps_here = (
         [each for each in private_host.bpftool(kind, "show") if private_host._is_ours(each)] for kind in ("prog", "map")

@@ -216,6 +216,14 @@ def remove_if_empty(*folders):
             return
 
 
+def size_of(path):
+    """Bytes of the file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def names_in(path):
     """The sorted names in the folder `path`; none where there is no folder."""
     try:

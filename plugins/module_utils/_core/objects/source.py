@@ -212,7 +212,7 @@ def provide_vmlinux(folder, keep):
     One path for the object.
     """
     cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32])
-    if not os.path.exists(os.path.join(cached, "vmlinux.h")):
+    if not files.size_of(os.path.join(cached, "vmlinux.h")):  # empty: what a power cut can leave of a file
         os.mkdir(folder)
         write_vmlinux(os.path.join(folder, "vmlinux.h"))
         if keep:
@@ -222,13 +222,10 @@ def provide_vmlinux(folder, keep):
 
 
 def _keep_vmlinux(made, cached):
-    """The cache has it too, unless it takes nothing: then the next run makes it again."""
-    try:
+    """The cache has it too, whole after a power cut, unless it takes nothing: then the next run makes it again."""
+    with open(made, "rb") as stream, contextlib.suppress(OSError):
         files.make_private_folder(os.path.dirname(cached))
-        shutil.copyfile(made, cached + ".aside")
-        os.rename(cached + ".aside", cached)
-    except OSError:
-        files.remove(cached + ".aside")
+        files.write_durably(cached, stream.read())
 
 
 def write_vmlinux(path):
