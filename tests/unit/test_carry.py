@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import MapChanged
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import carry, maps
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects.fields import size_of
 
 U32 = {"kind": "int", "size": 4, "signed": False}
 U64 = {"kind": "int", "size": 8, "signed": False}
@@ -23,7 +24,7 @@ def layout(**fields):
     """A struct's layout: its fields one behind the other, each aligned to its size."""
     rows, at = [], 0
     for name, kind in fields.items():
-        size = carry.btf_size(kind)
+        size = size_of(kind)
         align = size if kind["kind"] != "array" else 1
         at = (at + align - 1) // align * align
         rows.append({"name": name, "at": at, "type": kind})
@@ -33,7 +34,7 @@ def layout(**fields):
 
 def shape(value, kind=HASH, entries=16, key=None):
     key = key or U32
-    return maps.Shape("flows", *kind, key["size"], carry.btf_size(value), entries, 0, key, value)
+    return maps.Shape("flows", *kind, key["size"], size_of(value), entries, 0, key, value)
 
 
 def rows(old, new, on_change, **words):

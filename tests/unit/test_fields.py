@@ -27,7 +27,7 @@ def struct(*rows):
     """A struct of (name, at, type) with nothing behind its last field."""
     last = rows[-1]
     places = [{"name": name, "at": at, "type": kind} for name, at, kind in rows]
-    return {"kind": "struct", "size": last[1] + fields._size(last[2]), "fields": places}
+    return {"kind": "struct", "size": last[1] + fields.size_of(last[2]), "fields": places}
 
 
 def bits(name, at, bit, number):
@@ -78,7 +78,7 @@ def test_carried(data, old, new, carried, lost):
 
 
 def new_size(layout):
-    return fields._size(layout) if layout else 4
+    return fields.size_of(layout) if layout else 4
 
 
 def test_carried_says_where_in_a_struct_within_a_struct():

@@ -74,6 +74,11 @@ class Facts(NamedTuple):
         guarded = self.trial and self.trial.guarded and not self.ended and self.deadline
         return bool(guarded and self.deadline.is_live(self.trial, self.boot_id))
 
+    def runs(self, load):
+        """Whether some hook runs a program of the load; of one that is not pinned here none does."""
+        programs = self.loads[load].programs.values() if load in self.loads else ()
+        return any(link.prog_id in programs for link in self.links.values())
+
     @property
     def exists(self):
         return any((self.staged, self.trial, self.confirmed, self.loads, self.links))
@@ -221,12 +226,8 @@ def _fillings(seen, generation):
 
 def _holds_declared(seen, load, name):
     """Whether the map is the one that bpf_map fills now, and a hook has it already: it was filled before that."""
-    meant = seen.loads.get(map_load(seen, name))
-    return bool(meant) and meant.maps[name] == load.maps[name] and _is_run(seen, meant)
-
-
-def _is_run(seen, load):
-    return not {link.prog_id for link in seen.links.values()}.isdisjoint(load.programs.values())
+    meant = map_load(seen, name)
+    return meant is not None and seen.loads[meant].maps[name] == load.maps[name] and seen.runs(meant)
 
 
 def filling(place, seen, load, name):
@@ -296,7 +297,7 @@ def map_load(seen, name):
     The trial's once a hook runs it, else the confirmed one's, where that has none the staged one's.
     """
     trial = seen.trial if seen.trial and not seen.ended else None
-    if trial and not (trial.load in seen.loads and _is_run(seen, seen.loads[trial.load])):
+    if trial and not seen.runs(trial.load):
         trial = None
     candidates = (each.load for each in (trial, seen.confirmed, seen.staged) if each)
     return next((load for load in candidates if load in seen.loads and name in seen.loads[load].maps), None)

@@ -431,7 +431,7 @@ def _contents(seen, generation):
     is_new = not generation.leaves and (seen.confirmed is None or generation.load != seen.confirmed.load)
     if not is_new or generation.onto not in seen.loads:
         return []
-    if _runs_somewhere(seen, generation.load):
+    if seen.runs(generation.load):
         return []
     steps = []
     for name, policy in generation.policies.items():
@@ -460,11 +460,6 @@ def _fill(seen, generation, can_wait, emptied=()):
             left_out=lines,
         )
     return steps
-
-
-def _runs_somewhere(seen, load):
-    programs = seen.loads[load].programs.values() if load in seen.loads else ()
-    return any(link.prog_id in programs for link in seen.links.values())
 
 
 def _merged_rows(generation):

@@ -403,10 +403,15 @@ def possible_cpus():
     return libbpf.call("libbpf_num_possible_cpus")
 
 
+def padded(size):
+    """Bytes that the kernel keeps for `size`: rounded up to 8."""
+    return (size + 7) // 8 * 8
+
+
 def value_room(info):
     """Bytes that one entry's value takes in a call: per-CPU maps give one value per possible CPU, each padded to 8."""
     if info.type_number in MAP_PER_CPU:
-        return (info.bytes_value + 7) // 8 * 8 * possible_cpus()
+        return padded(info.bytes_value) * possible_cpus()
     return info.bytes_value
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 from ..errors import MapChanged, Unsupported
 from ..kernel import bpf, files
 from . import contents
+from .fields import size_of
 
 WORDS = ("sum", "max", "keep", "drop")
 COUNTED = ("sum", "max")  # merged by the kernel after the switch; the rest is copied before it
@@ -131,7 +132,7 @@ class _Pairing:
 
     def copied(self, path, old, at, new, to):
         if old == new:
-            size = btf_size(old)
+            size = size_of(old)
             return [[at, size, to, size, "bytes"]]
         if old["kind"] == new["kind"] == "struct":
             return self.by_field(path, old, at, new, to)
@@ -160,7 +161,7 @@ class _Pairing:
     def by_element(self, path, old, at, new, to):
         if new["count"] < old["count"]:
             raise self.refused(path, "has fewer elements", "Set fields: drop for it")
-        step, new_step = btf_size(old["of"]), btf_size(new["of"])
+        step, new_step = size_of(old["of"]), size_of(new["of"])
         found = []
         for number in range(old["count"]):
             found += self.rows(f"{path}[{number}]", old["of"], at + number * step, new["of"], to + number * new_step)
@@ -182,11 +183,6 @@ class _Pairing:
 
     def refused(self, path, why, do):
         return _refused(self.name, f"its field {path or 'value'} {why}", do)
-
-
-def btf_size(layout):
-    """Bytes of a value that has this layout (btf.layout)."""
-    return layout["count"] * btf_size(layout["of"]) if layout["kind"] == "array" else layout.get("size", 0)
 
 
 # ---- copy ----------------------------------------------------------------------------------------

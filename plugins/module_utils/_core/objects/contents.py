@@ -70,17 +70,13 @@ def refuse_without_entries(info):
 
 def split(data, bytes_value):
     """The values in a per-CPU entry's bytes, without their padding."""
-    step = _padded(bytes_value)
+    step = bpf.padded(bytes_value)
     return [data[at : at + bytes_value] for at in range(0, len(data), step)]
 
 
 def join(parts):
     """The bytes of a per-CPU entry with these values."""
-    return b"".join(part.ljust(_padded(len(part)), b"\0") for part in parts)
-
-
-def _padded(size):
-    return (size + 7) // 8 * 8
+    return b"".join(part.ljust(bpf.padded(len(part)), b"\0") for part in parts)
 
 
 # ---- the plan ------------------------------------------------------------------------------------

@@ -30,6 +30,11 @@ def carried(data, old, new, old_size, new_size):
     return bytes(room) if is_whole else None, tuple(lost)
 
 
+def size_of(layout):
+    """Bytes of a value that has this layout."""
+    return layout["count"] * size_of(layout["of"]) if layout["kind"] == "array" else layout["size"]
+
+
 def _carry(data, old, room, new, path, lost):
     """Whether `room` holds all of `data` that its layout has a name for; what it has not is added to `lost`."""
     if old == new:
@@ -57,14 +62,14 @@ def _carry_fields(data, old, room, new, path, lost):
             lost.append(name)
             is_whole = False
         else:
-            inside = bytearray(_size(there["type"]))
+            inside = bytearray(size_of(there["type"]))
             is_whole = _carry(part, field["type"], inside, there["type"], name, lost) and is_whole
             room[there["at"] : there["at"] + len(inside)] = inside
     return is_whole
 
 
 def _carry_elements(data, old, room, new, path, lost):
-    before, after = _size(old["of"]), _size(new["of"])
+    before, after = size_of(old["of"]), size_of(new["of"])
     if any(data[new["count"] * before :]):
         lost.append(path or "its last elements")
         return False
@@ -89,9 +94,5 @@ def _carry_number(data, old, room, new):
 
 
 def _part(data, field):
-    end = field["at"] + (_size(field["type"]) if "bits" not in field else (field["bit"] + field["bits"] + 7) // 8)
+    end = field["at"] + (size_of(field["type"]) if "bits" not in field else (field["bit"] + field["bits"] + 7) // 8)
     return data[field["at"] : end]
-
-
-def _size(layout):
-    return layout["count"] * _size(layout["of"]) if layout["kind"] == "array" else layout["size"]

@@ -19,7 +19,7 @@ from ..kernel import available, bpf, btf
 from . import maps
 
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
-POINTER, ALIGNED = 8, 8
+POINTER = 8
 LOCKS = 8 * 4  # HASHTAB_MAP_LOCK_COUNT ints, for each CPU
 NO_PREALLOC, NO_COMMON_LRU, MMAPABLE = 1 << 0, 1 << 1, 1 << 10
 
@@ -140,7 +140,7 @@ def forecast(shape, kernel):
 
 
 def _array(shape, kernel):
-    head, element = kernel.size("bpf_array"), _padded(shape.value_size)
+    head, element = kernel.size("bpf_array"), bpf.padded(shape.value_size)
     if shape.type == PERCPU_ARRAY:
         values = shape.max_entries * element * kernel.cpus
         return _fixed(head + shape.max_entries * POINTER + values, values)
@@ -152,8 +152,8 @@ def _array(shape, kernel):
 def _hash(shape, kernel):
     is_per_cpu, is_lru = shape.type in PER_CPU_HASHES, shape.type in LRU_HASHES
     count = _lru_entries(shape, kernel.cpus) if is_lru else shape.max_entries
-    value = _padded(shape.value_size)
-    element = kernel.size("htab_elem") + _padded(shape.key_size) + (POINTER if is_per_cpu else value)
+    value = bpf.padded(shape.value_size)
+    element = kernel.size("htab_elem") + bpf.padded(shape.key_size) + (POINTER if is_per_cpu else value)
     values = value * kernel.cpus if is_per_cpu else 0
     head = kernel.size("bpf_htab") + kernel.size("bucket") * _power_of_two(count) + LOCKS * kernel.cpus
     if shape.flags & NO_PREALLOC:
@@ -215,7 +215,7 @@ def _devmap(shape, kernel):
 
 def _sockhash(shape, kernel):
     head = kernel.size("bpf_shtab") + _power_of_two(shape.max_entries) * kernel.size("bpf_shtab_bucket")
-    return Forecast(head, head + shape.max_entries * (kernel.size("bpf_shtab_elem") + _padded(shape.key_size)))
+    return Forecast(head, head + shape.max_entries * (kernel.size("bpf_shtab_elem") + bpf.padded(shape.key_size)))
 
 
 SUMS = {
@@ -236,7 +236,7 @@ SUMS = {
 
 def least(shape, cpus):
     """(bytes that the kernel takes at the least, those that no cgroup is charged with), whatever kernel it is."""
-    value, element = _padded(shape.value_size), 48 + _padded(shape.key_size)  # struct htab_elem on 64 bit
+    value, element = bpf.padded(shape.value_size), 48 + bpf.padded(shape.key_size)  # struct htab_elem on 64 bit
     shared, own = {
         ARRAY: (value, 0),
         PERCPU_ARRAY: (POINTER, value * cpus),
@@ -255,10 +255,6 @@ def least(shape, cpus):
 
 def _fixed(size, uncharged=0):
     return Forecast(size, size, uncharged)
-
-
-def _padded(size):
-    return _rounded(size, ALIGNED)
 
 
 def _rounded(size, to):
