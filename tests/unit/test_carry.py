@@ -17,6 +17,7 @@ S64 = {"kind": "int", "size": 8, "signed": True}
 U16 = {"kind": "int", "size": 2, "signed": False}
 BE16 = {"kind": "int", "size": 2, "signed": False, "order": "big"}
 TEXT = {"kind": "array", "count": 16, "of": {"kind": "char", "size": 1}}
+PAIR = {"kind": "array", "count": 2, "of": U32}
 HASH, ARRAY, PERCPU_HASH, RINGBUF = (1, "hash"), (2, "array"), (5, "percpu_hash"), (27, "ringbuf")
 
 
@@ -30,6 +31,10 @@ def layout(**fields):
         rows.append({"name": name, "at": at, "type": kind})
         at += size
     return {"kind": "struct", "size": at, "fields": rows}
+
+
+def bits(first):
+    return {"kind": "struct", "size": 4, "fields": [{"name": "flag", "at": 0, "bit": first, "bits": 2, "type": U32}]}
 
 
 def shape(value, kind=HASH, entries=16, key=None):
@@ -78,6 +83,18 @@ def test_words_say_what_a_field_is():
     assert found == [[0, 8, 0, 8, "sum"], [8, 8, 8, 8, "max"], [16, 16, 16, 16, "bytes"]]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [(layout(a=U64, b=PAIR), layout(a=U64, b={**PAIR, "count": 1}), "b"), (layout(a=U64, b=S64), layout(a=U64), "b")],
+)
+def test_what_is_given_up_is_left_where_it_is(old, new, field):
+    assert rows(old, new, "copy", **{field: "drop"}) == [[0, 8, 0, 8, "bytes"]]
+
+
+def test_a_bitfield_is_given_up_like_any_other():
+    assert rows(bits(0), bits(2), "merge", flag="drop") == []
+
+
 def test_way_back_is_what_was_merged_the_other_way_round():
     forward = [[0, 4, 24, 8, "sum"], [8, 8, 8, 8, "max"], [16, 16, 16, 16, "bytes"]]
 
@@ -93,6 +110,9 @@ def test_way_back_is_what_was_merged_the_other_way_round():
         (layout(a=S64), layout(a=S64, b=U32), "merge", {}, "its field a is no unsigned integer"),
         (layout(a=TEXT), layout(a=TEXT, b=U32), "merge", {}, r"its field a\[0\] is no unsigned integer"),
         (layout(a=U16), layout(a=U16, b=U32), "merge", {}, "its field a is no aligned integer of 4 or 8 bytes"),
+        (layout(a=PAIR), layout(a={**PAIR, "count": 1}), "merge", {}, "its field a has fewer elements"),
+        (layout(a=PAIR, b=U32), layout(a={**PAIR, "count": 1}), "copy", {}, "its field a has fewer elements"),
+        (bits(0), bits(2), "copy", {}, "its field flag is a bitfield"),
         (layout(a=BE16), layout(a=U16), "copy", {}, "its field a has another type"),
         (layout(a=S64), layout(a=S64), "merge", {"a": "max"}, "its field a is signed"),
         (layout(a=U64), layout(a=U64), "merge", {"b": "max"}, "its values had no field b"),

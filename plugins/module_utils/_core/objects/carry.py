@@ -26,7 +26,7 @@ from typing import NamedTuple
 from ..errors import MapChanged, Unsupported
 from ..kernel import bpf, files
 from . import contents
-from .fields import size_of
+from .fields import pairs, size_of
 
 WORDS = ("sum", "max", "keep", "drop")
 COUNTED = ("sum", "max")  # merged by the kernel after the switch; the rest is copied before it
@@ -59,10 +59,10 @@ def moves(old, new, on_change, fields=None):
         raise _refused(
             new.name, "it has no BTF, which tells its fields apart", "Compile with -g, or use on_change: fresh"
         )
-    pairing = _Pairing(new.name, on_change == "merge", dict(fields or {}))
-    rows = pairing.rows("", old.value_layout, 0, new.value_layout, 0)
-    if set(pairing.words) - pairing.used:
-        unknown = ", ".join(sorted(set(pairing.words) - pairing.used))
+    judge = _Judge(new.name, on_change == "merge", dict(fields or {}))
+    rows = judge.rows(old.value_layout, new.value_layout)
+    if set(judge.words) - judge.used:
+        unknown = ", ".join(sorted(set(judge.words) - judge.used))
         raise _refused(new.name, f"its values had no field {unknown}", "Correct fields")
     return rows
 
@@ -98,22 +98,20 @@ def _refused(name, why, do):
     return MapChanged(f"Map {name} cannot be carried over: {why}", do, map=name)
 
 
-class _Pairing:
-    """The walk along both layouts. `used` are the words that were met."""
+class _Judge:
+    """The verdict on each pair of fields, from their types and words. `used` are the words that were met."""
 
     def __init__(self, name, is_merge, words):
         self.name, self.is_merge, self.words, self.used = name, is_merge, words, set()
 
-    def rows(self, path, old, at, new, to):
-        """Rows for the field `path`; its places `at` and `to` are in bytes from the value's begin."""
+    def rows(self, old, new):
+        found = (self.row(pair, self.word(pair.path)) for pair in pairs(old, new, self.is_one))
+        return [row for row in found if row]
+
+    def is_one(self, path, old, new):
+        """Whether a word is for the whole of both, or they are copied and alike."""
         word = self.word(path)
-        if word == "drop":
-            return []
-        if word in COUNTED:
-            return [self.counted(path, old, at, new, to, word)]
-        if word is None and self.is_merge:
-            return self.merged(path, old, at, new, to)
-        return self.copied(path, old, at, new, to)
+        return word in ("drop", *COUNTED) or (old == new and (word == "keep" or not self.is_merge))
 
     def word(self, path):
         known = path or "value"
@@ -121,65 +119,40 @@ class _Pairing:
             self.used.add(known)
         return self.words.get(known)
 
-    def merged(self, path, old, at, new, to):
-        if old["kind"] == new["kind"] == "struct":
-            return self.by_field(path, old, at, new, to)
-        if old["kind"] == new["kind"] == "array":
-            return self.by_element(path, old, at, new, to)
-        if self.is_unsigned(old) and self.is_unsigned(new):
-            return [self.counted(path, old, at, new, to, "sum")]
-        raise self.refused(path, "is no unsigned integer", f"Say what to do with it: fields: {{{path or 'value'}: …}}")
+    def row(self, pair, word):
+        if word == "drop":
+            return None
+        if pair.why:
+            do = f"Give it up, if that is meant: fields: {{{pair.path or 'value'}: drop}}"
+            raise self.refused(pair.path, pair.why, do)
+        if word in COUNTED:
+            return self.counted(pair, word)
+        return self.merged(pair) if word is None and self.is_merge else self.copied(pair)
 
-    def copied(self, path, old, at, new, to):
+    def merged(self, pair):
+        if all(layout["kind"] == "int" and not layout["signed"] for layout in (pair.old, pair.new)):
+            return self.counted(pair, "sum")
+        do = f"Say what to do with it: fields: {{{pair.path or 'value'}: …}}"
+        raise self.refused(pair.path, "is no unsigned integer", do)
+
+    def copied(self, pair):
+        old, new = pair.old, pair.new
         if old == new:
-            size = size_of(old)
-            return [[at, size, to, size, "bytes"]]
-        if old["kind"] == new["kind"] == "struct":
-            return self.by_field(path, old, at, new, to)
-        if old["kind"] == new["kind"] == "array":
-            return self.by_element(path, old, at, new, to)
+            return [pair.at, size_of(old), pair.to, size_of(old), "bytes"]
         if old["kind"] == new["kind"] == "int" and old["size"] <= new["size"] and not {"order"} & {*old, *new}:
-            return [[at, old["size"], to, new["size"], "int" if old["signed"] else "uint"]]
-        raise self.refused(path, "has another type that its values may not fit", "Set fields: drop for it")
+            return [pair.at, old["size"], pair.to, new["size"], "int" if old["signed"] else "uint"]
+        raise self.refused(pair.path, "has another type that its values may not fit", "Set fields: drop for it")
 
-    def by_field(self, path, old, at, new, to):
-        there = {field["name"]: field for field in new["fields"]}
-        found = []
-        for field in old["fields"]:
-            inner = f"{path}.{field['name']}" if path else field["name"]
-            other = there.get(field["name"])
-            if other is None:
-                if self.word(inner) != "drop":
-                    raise self.refused(inner, "is gone", f"Say so if that is meant: fields: {{{inner}: drop}}")
-            elif "bits" in field or "bits" in other:
-                if self.word(inner) != "drop":
-                    raise self.refused(inner, "is a bitfield", f"Give it up by fields: {{{inner}: drop}}")
-            else:
-                found += self.rows(inner, field["type"], at + field["at"], other["type"], to + other["at"])
-        return found
-
-    def by_element(self, path, old, at, new, to):
-        if new["count"] < old["count"]:
-            raise self.refused(path, "has fewer elements", "Set fields: drop for it")
-        step, new_step = size_of(old["of"]), size_of(new["of"])
-        found = []
-        for number in range(old["count"]):
-            found += self.rows(f"{path}[{number}]", old["of"], at + number * step, new["of"], to + number * new_step)
-        return found
-
-    def counted(self, path, old, at, new, to, word):
-        for kind, place in ((old, at), (new, to)):
+    def counted(self, pair, word):
+        path, old, new = pair.path, pair.old, pair.new
+        for kind, place in ((old, pair.at), (new, pair.to)):
             if kind["kind"] != "int" or kind["size"] not in (4, 8) or place % kind["size"] or "order" in kind:
                 raise self.refused(path, "is no aligned integer of 4 or 8 bytes", "The kernel adds to no other at once")
         if new["size"] < old["size"]:
             raise self.refused(path, "became smaller", "Keep its size, or set fields: drop for it")
         if word != "sum" and (old["signed"] or new["signed"]):
             raise self.refused(path, "is signed", "max is for unsigned integers")
-        return [at, old["size"], to, new["size"], word]
-
-    @staticmethod
-    def is_unsigned(layout):
-        return layout["kind"] == "int" and not layout["signed"]
+        return [pair.at, old["size"], pair.to, new["size"], word]
 
     def refused(self, path, why, do):
         return _refused(self.name, f"its field {path or 'value'} {why}", do)

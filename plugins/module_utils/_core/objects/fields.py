@@ -4,15 +4,41 @@
 # PRIVATE to the collection ebpf.deploy
 """A key or a value out of one layout into another: by the fields' names, at the offsets that manifests have for both.
 
+    for pair in pairs(old, new, is_one):     the walk along both layouts, for whoever judges what it meets
+    made, lost = carried(data, old, new, …)  the verdict on each value alone
+
 Layouts are the plain data that btf.layout makes; neither BTF nor an object is needed here, because the way back has
-none. Pure. What each value loses is told of it alone. Whole maps of counts are the business of carry.py.
+none. Pure. The verdict on a whole map's values, from their types, is carry.py's.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any, NamedTuple
 
 NUMBERS = {"int", "enum", "bool", "char"}
+GONE, FEWER, BITS = "is gone", "has fewer elements", "is a bitfield"  # why a part has no place of its own
+
+
+class Pair(NamedTuple):
+    """Two layouts for one verdict, and where they lie in the value; or `why` the old one has no place in the new."""
+
+    path: str
+    old: dict[str, Any]
+    at: int
+    new: dict[str, Any] | None
+    to: int
+    why: str = ""
+
+
+def pairs(old, new, is_one, path="", at=0, to=0):
+    """A Pair for each part of the old value, in its order; structs or arrays with `is_one(path, old, new)` are one."""
+    if not old["kind"] == new["kind"] in ("struct", "array") or is_one(path, old, new):
+        yield Pair(path, old, at, new, to)
+    elif old["kind"] == "struct":
+        yield from _by_field(old, new, is_one, path, at, to)
+    else:
+        yield from _by_element(old, new, is_one, path, at, to)
 
 
 def carried(data, old, new, old_size, new_size):
@@ -25,8 +51,14 @@ def carried(data, old, new, old_size, new_size):
         return data, ()
     if old is None or new is None:
         return None, ("its bytes",)
-    room, lost = bytearray(new_size), []
-    is_whole = _carry(data, old, room, new, "", lost)
+    room, lost, is_whole = bytearray(new_size), [], True
+    for pair in pairs(old, new, lambda path, before, after: before == after):
+        made = _made(data[pair.at : pair.at + size_of(pair.old)], pair)
+        if made is None:
+            lost.append(pair.path or ("its last elements" if pair.why == FEWER else "its bytes"))
+            is_whole = is_whole and pair.why == GONE
+        else:
+            room[pair.to : pair.to + len(made)] = made
     return bytes(room) if is_whole else None, tuple(lost)
 
 
@@ -35,64 +67,48 @@ def size_of(layout):
     return layout["count"] * size_of(layout["of"]) if layout["kind"] == "array" else layout["size"]
 
 
-def _carry(data, old, room, new, path, lost):
-    """Whether `room` holds all of `data` that its layout has a name for; what it has not is added to `lost`."""
-    if old == new:
-        room[:] = data
-        return True
-    if old["kind"] == new["kind"] == "struct":
-        return _carry_fields(data, old, room, new, path, lost)
-    if old["kind"] == new["kind"] == "array":
-        return _carry_elements(data, old, room, new, path, lost)
-    if old["kind"] in NUMBERS and new["kind"] in NUMBERS and _carry_number(data, old, room, new):
-        return True
-    lost.append(path or "its bytes")
-    return False
-
-
-def _carry_fields(data, old, room, new, path, lost):
+def _by_field(old, new, is_one, path, at, to):
     places = {field["name"]: field for field in new["fields"]}
-    is_whole = True
     for field in old["fields"]:
-        name = f"{path}.{field['name']}" if path else field["name"]
-        part, there = _part(data, field), places.get(field["name"])
+        inner, there = f"{path}.{field['name']}" if path else field["name"], places.get(field["name"])
         if there is None:
-            lost += [name] if any(part) else []
+            yield Pair(inner, _bytes_of(field), at + field["at"], None, 0, GONE)
         elif "bits" in field or "bits" in there:  # a bitfield's number stands in no bytes of its own
-            lost.append(name)
-            is_whole = False
+            yield Pair(inner, _bytes_of(field), at + field["at"], None, 0, BITS)
         else:
-            inside = bytearray(size_of(there["type"]))
-            is_whole = _carry(part, field["type"], inside, there["type"], name, lost) and is_whole
-            room[there["at"] : there["at"] + len(inside)] = inside
-    return is_whole
+            yield from pairs(field["type"], there["type"], is_one, inner, at + field["at"], to + there["at"])
 
 
-def _carry_elements(data, old, room, new, path, lost):
-    before, after = size_of(old["of"]), size_of(new["of"])
-    if any(data[new["count"] * before :]):
-        lost.append(path or "its last elements")
-        return False
-    is_whole = True
+def _by_element(old, new, is_one, path, at, to):
+    step, new_step, left = size_of(old["of"]), size_of(new["of"]), old["count"] - new["count"]
+    if left > 0:
+        yield Pair(path, {**old, "count": left}, at + new["count"] * step, None, 0, FEWER)
     for number in range(min(old["count"], new["count"])):
-        inside = bytearray(after)
-        part = data[number * before : (number + 1) * before]
-        is_whole = _carry(part, old["of"], inside, new["of"], f"{path}[{number}]", lost) and is_whole
-        room[number * after : (number + 1) * after] = inside
-    return is_whole
+        yield from pairs(old["of"], new["of"], is_one, f"{path}[{number}]", at + number * step, to + number * new_step)
 
 
-def _carry_number(data, old, room, new):
+def _bytes_of(field):
+    if "bits" not in field:
+        return field["type"]
+    return {"kind": "bits", "size": (field["bit"] + field["bits"] + 7) // 8}
+
+
+def _made(data, pair):
+    """The bytes for the pair's new place, none where it has none and holds nothing; None where they have no place."""
+    if pair.why:
+        return None if any(data) or pair.why == BITS else b""
+    if pair.old == pair.new:
+        return data
+    return _number(data, pair.old, pair.new) if {pair.old["kind"], pair.new["kind"]} <= NUMBERS else None
+
+
+def _number(data, old, new):
     """An enum's sign is not in its layout: it is read and written as the other side's."""
     signs = [side["signed"] for side in (old, new) if "signed" in side] or [False]
     number = int.from_bytes(data, old.get("order", sys.byteorder), signed=signs[0])
+    if new["kind"] == "bool" and number not in (0, 1):
+        return None
     try:
-        room[:] = number.to_bytes(new["size"], new.get("order", sys.byteorder), signed=signs[-1])
+        return number.to_bytes(new["size"], new.get("order", sys.byteorder), signed=signs[-1])
     except OverflowError:
-        return False
-    return new["kind"] != "bool" or number in (0, 1)
-
-
-def _part(data, field):
-    end = field["at"] + (size_of(field["type"]) if "bits" not in field else (field["bit"] + field["bits"] + 7) // 8)
-    return data[field["at"] : end]
+        return None
