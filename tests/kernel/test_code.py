@@ -94,6 +94,13 @@ def test_interface_that_no_deployment_names_costs_no_python(installed):
     assert started("back", r"/a.slice/a\x2db.service", python="/bin/false").returncode == 1
 
 
+def test_interface_that_a_trial_alone_names_is_asked_about(installed):
+    installed.stage(1)
+    installed.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
+
+    assert started("back", private_host.DEVICE, python="/bin/false").returncode == 1
+
+
 def test_zip_that_nobody_uses_goes_when_a_newer_one_comes(installed, monkeypatch):
     old, current = older_version(), os.path.realpath(code.CURRENT)
     os.utime(current, (LONG_AGO, LONG_AGO))

@@ -9,6 +9,7 @@ A reboot is played on the private host: its pins and /run are emptied, and anoth
 from __future__ import annotations
 
 import errno
+import os
 
 import private_host
 import programs
@@ -125,6 +126,94 @@ def test_restore_leaves_a_live_trial_alone(host):
     assert boot.restore(NAME) == ()
 
     assert counts(host) == [2]
+
+
+def made_anew(host):
+    """The interface goes and comes, as the unit of role `host` sees it."""
+    host.destroy_interface()
+    host.make_interface()
+    return boot.come_back(private_host.DEVICE)
+
+
+def test_interface_made_anew_during_a_trial_runs_it_and_goes_back_with_it(host):
+    attached(host)
+    on_trial(host, 2)
+
+    assert made_anew(host) == [(NAME, None)]
+
+    assert counts(host) == [2]
+    assert host.facts().trial_is_live
+    transitions.roll_back(NAME)
+    assert counts(host) == [1]
+    assert boot.restore(NAME) == ()
+
+
+def test_trial_can_be_confirmed_after_its_interface_was_made_anew(host):
+    attached(host)
+    on_trial(host, 2)
+    made_anew(host)
+
+    transitions.confirm(NAME, 2)
+
+    assert (host.facts().trial, counts(host)) == (None, [2])
+
+
+def test_interface_made_anew_before_the_switch_runs_what_is_confirmed_until_then(host):
+    attached(host)
+    host.stage(2)
+    host.attach(confirm_within=60)
+
+    assert made_anew(host) == [(NAME, None)]
+
+    assert counts(host) == [1]
+    assert trial.switch(NAME)
+    assert counts(host) == [2]
+
+
+def test_interface_that_the_trial_alone_is_attached_to_has_its_program_again(host):
+    host.stage(1)
+    host.attach(attachment("cgroup", programs.CGROUP, cgroup=host.cgroup))
+    host.attach(xdp(), confirm_within=60)
+    assert made_anew(host) == [(NAME, None)]
+    assert counts(host) == [], "not before the switch"
+    assert trial.switch(NAME)
+
+    assert made_anew(host) == [(NAME, None)]
+
+    assert counts(host) == [1]
+    transitions.roll_back(NAME)
+    assert [link.type for link in host.facts().links.values()] == ["cgroup"]
+
+
+def test_service_that_restarts_during_a_trial_runs_it(host):
+    """Its cgroup is made anew, and its drop-in asks for what was there."""
+    host.stage(1)
+    host.attach(attachment("cgroup", programs.CGROUP, cgroup=host.cgroup))
+    on_trial(host, 2)
+    os.rmdir(host.cgroup)
+    os.mkdir(host.cgroup)
+    before = counted(programs.CGROUP)
+
+    assert boot.come_back(f"/{os.path.basename(host.cgroup)}") == [(NAME, None)]
+
+    host.send_from_cgroup()
+    assert counted(programs.CGROUP) == {**before, 2: before.get(2, 0) + 1}
+
+
+def test_trial_that_never_switched_is_not_quarantined_for_an_interface_made_anew(host):
+    """A hook that lost what is confirmed runs nothing of the trial."""
+    attached(host)
+    host.stage(2)
+    host.attach(confirm_within=60)
+    host.destroy_interface()
+    host.make_interface()
+    with store.locked(NAME) as home:
+        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime()))
+
+    trial.expire(NAME)
+
+    host.stage(2)
+    assert counts(host) == [1]
 
 
 def test_soft_reboot_gives_a_live_trial_its_guard_again(host):

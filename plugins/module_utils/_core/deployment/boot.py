@@ -28,7 +28,7 @@ def restore_all():
     for name in store.deployments():
         try:
             restore(name)
-            if observe.facts(store.home(name)).trial_is_live:
+            if os.path.exists(store.deadline_path(name)):
                 guard.arm(name, at_boot=True)
             results.append((name, None))
         except Exception as error:  # whatever it is, the other deployments have theirs nevertheless
@@ -39,17 +39,18 @@ def restore_all():
 def restore(name):
     """The deployment's hooks run the confirmed generation, its load made again where a reboot took it.
 
-    The steps that the hooks took. Declared entries are in the maps before. A live trial is left to its guard. HookHeld
-    where somebody else was there first: all other hooks run theirs. MapChanged where not all declared entries fit.
-    Where this kernel refuses the release: the one before, or nothing, as the generation's on_boot_refusal says; that
-    is no quarantine, since another kernel may take it.
+    The steps that the hooks took. Declared entries are in the maps before. HookHeld where somebody else was there
+    first: all other hooks run theirs. MapChanged where not all declared entries fit. Where this kernel refuses the
+    release: the one before, or nothing, as the generation's on_boot_refusal says; that is no quarantine, since another
+    kernel may take it. A live trial goes on, and nothing but its hooks that are back is touched.
     """
     files.mount_bpffs()
     with store.locked(name) as home:
-        if observe.facts(home).trial_is_live:
-            return ()
-        trial.settle(home)
         seen = observe.facts(home)
+        if seen.trial_is_live:
+            return _back_on_trial(home, seen)
+        if trial.settle(home, seen=seen):
+            seen = observe.facts(home)
         if seen.confirmed is None and seen.damage:
             raise observe.damaged(seen)
         if seen.confirmed is None or not seen.confirmed.attachments:
@@ -60,7 +61,20 @@ def restore(name):
             if not _is_verdict(failure):
                 raise  # the release stays confirmed, for when that is mended
             return _refused(home, seen, failure)
-        return _applied(home, seen.confirmed)
+        return _applied(home, observe.facts(home) if seen.confirmed.load not in seen.loads else seen)
+
+
+def _back_on_trial(home, seen):
+    """Hooks whose place was made anew run what the set runs now, and the guard takes them back with the others.
+
+    Maps and drop-ins are as the trial's own steps left them.
+    """
+    generation = trial.running(seen)
+    seen = observe.hooks(seen, generation)
+    steps = plan.switch(seen, generation, skip_blocked=True)
+    trial.carry_out(home, steps, "boot", is_decided=True)
+    _expect_own(seen, generation)
+    return tuple(steps)
 
 
 def load_again(home, seen, generation):
@@ -143,13 +157,11 @@ def _return(home, target, why):
     return tuple(steps)
 
 
-def _applied(home, generation):
-    seen = observe.hooks(observe.facts(home), generation)
-    steps = plan.mend(seen, generation, skip_blocked=True)
+def _applied(home, seen):
+    seen = observe.hooks(seen, seen.confirmed)
+    steps = plan.mend(seen, seen.confirmed, skip_blocked=True)
     trial.carry_out(home, steps, "boot", is_decided=True)
-    for key, attachment in generation.attachments.items():
-        if key not in seen.links or seen.links[key].is_severed:
-            plan.refuse_foreign(seen, key, attachment)
+    _expect_own(seen, seen.confirmed)
     if plan.left_out(steps):
         raise MapChanged(
             f"{home.name} runs without all declared entries: {plan.left_out(steps)[0]}",
@@ -157,6 +169,13 @@ def _applied(home, generation):
             left_out=plan.left_out(steps),
         )
     return tuple(steps)
+
+
+def _expect_own(seen, generation):
+    """HookHeld where somebody else sat at a hook that had nothing of ours."""
+    for key, attachment in generation.attachments.items():
+        if key not in seen.links or seen.links[key].is_severed:
+            plan.refuse_foreign(seen, key, attachment)
 
 
 def come_back(target):
@@ -169,11 +188,15 @@ def come_back(target):
     for name in store.deployments():
         try:
             home = store.home(name)
-            confirmed = store.pointed(home, "confirmed")
-            is_loaded = confirmed and os.path.isdir(os.path.join(home.loads, confirmed.load))
-            if is_loaded and any(each.target == target for each in confirmed.attachments.values()):
+            if _is_attached(home, "confirmed", target) or _is_attached(home, "trial", target):
                 restore(name)
                 results.append((name, None))
         except Exception as error:
             results.append((name, error))
     return results
+
+
+def _is_attached(home, pointer, target):
+    generation = store.pointed(home, pointer)
+    is_loaded = generation and os.path.isdir(os.path.join(home.loads, generation.load))
+    return is_loaded and any(each.target == target for each in generation.attachments.values())

@@ -42,7 +42,7 @@ RUN = """#!/bin/sh
 if [ "$1" = back ]; then
     case $2 in
         *[!A-Za-z0-9._@:/-]*) ;; # JSON may write it otherwise
-        *) grep -qsF "\\"target\\": \\"$2\\"" {state}/*/confirmed || exit 0 ;;
+        *) grep -qsF "\\"target\\": \\"$2\\"" {state}/*/confirmed {state}/*/trial || exit 0 ;;
     esac
 fi
 exec {python} -c '

@@ -365,6 +365,14 @@ def _towards(seen, key, attachment, load, program):
     return []
 
 
+def renews(seen, step):
+    """Whether the step brings back what its link ran until the place was gone: a severed link still says what."""
+    if isinstance(step, Settle):
+        return True
+    link = seen.links.get(step.key) if isinstance(step, Attach) else None
+    return link is not None and link.prog_id == seen.loads[step.load].programs[step.attachment.program]
+
+
 def refuse_foreign(seen, key, attachment):
     """HookHeld where somebody else's program sits alone at the attachment's place."""
     if seen.holders[key]:

@@ -126,9 +126,16 @@ def _why(seen, rebooted):
     return "it was not confirmed in time"
 
 
+def running(seen):
+    """The Generation that the hooks run during a live trial: the trial once it was switched to, before what it goes
+    back to."""
+    return seen.trial if _has_switched(seen) else plan.fallback(seen)
+
+
 def _has_switched(seen):
-    """Whether some hook runs something else than what is confirmed."""
-    return bool(plan.switch(_seen_behind(seen), plan.fallback(seen), skip_blocked=True))
+    """Whether some hook runs something else than what is confirmed, or did until its place was gone."""
+    steps = plan.switch(_seen_behind(seen), plan.fallback(seen), skip_blocked=True)
+    return any(not plan.renews(seen, step) for step in steps)
 
 
 def _finish(home, seen):
