@@ -378,6 +378,21 @@ cost:
   type: dict
   sample: {xdp_packet_counter: {insns: {before: 19, after: 214}, states: {before: 1, after: 12},
     stack: {before: 8, after: 24}}}
+requires:
+  description:
+    - What the object needs of a kernel and of the process that loads it, each a kind and a name. The kinds are
+      C(program_type), C(map_type), C(helper), C(kfunc), C(function) (what fentry and its like attach to), C(lsm_hook),
+      C(tracepoint) (of C(tp_btf)), C(iterator), C(struct_ops) and C(capability). It is read from the object, so that it
+      is the same on every host.
+    - What this host was found not to have is refused before anything is loaded, all in one error. Where it cannot be
+      told, as with a helper that is only called under a condition, the kernel itself decides. Kfuncs that the source
+      declares weak are not needed.
+    - With O(compiler=bcc) there is no object, and the types and capabilities alone are told.
+  returned: success, except for O(state=absent)
+  type: list
+  elements: str
+  sample: [capability CAP_BPF, capability CAP_NET_ADMIN, helper bpf_map_lookup_elem, map_type percpu_array,
+    program_type xdp]
 lint:
   description:
     - Where updates can be lost. C(code) is V(lost_update), V(lost_update_by_helper) where a copy is written back by
@@ -420,6 +435,8 @@ failure:
       (C(file), C(line) and the line's C(text)), C(instruction) (its number), C(registers) (what each last held),
       C(log) (the deciding lines), C(log_file) (the whole log on the host, not in check mode), C(stats), C(errno) and
       C(kernel).
+    - What this host lacks (C(code=unsupported)) is told in C(missing). C(diagnosis) is the one that the kernel's own
+      refusal of it has, or V(features_missing) where there are several.
   returned: on failure
   type: dict
   contains:
@@ -472,6 +489,13 @@ failure:
       description: How far the verifier came.
       type: dict
       returned: for a refusal by the verifier
+    missing:
+      description: All that this host lacks of what the object requires. C(kind) and C(name) are those of RV(requires),
+        C(since) the release of Linux that brought it where that is known, C(needed_by) the programs or maps, C(near)
+        names that this kernel has, C(source) the call, C(diagnosis) as above.
+      type: list
+      elements: dict
+      returned: where this host lacks something
   sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c,
     line: 12}}
 """
@@ -751,6 +775,7 @@ def described(built, figures):
             for shape in built.spec.maps
         ],
     }
+    fields["requires"] = list(built.release.requires)
     fields["lint"] = list(built.lint)
     if built.release.globals:
         fields["globals"] = built.release.globals

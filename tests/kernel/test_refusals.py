@@ -24,7 +24,13 @@ import pytest
 from refusals import compile
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, VerifierRefused
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bytecode, elf, verifier
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import (
+    bytecode,
+    elf,
+    preflight,
+    requires,
+    verifier,
+)
 
 HERE = pathlib.Path(__file__).parent / "refusals"
 EXPECTED = json.loads((HERE / "expected.json").read_text())
@@ -107,6 +113,7 @@ def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
     answer = load(compiled(folder, name + ".mended"), () if mended_by else expected.get("drop", ()))
 
     assert answer["errno"] == 0, answer
+    expect_nothing_missing(folder, name + ".mended")
 
 
 @pytest.mark.parametrize("name", sorted(BY_ANOTHER_HAND))
@@ -192,6 +199,12 @@ def load(path, drop=()):
         ["setpriv", *less, *command] if drop else command, check=True, stdout=subprocess.PIPE, timeout=120
     )
     return json.loads(done.stdout)
+
+
+def expect_nothing_missing(folder, name):
+    """What the kernel takes is never told to be missing."""
+    data = compiled(folder, name).read_bytes()
+    preflight.expect_offered(requires.names(data, elf.inspect(data, name)), data)
 
 
 def diagnose(answer):

@@ -21,6 +21,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     MapChanged,
     NotFound,
     Quarantined,
+    Unsupported,
     VerifierRefused,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
@@ -473,7 +474,7 @@ TRACE = f"{programs.MARK}_trace"
 
 
 def test_function_that_the_kernel_does_not_have_is_named(host):
-    with pytest.raises(VerifierRefused, match="no function vfs_raed for") as refusal:
+    with pytest.raises(Unsupported, match="function vfs_raed \\(for ") as refusal:
         stage.stage(NAME, given(text=TRACING, programs=({"name": TRACE, "target": "vfs_raed"},)))
 
     assert refusal.value.detail["diagnosis"] == "attach_target_missing"

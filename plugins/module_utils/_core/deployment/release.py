@@ -23,7 +23,7 @@ class Release(NamedTuple):
     before the load (elf.Tuning's record), `globals` the same values as users may see them; both are None in
     manifests older than they. `lint` is what lint.py found, None where nobody looked; `figures` is what the
     kernel said of the first load (elf.Loaded as a record). `dialect` is "bcc" where there is no object, and each load
-    compiles the source.
+    compiles the source. `requires` is what requires.py read of it, None in manifests older than that.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Release(NamedTuple):
     globals: Optional[dict] = None
     figures: Optional[dict] = None
     dialect: str = ""
+    requires: Optional[dict] = None
 
     def as_record(self):
         return {**self._asdict(), "format": 1}

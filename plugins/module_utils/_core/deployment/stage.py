@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files
-from ..objects import bcc, cost, elf, lint, maps, preflight, tuning
+from ..objects import bcc, cost, elf, lint, maps, preflight, requires, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
@@ -126,10 +126,13 @@ def build(name, given, keep=True, known=None):
         cflags=given.source.cflags if given.source else (),
         globals=shown,
     )
+    kept = (known or {}).get(release.id)
+    needs = kept.requires if kept else None
+    release = release._replace(requires=requires.names(data, spec, chosen, tuned) if needs is None else needs)
     built = Built(data, spec, release, chosen, compiled, tuned, is_secret=bool(given.secrets))
     if given.lint == "off":
         return built
-    release = release._replace(lint=_lost_updates(name, data, release, (known or {}).get(release.id)))
+    release = release._replace(lint=_lost_updates(name, data, release, kept))
     judged = lint.judge(release.lint, given.lint, given.lint_accept)
     return built._replace(release=release, lint=tuple(judged))
 
@@ -152,6 +155,7 @@ def _built_by_bcc(given, keep):
         cflags=given.source.cflags,
         globals={},
         dialect="bcc",
+        requires=requires.names(b"", spec, chosen, tuned),
     )
     bcc.expect_loadable(release.program_types)
     found = [] if given.lint == "off" else lint.not_judged(sorted(release.program_types), "BCC gives no object")
@@ -209,6 +213,8 @@ def verify(name, built, limits=None, check_mode=False):
 
 
 def _warnings(name, built):
+    """Sentences on what would fail later; Unsupported where this host lacks what the release needs."""
+    preflight.expect_offered(built.release.requires, built.object)
     if built.source:
         return ()
     return preflight.warnings(built.object, name, built.chosen, built.tuned)

@@ -33,6 +33,7 @@ NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
 BPF_PROG_LOAD, BPF_PROG_QUERY = 5, 16  # enum bpf_cmd
 PASSES = 4  # over a map whose entries come and go while it is read
+CALLED = "(85) call"  # how the verifier's log begins that it looks at a call
 ENOTSUPP = 524  # the kernel's own, which libc does not know
 
 # What libbpf before 1.3 cannot spell. Number -> bpftool's name.
@@ -140,6 +141,10 @@ def attach_type_name(number):
 def prog_types():
     """{name: number} of the program types that this libbpf has names for."""
     return _numbers("libbpf_bpf_prog_type_str")
+
+
+def map_types():
+    return _numbers("libbpf_bpf_map_type_str")
 
 
 def attach_types():
@@ -321,6 +326,22 @@ def accepts_helper(program_type, helper):
     A program that calls it without arguments is given to the verifier, which looks first whether the type has such a
     helper: any complaint after that means yes. Some types (tracing, LSM) it does not get as far with.
     """
+    words = _refusal_of_call(program_type, helper)
+    if words is None:
+        return True
+    return not re.search(r"(?:unknown|invalid) func |cannot use helper", words) if CALLED in words else None
+
+
+def has_helper(number):
+    """Whether this kernel knows the helper, for whatever type of program; None where it did not get so far."""
+    words = _refusal_of_call(PROG_XDP, number)
+    if words is None:
+        return True
+    return "invalid func " not in words if CALLED in words else None  # "unknown func": not for this type
+
+
+def _refusal_of_call(program_type, helper):
+    """The verifier's log of a program that does nothing but call a helper; None where it loads."""
     call_and_leave = ((0x85, helper), (0xB7, 0), (0x95, 0))  # call helper; r0 = 0; exit
     instructions = b"".join(struct.pack("=BBhi", code, 0, 0, number) for code, number in call_and_leave)
     code, licence, log = libbpf.buffer(instructions), libbpf.buffer(b"GPL\0"), libbpf.buffer(1 << 14)
@@ -336,10 +357,9 @@ def accepts_helper(program_type, helper):
     )
     try:
         Fd(libbpf.bpf_syscall(BPF_PROG_LOAD, attributes)).close()
-        return True
+        return None
     except OSError:
-        words = log.value.decode(errors="replace")
-    return not re.search(r"(?:unknown|invalid) func |cannot use helper", words) if "(85) call" in words else None
+        return log.value.decode(errors="replace")
 
 
 # ---- hooks ---------------------------------------------------------------------------------------

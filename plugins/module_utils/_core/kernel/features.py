@@ -24,6 +24,7 @@ CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, 
 PROG_TYPES = range(1, 33)  # enum bpf_prog_type up to netfilter (6.4), the last one so far
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
+VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
 BTF_KIND_TYPEDEF = 8
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 MORE_THAN_ANY_SIGNED = 1 << 31
@@ -103,6 +104,23 @@ def _answer(symbol, number):
     return True if could else (False if has_every_capability() else None)
 
 
+def types_unknown_to_btf(names):
+    """Those of the names that no BTF of this kernel and its modules has, for whatever it may be. Takes 5 to 15 ms.
+
+    Empty where it shows none: libbpf then looks elsewhere, and so the answer is not known.
+    """
+    if not names or not os.path.exists(VMLINUX_BTF):
+        return set()
+    wanted = {b"\0" + name.encode() + b"\0": name for name in names}
+    for path in [VMLINUX_BTF, *sorted(glob.glob(os.path.join(os.path.dirname(VMLINUX_BTF), "*")))]:
+        if not wanted:
+            break
+        with open(path, "rb") as stream:
+            data = stream.read()
+        wanted = {text: name for text, name in wanted.items() if text not in data}
+    return set(wanted.values())
+
+
 def program_types_with(helper):
     """The names of the program types that may call this helper here, most of them: tracing and LSM cannot be asked.
 
@@ -122,6 +140,12 @@ def capabilities():
     """This process's effective capabilities as a number (proc(5), CapEff)."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
         return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+
+
+def has_capability(name):
+    """Whether this process has it: before 5.8 CAP_SYS_ADMIN was all there was, and it still is as good."""
+    effective = capabilities()
+    return any(effective >> CAPABILITY_BITS[each] & 1 for each in (name, "CAP_SYS_ADMIN"))
 
 
 def has_every_capability():

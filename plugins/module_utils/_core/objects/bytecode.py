@@ -22,6 +22,7 @@ from ..kernel import libbpf
 PROGBITS, SYMTAB, NOBITS, REL = 1, 2, 8, 9  # sh_type
 EXECUTABLE = 1 << 2  # SHF_EXECINSTR
 OBJECT, FUNCTION = 1, 2  # st_info's type
+WEAK = 2  # st_info's binding
 CALL, LOAD_ADDRESS, PSEUDO_CALL = 0x85, 0x18, 1
 EV_CURRENT = 1
 INSTRUCTION = struct.Struct("=BBhi")
@@ -46,6 +47,7 @@ class Symbol(NamedTuple):
     section: int
     value: int
     size: int
+    is_weak: bool
 
 
 class Function(NamedTuple):
@@ -126,6 +128,20 @@ class Image:
                 return self._line_in(self._appended(function, []), instruction)
         return None
 
+    def functions_of(self, program):
+        """The program's own Function and all that it may run, each once; none where the object has no such program."""
+        found = next((each for each in self.functions() if each.name == program), None)
+        return self._appended(found, []) if found else []
+
+    def called(self, section, instruction):
+        """The Function that this instruction calls, or None."""
+        row = self.code(section)[instruction]
+        return self._called(section, instruction, *row) if row[0] == CALL else None
+
+    def bytes_of(self, name):
+        """The content of the section with this name, empty where there is none."""
+        return next((section.data for section in self.sections if section.name == name), b"")
+
     def _line_in(self, functions, instruction):
         for function in functions:
             length = function.end - function.start
@@ -165,7 +181,7 @@ class Image:
             return
         names = self.sections[section.link].data
         for name, info, dummy, index, value, size in _rows("=IBBHQQ", section.data):
-            yield Symbol(_text(names, name), info & 15, index, value, size)
+            yield Symbol(_text(names, name), info & 15, index, value, size, info >> 4 == WEAK)
 
     def _relocations(self, index):
         for section in self.sections:
@@ -175,12 +191,9 @@ class Image:
                         raise ValueError(f"a relocation names symbol {info >> 32}, the last is {len(self.symbols) - 1}")
                     yield offset // 8, self.symbols[info >> 32]
 
-    def _bytes_of(self, name):
-        return next((section.data for section in self.sections if section.name == name), b"")
-
     def _line_info(self):
         """(section's name, sorted [(instruction, Line)]); lines of number 0 are the compiler's own."""
-        types, extended = self._bytes_of(".BTF"), self._bytes_of(".BTF.ext")
+        types, extended = self.bytes_of(".BTF"), self.bytes_of(".BTF.ext")
         if len(types) < 24 or len(extended) < 24:
             return
         header, start, length = struct.unpack_from("=4xI8xII", types)

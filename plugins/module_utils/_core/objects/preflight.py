@@ -4,8 +4,9 @@
 # PRIVATE to the collection ebpf.deploy
 """What is told before the kernel is asked, because its own answer would come too late: at attach, or as a crash.
 
-A kprobe on a missing function loads, and only attaching fails; a kernel with a known fault gives no answer at all. What
-the kernel refuses at load is asked of it first, and explained by refusals.py.
+A kprobe on a missing function loads, and only attaching fails; a kernel with a known fault gives no answer at all; and
+of several things that it lacks the kernel names the first. All else that it refuses at load is asked of it first, and
+explained by refusals.py.
 """
 
 from __future__ import annotations
@@ -15,10 +16,46 @@ import re
 import struct
 
 from ..errors import Unsupported
-from ..kernel import features, libbpf
-from . import elf
+from ..kernel import bpf, features, libbpf, since
+from . import elf, requires
 
 PERCPU_ARRAY = 6
+
+# Never asked for: every kernel from 5.8 on has them, or (tracing, ext, lsm, struct_ops) no probe tells under lockdown.
+# Numbers of enum bpf_prog_type and bpf_map_type.
+PROGRAM_TYPES_NOT_ASKED = {*range(1, 9), 17, 26, 27, 28, 29}
+MAP_TYPES_NOT_ASKED = {*range(1, 14), 22, 23, 26, 27}
+IN_BTF = {  # kind of need -> how its name begins in the kernel's BTF
+    "kfunc": "",
+    "function": "",
+    "lsm_hook": "bpf_lsm_",
+    "tracepoint": "btf_trace_",
+    "iterator": "bpf_iter_",
+    "struct_ops": "bpf_struct_ops_",
+}
+TARGET_ADVICE = "Give a name that this kernel has, or load the object's other programs alone (programs)"
+MISSING = {  # kind of need -> the diagnosis that the kernel's own refusal has, what helps
+    "program_type": (
+        "unsupported_program_type",
+        "Use a section that this kernel has, or load the object's other programs alone (programs)",
+    ),
+    "map_type": ("unsupported_map_type", "Use a type that this kernel has, such as BPF_MAP_TYPE_HASH"),
+    "helper": (
+        "unknown_helper",
+        "Ask before the call: if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_name)) …; else use an older "
+        "helper",
+    ),
+    "kfunc": (
+        "kfunc_missing",
+        "Declare the kfunc weak and ask before the call: extern … __ksym __weak; if (!bpf_foo) return 0",
+    ),
+    "function": ("attach_target_missing", TARGET_ADVICE),
+    "lsm_hook": ("attach_target_missing", TARGET_ADVICE),
+    "tracepoint": ("attach_target_missing", TARGET_ADVICE),
+    "iterator": ("attach_target_missing", TARGET_ADVICE),
+    "struct_ops": ("attach_target_missing", "Leave the struct out, or take a kernel that has it"),
+    "capability": ("missing_capability", "Give the loader what it lacks, or load as root outside a container"),
+}
 JUMPS, LEAVING = (5, 6), (0x80, 0x90)  # instruction classes JMP and JMP32; operations call and exit
 MASKING = (0x84, 0x87, 0xC4, 0xC7)  # -x, and x >> n with sign: how clang writes a condition as a mask of ones or zeros
 PROBE = re.compile(
@@ -33,6 +70,101 @@ def warnings(data, name="object", programs=None, tuned=elf.UNTUNED):
     Unsupported where the kernel has a fault that this object would hit.
     """
     return elf.ask(data, name, lambda opened: _warnings(opened, programs), tuned)
+
+
+def expect_offered(needs, data=b""):
+    """This host has what an object needs (requires.names); Unsupported names all that it lacks, and nothing is loaded.
+
+    Where a probe cannot tell, nothing is said, and the kernel itself is asked next.
+    """
+    lacking = [_lacking(need, needs[need], data) for need in _unoffered(needs)]
+    lacking = [row for row in lacking if row]
+    if not lacking:
+        return
+    codes = {row["diagnosis"] for row in lacking}
+    raise Unsupported(
+        f"This host lacks what the object needs: {'; '.join(map(_sentence, lacking))}",
+        ". ".join(dict.fromkeys(MISSING[row["kind"]][1] for row in lacking)),
+        diagnosis=codes.pop() if len(codes) == 1 else "features_missing",
+        missing=lacking,
+        program=next((user for row in lacking for user in row["needed_by"] if row["kind"] != "map_type"), ""),
+        source=next((row["source"] for row in lacking if row["source"]), None),
+        kernel=os.uname().release,
+    )
+
+
+def _unoffered(needs):
+    """The needs that this host was found not to have."""
+    named = {need: IN_BTF[kind] + name for need, kind, name in _split(needs) if kind in IN_BTF}
+    unknown = features.types_unknown_to_btf(set(named.values()))
+    asked = {
+        "program_type": lambda name: _has_type(
+            name, bpf.prog_types, PROGRAM_TYPES_NOT_ASKED, features.has_program_type
+        ),
+        "map_type": lambda name: _has_type(name, bpf.map_types, MAP_TYPES_NOT_ASKED, features.has_map_type),
+        "helper": _has_helper,
+        "capability": features.has_capability,
+    }
+    return [
+        need
+        for need, kind, name in _split(needs)
+        if (named[need] in unknown if need in named else asked[kind](name) is False)
+    ]
+
+
+def _split(needs):
+    return [(need, *need.split(" ", 1)) for need in needs]
+
+
+def _has_type(name, numbers, not_asked, has):
+    number = _type_number(name, numbers())
+    return None if number is None or number in not_asked else has(number)
+
+
+def _type_number(name, numbers):
+    return int(name[len("type ") :]) if name.startswith("type ") else numbers.get(name)
+
+
+def _has_helper(name):
+    number = since.helper_number(name)
+    return None if number <= since.LAST_OF_5_8 else bpf.has_helper(number)
+
+
+def _lacking(need, users, data):
+    """What is said of a need that this host does not have; None where the object may do without it."""
+    kind, name = need.split(" ", 1)
+    call = None
+    if kind == "helper":
+        calls = ((user, requires.unconditional_call(data, user, since.helper_number(name))) for user in users)
+        users, call = next((([user], found) for user, found in calls if found), ([], None))
+        if call is None:
+            return None
+    near = features.nearest(name, features.functions()) if kind == "function" else []
+    row = {"kind": kind, "name": name, "since": _since(kind, name), "needed_by": users, "near": near}
+    return {**row, "source": call and call["source"], "diagnosis": MISSING[kind][0]}
+
+
+def _since(kind, name):
+    if kind in ("program_type", "map_type"):
+        numbers, table = (
+            (bpf.prog_types, since.program_type) if kind == "program_type" else (bpf.map_types, since.map_type)
+        )
+        return table(_type_number(name, numbers()) or 0)
+    if kind == "helper":
+        return since.helper(since.helper_number(name))
+    return since.kfunc(name) if kind == "kfunc" else ""
+
+
+def _sentence(row):
+    source = row["source"]
+    details = [
+        f"came with Linux {row['since']}" if row["since"] else "",
+        f"for {', '.join(row['needed_by'])}" if row["needed_by"] else "",
+        f"{source['file']}:{source['line']}" if source else "",
+        f"near it are {', '.join(row['near'])}" if row["near"] else "",
+    ]
+    about = ", ".join(filter(None, details))
+    return f"{row['kind'].replace('_', ' ')} {row['name']}" + (f" ({about})" if about else "")
 
 
 # ---- in elf.py's child ---------------------------------------------------------------------------
