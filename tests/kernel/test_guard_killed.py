@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 
 import private_host
@@ -121,6 +122,36 @@ def test_parent_of_a_guard_that_cannot_start_ends_with_the_trial(host, moments):
     assert eventually(lambda: not sessions())
 
 
+@pytest.mark.parametrize("told", ["the guard", "its parent", "both, as by a shutdown"])
+def test_guard_that_is_told_to_stop_goes_back_first(host, moments, told):
+    guarded(host, moments, "")
+    assert eventually(lambda: has_switched(moments))
+    parent, child = family()
+
+    for pid in {"the guard": [child], "its parent": [parent]}.get(told, [parent, child]):
+        os.kill(pid, signal.SIGTERM)
+
+    assert eventually(lambda: not sessions())
+    assert running(host) == {program: [1] for program in HOOKS}
+    assert (host.facts().trial, host.facts().deadline) == (None, None)
+    assert store.ended(store.home(NAME), 2).why == "its guard was stopped before it was confirmed"
+    with pytest.raises(Quarantined):
+        host.stage(2)
+
+
+def test_guard_that_is_told_to_stop_before_it_switched_moves_no_hook(host, moments):
+    """It waits for the end of the module, whose part this process plays."""
+    guarded(host, moments, "", command=GUARD.replace("sys.argv[2])", f"sys.argv[2], {os.getpid()})"))
+    assert eventually(lambda: len(sessions()) == 2 and catches_sigterm(family()[1]))
+
+    os.kill(family()[1], signal.SIGTERM)
+
+    assert eventually(lambda: not sessions())
+    assert "Swap" not in moments.read_text()
+    assert host.facts().trial is None
+    host.stage(2)
+
+
 @pytest.mark.parametrize("fault", ["disk full", "disk read-only"])
 def test_guard_takes_the_hooks_back_although_the_disk_takes_nothing_and_tells_it_later(host, moments, fault):
     disk = LASTING[fault]
@@ -203,7 +234,28 @@ def sessions():
     return found
 
 
+def family():
+    """[the parent that waits, the guard]."""
+    found = sessions()
+    return sorted(found, key=lambda pid: int(_state(pid)[1]) in found)
+
+
+def catches_sigterm(pid):
+    """By a handler of its own: until its exec a child seems to have that of its parent."""
+    with open(f"/proc/{pid}/cmdline", "rb") as stream:
+        if NAME.encode() not in stream.read().split(b"\0"):
+            return False
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as stream:
+        caught = next(line for line in stream if line.startswith("SigCgt")).split()[1]
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def _is_dead(pid):
     """A zombie: in a container whose init reaps late, or never."""
+    return _state(pid)[0] == "Z"
+
+
+def _state(pid):
+    """The fields after the name in /proc/PID/stat: state, parent, and so on."""
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stream:
-        return stream.read().rpartition(")")[2].split()[0] == "Z"
+        return stream.read().rpartition(")")[2].split()

@@ -6,7 +6,8 @@
 time.
 
 It serves a deployment, not a generation, and believes only the disk and the kernel: started again after its death it
-goes on where it was. It needs no controller, no network, no compiler and no verifier. Its code lies in
+goes on where it was. Told to stop (SIGTERM, as by systemctl stop or a shutdown) it goes back first, because nobody
+would do it later. It needs no controller, no network, no compiler and no verifier. Its code lies in
 /var/lib/ebpf_deploy/.code, because a module's own files are gone when the module has ended.
 """
 
@@ -17,6 +18,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +33,7 @@ TICK = 0.2  # s between looks at the trial
 PROBE_SECONDS = 5
 DISK_SECONDS = 1  # between tries to write to a disk that is full or read-only
 RESTART_SECONDS = 1  # between a guard's death and its next life
+STOP_SECONDS = 90  # to go back in: a run may hold the lock for a while
 
 
 @files.disk_told()
@@ -99,7 +102,7 @@ def _as_unit(name, command, more):
         "RestartSec=1",
         "StartLimitIntervalSec=0",
         "OOMScoreAdjust=-900",
-        "TimeoutStopSec=5",
+        f"TimeoutStopSec={STOP_SECONDS}",
     ]
     options = [part for each in settings for part in ("-p", each)]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
@@ -138,11 +141,19 @@ def _forget_parent():
 
 
 def _keep_running(name, command):
-    """Start the guard again when it dies, as a unit's Restart=on-failure does, while a trial waits."""
-    while subprocess.run(command, check=False).returncode != 0:  # pylint: disable=ansible-bad-function
-        time.sleep(RESTART_SECONDS)
-        if not os.path.exists(store.deadline_path(name)):
-            return
+    """Start the guard again when it dies, as a unit's Restart=on-failure does, while a trial waits.
+
+    SIGTERM is for the guard, which ends with 0 once it went back.
+    """
+    lives = []
+    with _on_sigterm(lambda: [each.terminate() for each in lives]):
+        while True:
+            lives[:] = [subprocess.Popen(command)]
+            if lives[0].wait() == 0:
+                return
+            time.sleep(RESTART_SECONDS)
+            if not os.path.exists(store.deadline_path(name)):
+                return
 
 
 # ---- what it does --------------------------------------------------------------------------------
@@ -150,35 +161,56 @@ def _keep_running(name, command):
 
 def main(name, waits_for=0):
     """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
-    _await_end(waits_for)
-    _locked_patiently(trial.switch, name)
+    stops = []  # looked at between two pieces of work: none is cut in two
+    with _on_sigterm(lambda: stops.append(True)):
+        _await_end(waits_for, stops)
+        if not stops:
+            _locked_patiently(trial.switch, name)
+        while not stops:
+            if not _is_left(name, stops):
+                return
+        _locked_patiently(trial.stop, name)
+
+
+def _is_left(name, stops):
+    """Whether a trial is left, after one more look at it and what that asks for."""
     place = store.home(name)
-    while True:
-        seen = observe.facts(place)
-        if seen.trial is None or not seen.trial.guarded:
-            return
-        if not seen.trial_is_live:
-            _locked_patiently(trial.expire, name)
-        elif seen.deadline.probe and _probe_passes(seen.deadline.probe):
-            with contextlib.suppress(RolledBack):  # too late: the next look sees it
-                _locked_patiently(transitions.confirm, name, seen.trial.number)
-        elif not seen.deadline.probe:
-            _await_end_of(seen.deadline, place)
+    seen = observe.facts(place)
+    if seen.trial is None or not seen.trial.guarded:
+        return False
+    if not seen.trial_is_live:
+        _locked_patiently(trial.expire, name)
+    elif not seen.deadline.probe:
+        _await_end_of(seen.deadline, place, stops)
+    elif _probe_passes(seen.deadline.probe) and not stops:
+        with contextlib.suppress(RolledBack):  # too late: the next look sees it
+            _locked_patiently(transitions.confirm, name, seen.trial.number)
+    return True
 
 
-def _await_end_of(deadline, place):
-    """The deadline has passed, or its file does not say so any more.
+@contextlib.contextmanager
+def _on_sigterm(work):
+    """SIGTERM does this alone, in here."""
+    before = signal.signal(signal.SIGTERM, lambda *dummy: work())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _await_end_of(deadline, place, stops):
+    """The deadline has passed, or its file does not say so any more, or the guard is to stop.
 
     That file alone is read: all the facts, five times a second, took half of an emulated processor.
     """
-    while store.boottime() < deadline.end and store.deadline(place) == deadline:
+    while not stops and store.boottime() < deadline.end and store.deadline(place) == deadline:
         time.sleep(min(TICK, max(0.01, deadline.end - store.boottime())))
 
 
-def _await_end(pid):
+def _await_end(pid, stops):
     """The module has ended, or ten seconds have passed, and its answer has had time to leave."""
     end = time.monotonic() + 10
-    while pid and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+    while pid and not stops and os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
         time.sleep(0.02)
     time.sleep(GRACE)
 

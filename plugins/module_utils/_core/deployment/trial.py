@@ -73,6 +73,16 @@ def expire(name):
             settle(home)
 
 
+def stop(name):
+    """No trial waits without a guard: its guard was told to stop, by a user or because the host goes down."""
+    with store.locked(name) as home:
+        seen = observe.facts(home)
+        if seen.trial_is_live:
+            end(home, "its guard was stopped before it was confirmed", is_punished=_has_switched(seen), seen=seen)
+        else:
+            settle(home, seen=seen)
+
+
 def abandon(name, number, why):
     """The trial that this run has just armed is given up, its guard having failed to start."""
     with store.locked(name) as home:
