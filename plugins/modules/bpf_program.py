@@ -64,7 +64,8 @@ options:
       - There is no object then. So O(globals), O(btf), C(max_entries) in O(maps), C(states) and C(stack) in O(limits)
         and O(state=built) are refused, O(lint) says V(not_judged), and a boot compiles again, for which BCC must still
         be installed. Equal maps are shared on an upgrade as with V(clang), and C(on_change) works alike.
-      - BCC creates the maps while it compiles, so that a map larger than the memory is not refused before.
+      - BCC creates the maps while it compiles. So when a host sees a source for the first time, they are there for a
+        moment before they are compared with the memory and with O(limits). What does not fit is not loaded.
     type: str
     choices: [auto, clang, bcc]
     default: auto
@@ -167,7 +168,8 @@ options:
         description: Bytes of stack, of one function. The kernel's bound is 512, for all functions that call each other.
         type: int
       map_bytes:
-        description: Memory of all maps together, once created. In bytes, or as V(16M).
+        description: Memory of all maps together, once created. In bytes, or as V(16M). Refused before the first is
+          created, by the kinds of map whose memory is told exactly (RV(memory)), else by the kernel's own figure.
         type: bytes
   lint:
     description:
@@ -367,7 +369,8 @@ memory:
       there. Both are null for the kinds of map, and on kernels before 6.4, where it cannot be told exactly.
     - C(shared) says that the map is the one that is attached, with its entries, and takes no further memory.
     - The maps are refused before the first is created where the host's available memory, or what the cgroups around
-      the connection leave, is less. No cgroup is charged for the values of per-CPU maps.
+      the connection leave, is less. No cgroup is charged for the values of per-CPU maps. Where maps that grow with
+      their entries would not fit once they are full, a warning names both figures.
   returned: for O(state=present) and O(state=verified)
   type: dict
   sample: {packet_count_map: {bytes: 336, predicted: 336, bytes_full: 336, shared: false}}

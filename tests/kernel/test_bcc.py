@@ -25,7 +25,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     VerifierRefused,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bcc, source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bcc, memory, source
 
 PACKAGE = "/usr/lib/python3/dist-packages/bcc"
 TEXT = """
@@ -50,6 +50,11 @@ int MARK_xdp(struct xdp_md *ctx)
 }
 """
 XDP = ({"name": programs.XDP, "type": "xdp"},)
+
+
+def keeps_sums():
+    kernel = memory.of_this_host()
+    return kernel is not None and kernel.keeps_sums
 
 
 def given(version=1, text=TEXT, kinds=XDP, **more):
@@ -233,6 +238,17 @@ def test_what_does_not_compile_names_file_and_line(host):
 
 def test_limits_hold(host):
     assert refused(BeyondLimits, limits={"insns": 1}).detail["program"] == programs.XDP
+
+
+@pytest.mark.skipif("not keeps_sums()", reason="before 6.4 the kernel has an estimate only")
+def test_limit_of_memory_is_judged_before_the_programs_are_loaded(host):
+    """By a program that the verifier would refuse: it never sees it."""
+    faulty = TEXT.replace("    return XDP_PASS;", "    return *(char *)(long)ctx->data;")
+
+    failure = refused(BeyondLimits, text=faulty, limits={"map_bytes": 1000})
+
+    assert failure.detail["map"] == programs.SEEN
+    assert failure.detail["counted"] > 256 * 8
 
 
 def test_lint_says_that_it_did_not_judge(host):

@@ -9,6 +9,7 @@ The witness is the kernel's own figure, which bpftool reads from fdinfo.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import struct
 
@@ -17,7 +18,7 @@ import pytest
 from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage, store
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BeyondLimits, NoMemory
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BeyondLimits, NoMemory, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import available, bpf, files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, memory, source
 
@@ -238,6 +239,31 @@ def test_per_cpu_values_are_not_charged_to_a_cgroup_and_not_refused_for_it(host)
     assert ended.failure == ""
 
 
+@needs_sums
+def test_map_that_will_not_fit_once_it_is_full_is_warned_about_with_both_figures(host):
+    entries = 2 * LIMIT // 1024
+    many = given(f"{HEAD}MAP(grows, HASH, {entries}, 4, 1024, BPF_F_NO_PREALLOC);\nMAP(flows, HASH, 10, 4, 8, 0);")
+    few = given(f"{HEAD}MAP(grows, LPM_TRIE, 1000, 8, 8, BPF_F_NO_PREALLOC);")
+    reading, writing = os.pipe()
+
+    def warned():
+        for each in (many, few):
+            sentences = stage.verify(NAME, stage.build(NAME, each))[1]
+            os.write(writing, json.dumps(sentences).encode() + b"\n")
+
+    with limited_cgroup(host) as folder:
+        ended = in_cgroup(folder, warned)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as stream:
+        (sentence,), nothing = map(json.loads, stream)
+
+    assert ended.failure == ""
+    assert nothing == []
+    assert sentence.startswith("Map grows grows with its entries: full it takes 2")
+    assert f"cgroup /{os.path.basename(folder)}, in which Ansible works, leaves" in sentence
+    assert sentence.endswith("of its 128 MiB")
+
+
 # ---- limits, and what a release costs beside the one that runs ------------------------------------
 
 PLAIN = HEAD + "MAP(counts, ARRAY, 1000, 4, 8, 0);\n"
@@ -275,6 +301,20 @@ def test_release_beyond_a_limit_is_refused_and_leaves_nothing(host, limits, figu
     assert not os.path.exists(store.home(NAME).folder)
     assert not os.path.exists(store.home(NAME).pins)
     assert stage.stage(NAME, given(COSTLY, limits={word: counted})).state == "staged"
+
+
+@needs_sums
+def test_limit_of_memory_is_judged_before_the_first_map_is_there(host):
+    """By a program that the verifier would refuse: it never sees it."""
+    text = PLAIN.replace("return XDP_PASS;", "return *(int *)0;")
+    with pytest.raises(VerifierRefused):
+        stage.stage(NAME, given(text))
+
+    with pytest.raises(BeyondLimits) as refused:
+        stage.stage(NAME, given(text, limits={"map_bytes": 8000}))
+
+    assert refused.value.detail["map"] == "counts"
+    assert refused.value.detail["counted"] > 8000
 
 
 def test_lower_limit_refuses_what_is_staged_already(host):

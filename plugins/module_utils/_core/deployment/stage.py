@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files
-from ..objects import bcc, cost, elf, lint, maps, preflight, requires, tuning
+from ..objects import bcc, cost, elf, lint, maps, memory, preflight, requires, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
@@ -215,14 +215,16 @@ def verify(name, built, limits=None, check_mode=False):
 def _warnings(name, built):
     """Sentences on what would fail later; Unsupported where this host lacks what the release needs."""
     preflight.expect_offered(built.release.requires, built.object)
+    warnings = memory.outgrowing(built.spec.maps)
     if built.source:
-        return ()
-    return preflight.warnings(built.object, name, built.chosen, built.tuned)
+        return warnings
+    return [*warnings, *preflight.warnings(built.object, name, built.chosen, built.tuned)]
 
 
 def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
     """Loaded by the engine that it is for. The verifier's log of one with secrets is not kept: it shows constants."""
     if built.source:
+        memory.admitted(built.spec.maps, shared or (), limits)  # as elf.load asks for itself
         return bcc.load(built.source, built.release.program_types, shared, pins, log_folder, limits)
     if not built.is_secret:
         return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)

@@ -6,7 +6,8 @@
 
 The child hands over the file descriptors of what it made, so that programs and maps outlive it; pins and what is read
 of them are this side's. BCC gives no object: every load compiles again. It creates the maps while it compiles, so
-that memory cannot be asked for before. What the programs are attached to is not this room's business.
+that memory can be asked for once a source was inspected, and not before. What the programs are attached to is not this
+room's business.
 """
 
 from __future__ import annotations

@@ -36,7 +36,22 @@ def expect_within(limits, programs, maps):
     `programs` and `maps` are elf.Loaded's rows. BeyondLimits names the first that is.
     """
     _expect_programs_within(limits, programs)
-    _expect_maps_within(limits, {name: row["bytes"] for name, row in maps.items()})
+    expect_maps_within(limits, {name: row["bytes"] for name, row in maps.items()})
+
+
+def expect_maps_within(limits, sizes):
+    """The maps {name: bytes} together are not above limits.map_bytes."""
+    limit, needed = limits.get("map_bytes"), sum(sizes.values())
+    if limit is not None and needed > limit:
+        largest = max(sizes, key=sizes.get)
+        raise BeyondLimits(
+            f"The maps are beyond limits.map_bytes: they take {needed} bytes, and {limit} are allowed",
+            f"Lower max_entries of map {largest}, which takes {sizes[largest]}, or raise limits.map_bytes",
+            map=largest,
+            limit="map_bytes",
+            allowed=limit,
+            counted=needed,
+        )
 
 
 def compared(before, after):
@@ -67,17 +82,3 @@ def _expect_programs_within(limits, figures):
                     allowed=limit,
                     counted=counted[name],
                 )
-
-
-def _expect_maps_within(limits, sizes):
-    limit, needed = limits.get("map_bytes"), sum(sizes.values())
-    if limit is not None and needed > limit:
-        largest = max(sizes, key=sizes.get)
-        raise BeyondLimits(
-            f"The maps are beyond limits.map_bytes: they take {needed} bytes, and {limit} are allowed",
-            f"Lower max_entries of map {largest}, which takes {sizes[largest]}, or raise limits.map_bytes",
-            map=largest,
-            limit="map_bytes",
-            allowed=limit,
-            counted=needed,
-        )

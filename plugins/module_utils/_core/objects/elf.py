@@ -143,8 +143,8 @@ def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUN
     pins/maps/NAME;
     without, nothing stays. `programs` chooses by name (None: all), `shared` is {map name: path of the pinned map it
     is to be}, `tuned` what is set before (Tuning).
-    Raises BadObject, VerifierRefused and what else the kernel's answer means, NoMemory before the first map is created,
-    and BeyondLimits (cost.py); then nothing is pinned. With `log_folder` the whole log of a refusal is kept there.
+    Raises BadObject, VerifierRefused and what else the kernel's answer means, BeyondLimits (cost.py), and NoMemory
+    before the first map is created; then nothing is pinned. With `log_folder` the whole log of a refusal is kept there.
     """
     answer = in_child(lambda: _load(data, name, programs, shared or {}, pins, tuned, log_folder, limits or {}), "load")
     return Loaded(**answer)
@@ -373,7 +373,7 @@ def _expect_inner(pointer):
 
 def _load(data, name, chosen, shared, pins, tuned, log_folder, limits):
     def attempt(programs, log_level, log_size):
-        return _try_load(data, name, programs, shared, tuned, log_level, log_size)
+        return _try_load(data, name, programs, shared, tuned, limits, log_level, log_size)
 
     try:
         opened, logs = attempt(chosen, LOG_STATS, SHORT_LOG)
@@ -388,7 +388,7 @@ def _load(data, name, chosen, shared, pins, tuned, log_folder, limits):
     return loaded._asdict()
 
 
-def _try_load(data, name, chosen, shared, tuned, log_level, log_size):
+def _try_load(data, name, chosen, shared, tuned, limits, log_level, log_size):
     """(object, function that reads each program's log): loaded, or OSError whose `logs` holds them."""
     opened, rooms = _Object(data, name, kernel_types=tuned.btf), {}
     _set_sizes(opened, tuned)  # before reuse_fd: then a map's size is fixed
@@ -406,8 +406,8 @@ def _try_load(data, name, chosen, shared, tuned, log_level, log_size):
                 libbpf.call("bpf_map__reuse_fd", pointer, fd)
 
     _tune(opened, tuned, chosen)
-    needs = memory.needs([_shape(each, None)._replace(name=_map_name(each)) for each in opened.maps()])
-    memory.expect_room([need for need in needs if need.name not in shared])
+    made = [_shape(each, None)._replace(name=_map_name(each)) for each in opened.maps()]
+    needs = memory.admitted(made, shared, limits)
     opened.forecasts = {need.name: need.forecast for need in needs}
 
     def logs():

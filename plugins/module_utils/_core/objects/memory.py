@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 
 from ..errors import NoMemory
 from ..kernel import available, bpf, btf
-from . import maps
+from . import cost, maps
 
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 POINTER = 8
@@ -28,6 +28,8 @@ HASH, ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRAC
 LRU_HASH, LRU_PERCPU_HASH, LPM_TRIE, ARRAY_OF_MAPS, HASH_OF_MAPS, DEVMAP, SOCKMAP, CPUMAP, XSKMAP = range(9, 18)
 SOCKHASH, CGROUP_STORAGE, REUSEPORT, PERCPU_CGROUP_STORAGE, QUEUE, STACK, SK_STORAGE, DEVMAP_HASH = range(18, 26)
 RINGBUF, INODE_STORAGE, TASK_STORAGE, USER_RINGBUF, CGRP_STORAGE = 27, 28, 29, 31, 32
+GROWING = {LPM_TRIE, SOCKHASH, DEVMAP, DEVMAP_HASH}
+HASHES = {HASH, PERCPU_HASH, HASH_OF_MAPS}  # with BPF_F_NO_PREALLOC
 PER_CPU_HASHES, LRU_HASHES = {PERCPU_HASH, LRU_PERCPU_HASH}, {LRU_HASH, LRU_PERCPU_HASH}
 
 
@@ -92,6 +94,17 @@ def _need(shape, told):
     return Need(shape.name, *least(shape, bpf.possible_cpus()), None)
 
 
+def admitted(shapes, shared=(), limits=None):
+    """The needs of all maps, after those that are not `shared` fit this host, and all of them the user's limits.
+
+    Raises BeyondLimits (cost.py) by what is told exactly, so that the kernel's own figure decides the rest.
+    """
+    wanted = needs(shapes)
+    cost.expect_maps_within(limits or {}, {need.name: need.created for need in wanted if need.forecast})
+    expect_room([need for need in wanted if need.name not in shared])
+    return wanted
+
+
 def expect_room(wanted):
     """The maps fit what memory the host has, and what this process's cgroups leave it; NoMemory names the largest.
 
@@ -103,10 +116,45 @@ def expect_room(wanted):
         raise _no_room(wanted, needed, f"this host has {_mib(host)} available", bytes_available=host)
     charged, limit = needed - sum(need.uncharged for need in wanted), available.limit()
     if limit and charged > limit.available:
-        where = (
-            f"cgroup {limit.cgroup}, in which Ansible works, leaves {_mib(limit.available)} of its {_mib(limit.limit)}"
-        )
-        raise _no_room(wanted, charged, where, cgroup=limit.cgroup, bytes_available=limit.available)
+        raise _no_room(wanted, charged, _left_by(limit), cgroup=limit.cgroup, bytes_available=limit.available)
+
+
+def outgrowing(shapes):
+    """A sentence on the maps that take memory with each entry, where full they need more than there is; none else.
+
+    Created they are small, and what comes later is ENOMEM for a program's update, or the OOM killer.
+    """
+    growing = [
+        shape for shape in shapes if shape.type in GROWING or (shape.type in HASHES and shape.flags & NO_PREALLOC)
+    ]
+    room, where = _room() if growing else (0, "")
+    if sum(map(_at_most, growing)) <= room:
+        return []
+    kernel = of_this_host()
+    told = {shape.name: forecast(shape, kernel) for shape in growing}
+    full = {name: row.full for name, row in told.items() if row}
+    if sum(full.values()) <= room:
+        return []
+    largest = max(full, key=full.get)
+    together = f", together with the others that grow {_mib(sum(full.values()))}" if len(full) > 1 else ""
+    return [f"Map {largest} grows with its entries: full it takes {_mib(full[largest])}{together}, and {where}"]
+
+
+def _room():
+    """(bytes that are left, in words where): of the host or of the narrowest cgroup."""
+    host, limit = available.memory(), available.limit()
+    if limit and limit.available < host:
+        return limit.available, _left_by(limit)
+    return host, f"this host has {_mib(host)} available"
+
+
+def _left_by(limit):
+    return f"cgroup {limit.cgroup}, in which Ansible works, leaves {_mib(limit.available)} of its {_mib(limit.limit)}"
+
+
+def _at_most(shape):
+    """Bytes that a map never exceeds: with heads, links and buckets of each entry that are larger than any kernel's."""
+    return shape.max_entries * (512 + bpf.padded(shape.key_size) + bpf.padded(shape.value_size) * bpf.possible_cpus())
 
 
 def _no_room(wanted, needed, but, **detail):
