@@ -108,7 +108,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 entries:
-  description: The map's entries after the change, each with C(key) and C(value), or C(values) of a per-CPU map.
+  description: The map's entries after the change, each with C(key) and C(value), or C(values) of a per-CPU map. Global
+    variables that were given as secret (O(ebpf.deploy.bpf_program#module:globals)) show as "(secret)".
   returned: success
   type: list
   elements: dict
@@ -185,7 +186,7 @@ def fields(module, result):
     """What the module returns of any map."""
     found = {
         "changed": result.changed,
-        "entries": entries.unpack(result.form, result.after),
+        "entries": entries.unpack(result.form, result.after, result.secrets),
         "map": {field: value for field, value in result.info._asdict().items() if field != "type_number"},
         "written": len(result.edit.puts),
         "deleted": len(result.edit.deletes),

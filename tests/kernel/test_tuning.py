@@ -14,7 +14,7 @@ import programs
 import pytest
 from private_host import NAME, attachment, bpftool, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import boot, stage, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import boot, edit, stage, store, transitions
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     BadObject,
     BadRequest,
@@ -25,7 +25,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     VerifierRefused,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, entries, source
 
 GLOBALS = """
 enum mood { CALM, ALERT = 5 };
@@ -235,6 +235,23 @@ def test_secret_global_stands_only_in_a_file_of_root(host):
     found = [path for path in private_host.tree(store.STATE) if os.path.isfile(path) and any_in(path, shapes)]
     assert [os.path.basename(path) for path in found] == ["manifest.json"]
     assert all(os.stat(path).st_mode & 0o077 == 0 for path in (store.STATE, *found))
+
+
+@pytest.mark.parametrize("section", ["data", "rodata"])
+def test_secret_global_is_not_shown_by_its_map_either(host, section):
+    """By the deployment's name, and by the pin's path."""
+    secrets = {"start": 0x5EC2E7C0DE15BAD5, "step": 0x5EC2E7}
+    load = attached(host, globals=secrets, secrets=frozenset(secrets)).load
+    path = os.path.join(store.home(NAME).loads, load, "maps", section)
+
+    by_name, by_path = edit.deployed(NAME, section, edit.Asked()), edit.pinned(path, edit.Asked())
+
+    for result in (by_name, by_path):
+        ((entry,),) = [entries.unpack(result.form, result.after, result.secrets)]
+        hidden = {name for name, value in entry["value"].items() if value == "(secret)"}
+        assert hidden == {{"data": "start", "rodata": "step"}[section]}
+        assert section == "data" or entry["value"]["packet_limit"] == 100
+        assert not any(str(secret) in str(entry) for secret in secrets.values())
 
 
 def any_in(path, shapes):

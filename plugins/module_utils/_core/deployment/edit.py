@@ -10,11 +10,12 @@ by a boot, too.
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Damaged, NotFound
-from ..kernel import bpf
-from ..objects import contents, entries
+from ..kernel import bpf, values
+from ..objects import contents, entries, maps
 from . import declared, observe, plan, store, trial
 
 
@@ -38,6 +39,7 @@ class Result(NamedTuple):
     was_declared: Optional[store.Declared] = None
     declared: Optional[store.Declared] = None
     left_out: tuple = ()  # what was declared and has no place in this map, in words
+    secrets: frozenset = frozenset()  # variables of this section whose values the user gave as secret
 
     @property
     def changed(self):
@@ -52,6 +54,7 @@ def pinned(path, asked, check_mode=False):
         )
     with _opened(path) as fd:
         result = _planned(fd, asked)[0]
+        result = result._replace(secrets=_secrets(*_ours(path), result.form))
         if result.edit.is_empty or check_mode:
             return result
         contents.carry_out(fd, result.info, result.edit)
@@ -72,6 +75,8 @@ def _deployed(place, map_name, asked):
     seen = observe.facts(place)
     with _opened(observe.map_path(place, seen, map_name)) as fd:
         result, wanted = _planned(fd, asked)
+        release = seen.releases.get(plan.release_of(observe.map_load(seen, map_name)))
+        result = result._replace(secrets=_secrets(release, map_name, result.form))
         if wanted is None:
             held = store.declared(place, map_name)
             return result._replace(was_declared=held, declared=held)
@@ -82,6 +87,21 @@ def _deployed(place, map_name, asked):
             return result
         trial.carry_out(place, steps, "entries")
         return result._replace(after=contents.read(fd, result.info))
+
+
+def _ours(path):
+    """(the Release whose load has pinned the map there, the map's name); no Release where it is not ours."""
+    parts = os.path.relpath(os.path.realpath(path), store.PINS).split(os.sep)
+    if len(parts) != 5 or (parts[1], parts[3]) != ("loads", "maps") or not store.NAME.fullmatch(parts[0]):
+        return None, ""
+    return store.release(store.home(parts[0]), plan.release_of(parts[2])), parts[4]
+
+
+def _secrets(release, map_name, form):
+    """The variables of a section that were given as secret; none of a map that is no section."""
+    is_section = form.holds_globals or (map_name in maps.INTERNAL and not form.value_type)
+    given = (release.globals or {}) if release and is_section else {}
+    return frozenset(name for name, value in given.items() if value == values.SECRET)
 
 
 def _planned(fd, asked):

@@ -42,6 +42,9 @@ FAMILIES = {4: socket.AF_INET, 16: socket.AF_INET6}
 ADDRESS_STRUCTS = {"in_addr": 4, "in6_addr": 16}
 
 
+SECRET = "(secret)"  # stands for a secret value wherever values are shown
+
+
 class Job(NamedTuple):
     """What all parts of one value share."""
 

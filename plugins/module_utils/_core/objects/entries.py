@@ -63,9 +63,19 @@ def pack(form, entries, actual=(), secret=False):
     return packed
 
 
-def unpack(form, items):
-    """[{"key": …, "value": …}, …] of the bytes; {"key": …, "values": […]} where the map has a value for each CPU."""
-    return [{"key": _unpacked(form, form.key_type, key), **_shown_value(form, value)} for key, value in items]
+def unpack(form, items, secrets=()):
+    """[{"key": …, "value": …}, …] of the bytes; {"key": …, "values": […]} where the map has a value for each CPU.
+
+    `secrets` names variables of a section that are not to be shown; without types none of it is.
+    """
+    rows = [{"key": _unpacked(form, form.key_type, key), **_shown_value(form, value)} for key, value in items]
+    return [{**row, "value": _hidden(row["value"], secrets)} for row in rows] if secrets else rows
+
+
+def _hidden(value, secrets):
+    if not isinstance(value, dict):
+        return values.SECRET
+    return {name: values.SECRET if name in secrets else each for name, each in value.items()}
 
 
 def _pack_key(form, entry, path, secret):

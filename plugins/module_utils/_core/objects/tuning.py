@@ -20,7 +20,6 @@ from ..kernel import bpf, values
 from ..kernel.namespaces import did_you_mean
 from . import maps
 
-SECRET = "(secret)"  # stands for a secret value wherever values are shown
 LAST_U32 = (1 << 32) - 1
 MAP_OPTIONS = ("max_entries", "on_change", "fields")  # the last two are the takeover's
 LSM_PREFIX = "bpf_lsm_"  # of the functions that the kernel has for LSM hooks
@@ -92,7 +91,7 @@ def _set_globals(types, sections, wished, secrets):
         data = _packed(types, variable, name, value, name in secrets)
         if data != variable.initial:
             rows.append((variable.section, variable.offset, data))
-        shown[name] = SECRET if name in secrets else values.unpack(types, variable.type, data)
+        shown[name] = values.SECRET if name in secrets else values.unpack(types, variable.type, data)
     return tuple(sorted(rows)), shown
 
 
