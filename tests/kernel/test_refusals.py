@@ -118,7 +118,7 @@ def test_mended_source_differs_as_the_fix_says_and_loads(folder, name):
 
 @pytest.mark.parametrize("name", sorted(BY_ANOTHER_HAND))
 def test_refusal_by_another_hand(folder, name):
-    """Ten sources by someone who had seen neither code nor table, with the lines and words that one would accept.
+    """Sources by people who had seen neither code nor table, with the lines and words that one would accept.
 
     `code` and `blamed` are ours: where the kernel names no line, the program's first one is blamed.
     """

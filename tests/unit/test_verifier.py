@@ -162,8 +162,8 @@ LOGS = [  # (code, origin, the verifier's last words, further arguments)
     ("tail_call_incompatible", "5.8", "tail_calls are not allowed in programs with bpf-to-bpf calls", {}),
     ("bad_map_for_helper", "5.8", "cannot pass map_type 1 into func bpf_redirect_map#51", {}),
     ("bad_argument_type", "5.8, katran#149", "R1 type=inv expected=map_ptr", {}),
-    ("bad_argument_type", "6.x", "Expected an initialized dynptr as arg #1", {}),
-    ("bad_argument_type", "6.x", "R2 must be a known constant", {}),
+    ("dynptr_state", "6.x", "Expected an initialized dynptr as arg #1", {}),
+    ("constant_argument", "6.x", "R2 must be a known constant", {}),
     (
         "return_value_range",
         "6.1",
@@ -190,6 +190,117 @@ LOGS = [  # (code, origin, the verifier's last words, further arguments)
         "verifier bug: REG INVARIANTS VIOLATION (false_reg1): range bounds violation",
         {"errno": errno.EFAULT},
     ),
+    ("uninitialised_register", "7.2", "unexpected __bpf_trap() due to uninitialized variable?", {}),
+    ("uninitialised_stack", "7.2", "reading from stack off -8+0 size 8, slot poisoned by dead code elimination", {}),
+    ("stack_too_large", "6.12", "stack size of subprog 1 is 520. Too large", {}),
+    (
+        "stack_out_of_bounds",
+        "6.1",
+        "variable offset stack pointer cannot be passed into helper function; var_off=(0x0; 0xf) off=-16 size=8",
+        {},
+    ),
+    ("too_complex", "7.2", "liveness analysis exceeded complexity limit (131072 calls)", {}),
+    ("verifier_bug", "6.1", "BUG backtracking idx 7", {}),
+    ("map_value_out_of_bounds", "6.x", "invalid access to map value pointer, value_size=4 off=8", {}),
+    ("memory_out_of_bounds", "6.x", "R2 invalid variable buffer offset: off=0, var_off=(0x0; 0xff)", {}),
+    ("kernel_field_read_only", "6.12", "no write support to nf_conn at off 176", {}),
+    ("kernel_field_read_only", "6.x", "only read is supported", {}),
+    ("kernel_field_read_only", "7.2", "R1 cannot write into ptr_task_struct at off=4 size=4", {}),
+    (
+        "kernel_struct_variable_index",
+        "6.12",
+        "R1 is ptr_task_struct invalid variable offset: off=0, var_off=(0x0; 0x38)",
+        {},
+    ),
+    ("kernel_struct_out_of_bounds", "6.x", "struct task_struct doesn't have field at offset 99999", {}),
+    ("user_memory", "6.12", "R1 is ptr_iovec access user memory: off=0", {}),
+    ("percpu_memory", "6.12", "R1 is ptr_rq access percpu memory: off=0", {}),
+    ("context_access", "6.x", "R1 invalid sock access off=44 size=4", {}),
+    ("context_access", "6.x", "invalid access to flow keys off=96 size=4", {}),
+    ("modified_pointer", "6.x", "dereference of modified ptr_ ptr R1 off=8 disallowed", {}),
+    ("modified_pointer", "6.12", "R1 must have zero offset when passed to release func or trusted arg to kfunc", {}),
+    ("packet_read_only", "6.x", "cannot write into packet", {}),
+    ("packet_read_only", "6.12", "the prog does not allow writes to packet data", {}),
+    ("packet_not_for_helper", "6.x", "helper access to the packet is not allowed", {}),
+    ("missing_capability", "6.12", "'struct bpf_map' access is allowed only to CAP_PERFMON and CAP_SYS_ADMIN", {}),
+    ("missing_capability", "6.12", "R1 tried to add beyond pointer bounds, <masked> prohibited", {}),
+    ("gpl_only", "6.12", "Cannot access kernel 'struct task_struct' from non-GPL compatible program", {}),
+    ("helper_not_allowed", "6.x", "func bpf_get_func_ip#173 not supported for program type 6", {}),
+    ("sockmap_update", "6.x", "cannot update sockmap in this context", {}),
+    ("map_field_not_for_program", "6.x", "tracing progs cannot use bpf_spin_lock yet", {}),
+    ("map_of_another_field", "6.1", "timer pointer in R1 map_uid=0 doesn't match map pointer in R2 map_uid=0", {}),
+    ("map_of_another_field", "7.3", "bpf_wq pointer in R1 map_uid=0 doesn't match map pointer in R2 map_uid=0", {}),
+    ("field_of_map_missed", "6.12", "off 4 doesn't point to 'struct bpf_spin_lock' that is at 0", {}),
+    ("field_of_map_missed", "6.12", "R1 doesn't have constant offset. bpf_timer has to be at the constant offset", {}),
+    ("kptr_access", "6.x", "store to referenced kptr disallowed", {}),
+    ("kptr_access", "6.x", "off=8 kptr isn't referenced kptr", {}),
+    ("special_field_access", "6.x", "kptr cannot be accessed directly by load/store", {}),
+    (
+        "sleep_not_allowed",
+        "6.12",
+        "Only fentry/fexit/fmod_ret, lsm, iter, uprobe, and struct_ops programs can be sleepable",
+        {},
+    ),
+    ("sleep_not_allowed", "7.2", "Program of this type cannot be sleepable", {}),
+    ("device_bound", "6.12", "metadata kfuncs require device-bound program", {}),
+    ("untrusted_pointer", "6.12", "R1 must be referenced or trusted", {}),
+    ("untrusted_pointer", "6.12", "R1 must be a rcu pointer", {}),
+    ("untrusted_pointer", "6.x", "R1 type=untrusted_ptr_ expected=ptr_, trusted_ptr_, rcu_ptr_", {}),
+    ("lock_missing", "6.12", "bpf_spin_lock at off=16 must be held for bpf_rb_root", {}),
+    ("lock_missing", "6.12", "expected an RCU CS when using bpf_iter_task_new", {}),
+    (
+        "lock_held",
+        "6.12",
+        "global function calls are not allowed while holding a lock,\nuse static function instead",
+        {},
+    ),
+    ("lock_held", "6.12", "1 bpf_preempt_enable is missing", {}),
+    ("lock_held", "6.12", "unmatched rcu read unlock (kernel function bpf_rcu_read_unlock)", {}),
+    ("lock_held", "7.2", "bpf_spin_unlock cannot be out of order", {}),
+    ("irq_flag", "6.18", "cannot restore irq state out of order, expected id=2 acquired at insn_idx=4", {}),
+    ("reference_not_held", "6.x", "arg 1 is an unacquired reference", {}),
+    ("jit_needed", "6.x", "JIT does not support calling kernel function", {}),
+    ("jit_needed", "6.x", "callbacks are not allowed in non-JITed programs", {}),
+    ("tail_call_incompatible", "6.18", "cannot tail call within callback", {}),
+    ("bad_global_function", "6.12", "arg#0 reference type('UNKNOWN ') size cannot be determined: -22", {}),
+    ("bad_global_function", "6.x", "Function f has 6 > 5 args", {}),
+    ("return_value_range", "6.1", "At program exit the register R0 is not a known value (ctx)", {}),
+    ("return_value_range", "7.2", "At subprogram exit the register R0 is not a scalar value (map_value)", {}),
+    ("constant_string", "6.1", "R3 does not point to a readonly map'", {}),
+    ("constant_string", "6.x", "Invalid format string", {}),
+    ("constant_argument", "6.1", "R2 is not a known constant'", {}),
+    ("dynptr_state", "6.12", "Dynptr has to be an uninitialized dynptr", {}),
+    ("dynptr_state", "6.12", "cannot overwrite referenced dynptr", {}),
+    ("dynptr_state", "6.x", "Unsupported reg type fp for bpf_dynptr_from_mem data", {}),
+    ("iterator_state", "6.12", "expected an initialized iter_num as arg #0", {}),
+    ("iterator_state", "6.12", "css_task_iter is only allowed in bpf_lsm, bpf_iter and sleepable progs", {}),
+    ("graph_node", "6.12", "rbtree_remove node input must be non-owning ref", {}),
+    ("graph_node", "6.12", "held lock and object are not in the same allocation", {}),
+    ("arena_misused", "6.12", "addr_space_cast insn can only be used in a program that has an associated arena", {}),
+    (
+        "bad_argument_type",
+        "6.12",
+        "kernel function bpf_put_file args#0 expected pointer to STRUCT file but R1 has a pointer to UNKNOWN ",
+        {},
+    ),
+    ("bad_argument_type", "7.2", "R2 expected pointer to ctx, but got fp", {}),
+    ("bad_argument_type", "6.x", "R1 is of type task_struct but cgroup is expected", {}),
+    ("division_by_zero", "6.x", "div by zero", {}),
+    ("division_by_zero", "6.x", "invalid shift 64", {}),
+    ("packet_load", "6.12", "BPF_LD_[ABS|IND] instructions not allowed for this program type", {}),
+    ("callback_misused", "6.x", "callback function not static", {}),
+    ("callback_misused", "6.12", "bpf_throw kfunc (insn 7) cannot be called from callback subprog 1", {}),
+    ("debug_info_broken", "6.x", "number of funcs in func_info doesn't match number of subprogs", {}),
+    ("too_many_parts", "6.12", "The total number of maps per program has reached the limit of 64", {}),
+    ("loader_fault", "6.x", "fd 7 is not pointing to valid bpf_map", {}),
+    ("loader_fault", "7.3", "signed program cannot reference a map by fd, only via fd_array index", {}),
+    ("bad_replacement", "6.x", "handle() is not a global function", {}),
+    ("bad_replacement", "6.12", "Extension program changes packet data, while original does not", {}),
+    ("struct_ops_mismatch", "6.x", "attach to unsupported member release of struct tcp_congestion_ops", {}),
+    ("bad_attach_target", "6.12", "Attaching fexit/fmod_ret to __noreturn functions is rejected.", {}),
+    ("bad_attach_target", "6.x", "attach_btf_id 77 points to disabled hook bpf_lsm_getprocattr", {}),
+    ("no_kernel_btf", "6.x", "kernel is missing BTF, make sure CONFIG_DEBUG_INFO_BTF=y is specified in Kconfig.", {}),
+    ("symbol_missing", "6.x", "ldimm64 failed to find the address for kernel symbol 'runqueues'.", {}),
     ("verifier_refused", "made up", "the moon is not full", {}),
 ]
 
@@ -424,6 +535,77 @@ def test_reference_leak_points_to_where_it_is_acquired():
     )
     found = verifier.diagnose(log, errno=errno.EINVAL, program="p")
     assert (found.instruction, found.source["line"]) == (5, 14)
+
+
+def test_leak_names_the_call_and_what_gives_it_back():
+    log = (
+        "; if (bpf_ringbuf_reserve_dynptr(&events, 8, 0, &ptr)) @ a.bpf.c:9\n"
+        "25: (85) call bpf_ringbuf_reserve_dynptr#198          ; R0=scalar() fp-32=dynptr_ringbuf(id=4,ref_id=5)\n"
+        "; return 0; @ a.bpf.c:10\n52: (95) exit\nUnreleased reference id=5 alloc_insn=25\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    assert (found.code, found.source["line"]) == ("reference_leak", 9)
+    assert "bpf_ringbuf_reserve_dynptr" in found.summary
+    assert "bpf_ringbuf_discard_dynptr(&ptr, 0); discard it even when the reservation failed" in found.fix
+
+    found = verifier.diagnose(log.replace("_ringbuf_reserve_dynptr#198", "_iter_task_new#52112") + COUNT, program="p")
+    assert "bpf_iter_task_destroy(&it)" in found.fix
+
+
+def test_value_returned_is_blamed_where_it_was_made():
+    """Through a copy, the stack and a function that was called in between and uses the same registers."""
+    log = (
+        "; verdict = 7; @ a.bpf.c:5\n0: (b7) r6 = 7                        ; R6_w=7\n"
+        "1: (7b) *(u64 *)(r10 -8) = r6         ; R6_w=7 R10=fp0 fp-8_w=7\n"
+        "; count(); @ a.bpf.c:6\n2: (85) call pc+5\n; *hits += 1; @ a.bpf.c:20\n8: (b7) r6 = 0\n9: (b7) r0 = 0\n"
+        "10: (95) exit\n; return verdict; @ a.bpf.c:7\n3: (79) r7 = *(u64 *)(r10 -8)\n4: (bf) r0 = r7\n"
+        "; } @ a.bpf.c:8\n5: (95) exit\nAt program exit the register R0 has smin=7 smax=7 should have been in [0, 1]\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    assert (found.code, found.source["line"], found.instruction) == ("return_value_range", 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        (11, "; if (*n == 7) @ a.bpf.c:11\n6: (15) if r1 == 0x7\n"),
+        (
+            12,
+            "; if (*n == 7) @ a.bpf.c:11\n6: (15) if r1 == 0x7\n; return 1; @ a.bpf.c:12\n10: (b7) r0 = 1\n",
+        ),
+        (10, ""),
+    ],
+)
+def test_region_left_locked_is_blamed_on_the_step_that_leaves_it(line, path):
+    log = (
+        "; if (!value) @ a.bpf.c:9\n3: (15) if r6 == 0x0 goto pc+9\n4: (b7) r0 = 0\n"
+        "; bpf_spin_lock(&value->lock); @ a.bpf.c:10\n5: (85) call bpf_spin_lock#93\n"
+        f"{path}; }} @ a.bpf.c:15\n13: (95) exit\n"
+        "BPF_EXIT instruction in main prog cannot be used inside bpf_spin_lock-ed region\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    assert (found.code, found.source["line"]) == ("lock_held", line)
+
+
+def test_stack_is_blamed_on_what_lies_deepest_in_the_largest_frame():
+    log = (
+        "func#0 @0\nfunc#1 @4\n; __u64 small = 0; @ a.bpf.c:20\n0: (7b) *(u64 *)(r10 -8) = r1\n; name(); @ a.bpf.c:21\n"
+        "1: (85) call pc+2\n; char text[300] = {}; @ a.bpf.c:5\n4: (7b) *(u64 *)(r10 -296) = r1\n"
+        "5: (7b) *(u64 *)(r10 -304) = r1\n; key = 0; @ a.bpf.c:6\n6: (63) *(u32 *)(r10 -4) = r1\n"
+        "combined stack size of 2 calls is 520. Too large\nverification time 31 usec\nstack depth 8+304\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    assert (found.code, found.source["line"]) == ("stack_too_large", 5)
+
+
+def test_field_with_the_map_of_another_names_both():
+    log = (
+        "0: (bf) r1 = r6                       ; R1_w=map_value(map=flows6,ks=16,vs=24,off=8)\n"
+        "1: (18) r2 = 0xffff88810592e800       ; R2_w=map_ptr(map=flows4,ks=4,vs=24)\n3: (85) call bpf_timer_init#169\n"
+        "timer pointer in R1 map_uid=0 doesn't match map pointer in R2 map_uid=0\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    assert "value of map flows6, but map flows4 is given" in found.summary
 
 
 def test_bounds_are_named_by_what_the_register_holds():

@@ -33,7 +33,8 @@ CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s 
 TRACE_SECONDS = 20
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
 LOG_STATS = 4  # BPF_LOG_STATS: the verifier's last words and its count, without the trace
-LOG_TRACE = 1
+LOG_TRACE = 1  # of the path that is refused
+LOG_TRACE_ALL = 2  # of every path
 NEWER_SECTIONS = {  # what libbpf before 1.3 cannot read out of a section's name: prefix -> program and attach type
     "tcx/": (bpf.PROG_SCHED_CLS, 0),
     "netfilter": (bpf.PROG_NETFILTER, bpf.ATTACH_NETFILTER),
@@ -524,15 +525,23 @@ def _refusal(error, attempt, log_folder):
     culprit = _culprit(error)
     log = error.logs.get(culprit, "")
     if log:
-        try:
-            with _interrupted_after(TRACE_SECONDS):
-                attempt([culprit], LOG_TRACE, WHOLE_LOG)
-        except OSError as again:
-            trace = again.logs[culprit]
-            # before 6.4 a full buffer lacks the end of the log, and so does a trace that took too long: the verdict is
-            # in the first log alone
-            log = f"{trace}\n{log}" if again.errno in (errno.ENOSPC, errno.EAGAIN) else trace or log
+        log = _traced(attempt, culprit, log, LOG_TRACE)
+    if log and not verifier.has_steps(log):  # refused after the last path went well: the trace forgot it
+        log = _traced(attempt, culprit, log, LOG_TRACE_ALL | LOG_STATS)
     return refusals.explained(error, culprit, log, log_folder)
+
+
+def _traced(attempt, culprit, log, level):
+    """The log of another try at this level; the one given where that fails otherwise."""
+    try:
+        with _interrupted_after(TRACE_SECONDS):
+            attempt([culprit], level, WHOLE_LOG)
+    except OSError as again:
+        trace = again.logs[culprit]
+        # before 6.4 a full buffer lacks the end of the log, and so does a trace that took too long: the verdict is in
+        # the first log alone
+        return f"{trace}\n{log}" if again.errno in (errno.ENOSPC, errno.EAGAIN) else trace or log
+    return log
 
 
 @contextlib.contextmanager

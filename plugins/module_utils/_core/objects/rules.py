@@ -5,32 +5,35 @@
 """One entry per refusal: how it shows, what it means, what to write instead.
 
 The first rule that matches wins, so the particular stands above the general. How a log becomes the lines that are
-matched here, and which line of the source is to blame, is verifier.py's.
+matched here, and which line of the source is to blame, is verifier.py's. The texts are those of kernel/bpf/verifier.c,
+btf.c and the struct_ops' own in 6.1, 6.12, 7.2 and 7.3, and libbpf's up to 1.7. Where 6.x says arg#2, 7.x says R2.
 
 A pattern is a regular expression over all of these lines:
-- the verdict, that is what the verifier said after its last instruction. A line that starts with a register has behind
-  it, after a tab, what that register last held: "R0 unbounded memory access, …<tab>[map_value(map=rows,ks=4,vs=64)]";
+- the verdict, that is what the verifier said after its last instruction. A line that names registers has behind it,
+  after a tab, what these last held: "R0 unbounded memory access, …<tab>[map_value(map=rows,ks=4,vs=64)]";
 - of Linux 7.3 and newer also the headline ("Verification failed: …") and "Reason: …", one line each;
 - where the verifier said nothing, what libbpf printed instead;
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
-  "fact: released by bpf_sk_release" (what the verdict's register held went with that call),
+  "fact: section cgroup/bind4", "fact: released by bpf_sk_release" (what the verdict's register held went with that
+  call), "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
   of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0".
 
 Named groups fill the sentences; what stands in several wordings is NAME in one and NAME__2 or the like in the others.
-program, section, verdict and capabilities are always there, `bytes` is group size in words. Group `instruction` moves
-the blame to that instruction of the program.
+program, section, verdict and capabilities are always there, `bytes` is group size in words, `give_back` what RELEASES
+has for group acquirer. Group `instruction` moves the blame to that instruction of the program.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-# whose line is to blame: of the last instruction that was looked at, of the program's first; or any other word: of the
-# last instruction that shows so
-LAST, START = ("last", "start")
+# whose line is to blame: of the last instruction that was looked at; of the program's first; of the one that made the
+# value returned; of the one by which a locked region was left; of the one that reaches furthest down the largest stack
+# frame; or any other words: of the last instruction that shows so
+LAST, START, RETURNED, LEFT, DEEPEST = ("last", "start", "returned", "left", "deepest")
 
 
 class Rule(NamedTuple):
@@ -64,7 +67,8 @@ RULES = (
     ),
     Rule(
         "verifier_bug",
-        r"(?i)\bverifier bug\b|verifier internal error|kernel subsystem misconfigured",
+        r"(?i)\bverifier bug\b|verifier internal error|kernel subsystem misconfigured|verifier.* misconfigured"
+        r"|^BUG |internal bug|REG INVARIANTS VIOLATION|non-overwritten BPF_PTR_POISON|BTF is malformed",
         "the verifier found a fault in itself: {verdict}",
         "The kernel's own checks contradict each other on this program; the program may be right.",
         "Try the newest stable kernel, report the log to bpf@vger.kernel.org, and write the expression at this line in "
@@ -111,7 +115,8 @@ RULES = (
     ),
     Rule(
         "symbol_missing",
-        r"extern (?:\((?:var )?k(?:sym|cfg)\) )?'(?P<name>[^']+)'(?: \(strong\))?: (?:not found|not resolved)",
+        r"extern (?:\((?:var )?k(?:sym|cfg)\) )?'(?P<name>[^']+)'(?: \(strong\))?: (?:not found|not resolved)"
+        r"|address for kernel (?:symbol|function) '?(?P<name__2>\w+)",
         "this kernel has no symbol {name}",
         "An extern (ksym or Kconfig value) was found neither in the kernel's BTF nor in kallsyms or its configuration.",
         "Declare it weak and give the other way: extern … __ksym __weak; if (&name) …",
@@ -153,8 +158,8 @@ RULES = (
     ),
     Rule(
         "too_complex",
-        r"The sequence of (?P<jumps>\d+) jumps is too complex",
-        "too many undecided branches wait at once ({jumps})",
+        r"The sequence of (?P<jumps>\d+) jumps is too complex|exceeded complexity limit|too many iterations",
+        "too many undecided branches wait at once",
         "A branch in a long loop leaves one path per turn to check later; older kernels accepted more or fewer, errno "
         "varies with it.",
         "Take the branch out of the loop, or let the body be checked once: bpf_loop(count, body, &state, 0) (Linux "
@@ -184,7 +189,7 @@ RULES = (
         "One stack of 512 bytes serves the program and all that it calls.",
         "Move the large buffer into a per-CPU array: char *text = bpf_map_lookup_elem(&scratch, &zero); if (!text) "
         "return 0;",
-        blame=START,
+        blame=DEEPEST,
     ),
     Rule(
         "stack_too_large",
@@ -197,7 +202,7 @@ RULES = (
     Rule(
         "stack_too_large",
         r"invalid (?:write to |read from )?stack (?:R10 )?off=-(?:51[3-9]|5[2-9]\d|[6-9]\d\d|\d{4,}) "
-        r"|stack limit of 512 bytes",
+        r"|stack limit of 512 bytes|stack size (?:of subprog )?\d+(?:\(extra \d+\))? is (?:\d+\. Too|too) large",
         "the function's variables need more than 512 bytes of stack",
         "512 bytes are all the stack that a program has.",
         "Move the large variable into a per-CPU array: char *text = bpf_map_lookup_elem(&scratch, &zero); if (!text) "
@@ -207,7 +212,7 @@ RULES = (
         "uninitialised_stack",
         r"invalid (?:indirect )?(?:read from|indirect access to) stack (?:R(?P<register>\d+) )?(?:off -?\d+[+]-?\d+"
         r"|var_off )"
-        r"|Memory Safety: .*[Uu]ninitialized stack",
+        r"|Memory Safety: .*[Uu]ninitialized stack|slot poisoned by dead code",
         "bytes of the stack are read that were never written",
         "A helper reads the whole struct, padding between its fields included. CAP_PERFMON lifts this check since "
         "Linux 6.3.",
@@ -227,7 +232,8 @@ RULES = (
         r"invalid (?:\S+ )?(?:write to|read from|access to|type) stack|invalid stack (?:type )?(?:R\d+ )?off="
         r"|stack pointer .*out of range"
         r"|invalid (?:write|read|indirect access).*\bstack R\d+ off=|attempt to corrupt spilled pointer"
-        r"|corrupted spill memory",
+        r"|corrupted spill memory|variable offset stack pointer cannot be passed|spilled ptr in range of var-offset"
+        r"|invalid size of register (?:spill|fill)",
         "an access lies outside the variable on the stack",
         "The offset and size reach past the stack, or over a pointer that was saved there.",
         "Keep within the array: if (i >= sizeof(array)) return 0; and pass sizeof(variable) as the size.",
@@ -244,7 +250,7 @@ RULES = (
         "null_not_checked",
         r"R(?P<register>\d+) invalid mem access '\w+'\t\[(?P<type>\w*_or_null\w*)|Possibly NULL pointer passed to"
         r"|null-check it first"
-        r"|may be NULL here|arg#\d+ (?:is|expected).*NULL",
+        r"|may be NULL here|(?:arg#|R)\d+ (?:is|expected).*NULL",
         "the pointer may be NULL here",
         "No check for NULL lies on this path.",
         "Check before use: if (!value) return 0;",
@@ -281,8 +287,9 @@ RULES = (
     # ---- map values and other memory
     Rule(
         "map_value_out_of_bounds",
-        r"invalid access to map value, value_size=(?P<have>\d+) off=(?P<offset>-?\d+) size=(?P<size>\d+)",
-        "an access of {bytes} at offset {offset} of a map value whose size is {have}",
+        r"invalid access to map value(?: pointer)?, value_size=(?P<have>\d+) off=(?P<offset>-?\d+)"
+        r"(?: size=(?P<size>\d+))?",
+        "an access at offset {offset} of a map value whose size is {have}",
         "The index, or the cast to another type, reaches past the value.",
         "Compare with the array's length before use: if (i >= 16) return 0; where 16 is what the value holds.",
     ),
@@ -298,7 +305,7 @@ RULES = (
     ),
     Rule(
         "zero_size",
-        r"R(?P<register>\d+) invalid zero-sized read",
+        r"(?:R(?P<register>\d+) )?invalid zero-sized read",
         "the size given to the helper may be zero",
         "This helper takes at least one byte; the size is bounded from above only.",
         "Exclude zero, too: if (size == 0 || size > sizeof(buffer)) return 0;",
@@ -322,14 +329,53 @@ RULES = (
     Rule(
         "memory_out_of_bounds",
         r"R(?P<register>\d+) (?:unbounded memory access|m(?:in|ax) value is)|outside of the allowed memory range"
+        r"|invalid variable buffer offset|invalid \w+ buffer access|invalid negative \w+ buffer offset"
         r"|Memory Safety: Access outside bounds|makes \w+ pointer be out of bounds|math between \w+ pointer",
         "the access has no bound that the verifier can see",
         "The verifier must know the smallest and the largest offset that can occur here.",
         "Compare before use, with an unsigned index: if (i >= LENGTH) return 0;",
     ),
     Rule(
+        "kernel_field_read_only",
+        r"no write support to \w+|write access at off \d+ with size \d+|only read is supported"
+        r"|only access to \w+ is supported|direct access to \w+ is disallowed"
+        r"|R\d+ cannot write into (?:\w+_)?ptr_\w*",
+        "a field of a kernel struct is written that programs may only read: {verdict}",
+        "The kernel's structs are read-only to programs but for the few fields that the hook names as writable.",
+        "Keep your own state in memory that is yours: a map, or what the struct has for it (icsk_ca_priv of a "
+        "congestion "
+        "control may be written); to change the kernel's, use a helper such as bpf_setsockopt(…).",
+    ),
+    Rule(
+        "kernel_struct_variable_index",
+        r"R\d+ is \w*ptr_\w* invalid (?:variable offset|negative access)|R\d+ is \w+ invalid negative access",
+        "a field of a kernel struct is reached by an index that varies",
+        "The verifier takes direct reads of the kernel's structs at constant offsets only.",
+        "Compute the address and copy: bpf_probe_read_kernel(&value, sizeof(value), &object->array[i]); or use a "
+        "constant "
+        "index in an unrolled loop.",
+    ),
+    Rule(
+        "user_memory",
+        r"access user memory",
+        "an address of user space is dereferenced",
+        "The kernel marks the pointer as __user: it is valid in the process only, and its page may be absent.",
+        "Copy through a helper: bpf_probe_read_user(&value, sizeof(value), address), or bpf_copy_from_user(…) in a "
+        "sleepable program.",
+    ),
+    Rule(
+        "percpu_memory",
+        r"access percpu memory|R\d+ invalid mem access '\w*percpu\w*'",
+        "a per-CPU address is dereferenced as it stands",
+        "It stands for one address for each CPU.",
+        "Ask for one CPU's: value = bpf_per_cpu_ptr(&variable, cpu); if (!value) return 0; or "
+        "bpf_this_cpu_ptr(&variable).",
+    ),
+    Rule(
         "kernel_struct_out_of_bounds",
-        r"access beyond (?:struct|the end of member) (?P<type>\S+)|cannot access ptr member",
+        r"access beyond (?:struct|the end of member) (?P<type>\S+)|cannot access ptr member"
+        r"|doesn't have field at offset"
+        r"|field \S+ doesn't have size|Type '\w*' is not a struct",
         "the access lies outside the kernel's struct",
         "This kernel's struct is shorter, or the field is of another size, than the object was compiled for.",
         "Read it through CO-RE: BPF_CORE_READ(task, field), or ask if (bpf_core_field_exists(task->field)) first.",
@@ -337,21 +383,49 @@ RULES = (
     # ---- context
     Rule(
         "context_access",
-        r"invalid bpf_context access off=(?P<offset>-?\d+) size=(?P<size>\d+)",
-        "this field of the context cannot be used by a program of this type",
-        "At offset {offset}, {bytes}: the field is not there, is read-only, needs its whole width, or is not in "
-        "this kernel.",
-        "Use the fields that the program type has (ctx->rx_queue_index for XDP), in their declared width, or another "
-        "section.",
+        r"invalid bpf_context access off=(?P<offset>-?\d+) size=(?P<size>\d+)|invalid (?:sock\w*|xdp_sock"
+        r"|tcp_sock) access",
+        "this field cannot be used at the hook of section {section}",
+        "At offset {offset}, {bytes}: which fields are there, and which may be written, differs from one attach type "
+        "to "
+        "the other, also within one program type.",
+        "Use another hook (attach type) that has the field: of struct bpf_sock src_ip4 and src_port at "
+        "cgroup/post_bind4, "
+        "src_ip6 at cgroup/post_bind6; of bpf_sock_addr user_ip4 at the hooks whose names end in 4, user_ip6 in 6, "
+        "msg_src_ip4 at cgroup/sendmsg4; or leave the field out, and use each in its declared width.",
+        also=(r"^fact: section \??(?:cgroup|sockops|sk_)",),
     ),
     Rule(
         "context_access",
-        r"dereference of modified ctx ptr|variable ctx access"
+        r"invalid bpf_context access off=(?P<offset>-?\d+)(?: size=(?P<size>\d+))?",
+        "this field of the context cannot be used by a program of this type",
+        "At offset {offset}, {bytes}: the field is not there for this program type or hook, is read-only, needs its "
+        "whole "
+        "width, or is not in this kernel.",
+        "Use the fields that the program type has (ctx->rx_queue_index for XDP), in their declared width, or another "
+        "section (program type or hook).",
+    ),
+    Rule(
+        "context_access",
+        r"dereference of modified ctx ptr|variable ctx access|variable offset ctx"
         r"|func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument"
-        r"|func '[^']*' arg\d+ (?:has btf_id|type)|invalid ctx access|negative offset ctx ptr",
+        r"|func '[^']*' (?:arg\d+ (?:has btf_id|type|'?\S+'? has type)|offset \d+ is not|size \d+ must be)"
+        r"|func '[^']*' arg\d+[^\n]* Only pointer access|invalid ctx access|negative offset ctx ptr"
+        r"|invalid (?:access to (?:flow keys|context)|sock\w* access|xdp_sock access)|R\d+ invalid (?:sock|tcp_sock"
+        r"|xdp_sock)\w* access"
+        r"|invalid btf_id for context argument|variable offset to flow keys",
         "the context is not used as the verifier demands",
         "Its fields are read at constant offsets from the pointer that the program got, and only those that exist.",
         "Read ctx->field directly, without arithmetic on ctx; of a traced function only the arguments that it has.",
+    ),
+    Rule(
+        "modified_pointer",
+        r"dereference of modified \w+ ptr|variable \w+ access var_off"
+        r"|negative offset \w+ ptr"
+        r"|must have zero offset|pointer offset -?\d+ is not allowed",
+        "a pointer is used that was moved away from where it pointed when the program got it",
+        "Such a pointer counts only as it was given: unmoved, or with a constant offset that is not negative.",
+        "Keep the pointer as you got it for the call, bpf_sk_release(sk) and not &sk->field, and reach fields by name.",
     ),
     # ---- registers
     Rule(
@@ -370,11 +444,23 @@ RULES = (
         "Give it a value where it is declared: __u64 sum = 0;",
     ),
     Rule(
+        "uninitialised_register",
+        r"unexpected __bpf_trap\(\)",
+        "the compiler put a trap here: what the C does at this place is undefined",
+        "clang 21 and newer mark with __bpf_trap what only a variable without a value, or a function without a return, "
+        "leads to.",
+        "Give every variable a value where it is declared, end every path with a return, and read what clang -Wall "
+        "says.",
+    ),
+    Rule(
         "missing_capability",
-        r"prohibited for !root|[^\n]* functions are allowed for (?:CAP_|root)",
-        "the verifier allows this only to a process with CAP_PERFMON and CAP_BPF",
-        "Without them a program may neither store, compare nor freely compute with the kernel's addresses, nor call "
-        "functions.",
+        r"prohibited for !root|[^\n]* functions are allowed for (?:CAP_|root)|is allowed only to CAP_"
+        r"|CAP_\w+ are required"
+        r"|leaking pointer from stack|beyond pointer bounds|mixed signed bounds|for speculative verification"
+        r"|kfunc calls require CAP_",
+        "the verifier allows this only to a process with more capabilities than the loader has",
+        "Without CAP_PERFMON and CAP_BPF a program may neither store, compare nor freely compute with the kernel's "
+        "addresses, nor call functions; destructive kfuncs take CAP_SYS_BOOT.",
         "Give the loader CAP_BPF and CAP_PERFMON, or load as root outside a container that drops them.",
     ),
     Rule(
@@ -391,7 +477,8 @@ RULES = (
         r"|R\d+ pointer \S+ pointer prohibited"
         r"|bitwise operator \S+ on pointer|subtract(?:ion from stack pointer| pointer from scalar)"
         r"|unsupported alu operation"
-        r"|32-bit pointer arithmetic|pointer comparison prohibited",
+        r"|32-bit pointer arithmetic|pointer comparison prohibited|partial copy of pointer"
+        r"|sign-extension part of pointer",
         "arithmetic is done on a pointer that does not allow it",
         "To a pointer only a bounded number may be added or subtracted, in 64 bit; some pointers allow nothing at all.",
         "Compute with numbers: __u64 length = ctx->data_end - ctx->data; and add a bounded offset to the pointer last.",
@@ -445,8 +532,25 @@ RULES = (
         "bpf_dynptr_write(…).",
     ),
     Rule(
+        "packet_read_only",
+        r"cannot write into packet|does not allow writes to packet data",
+        "a program in section {section} may not change the packet",
+        "Packets are read-only to this program type, cgroup_skb and socket filters among them, and at egress of some.",
+        'Only read here: bpf_dynptr_slice(…) instead of bpf_dynptr_slice_rdwr(…); to change the packet use SEC("tc") '
+        "or "
+        'SEC("xdp").',
+    ),
+    Rule(
+        "packet_not_for_helper",
+        r"helper access to the packet is not allowed",
+        "a pointer into the packet is given to a helper that takes none in this program",
+        "The helper may sleep, or the program type has no direct access to the packet.",
+        "Copy the bytes to the stack first: __u32 key = ip->saddr; bpf_map_lookup_elem(&map, &key);",
+    ),
+    Rule(
         "read_only_memory",
-        r"write into map forbidden|read from map forbidden|cannot write into (?P<what>\S+)|only read is supported"
+        r"write into map forbidden|read from map forbidden|cannot write into (?P<what>\S+)"
+        r"|may write into memory pointed by"
         r"|write to change key R\d+"
         r"|R\d+ cannot write|is read only",
         "memory is written that is read-only here",
@@ -485,7 +589,8 @@ RULES = (
         "helper_not_allowed",
         r"program of this type cannot use helper (?P<helper>\w+)(?:#(?P<number>\d+))?"
         r"|unknown func (?P<helper__before_6_6>bpf_\w+)#(?P<number__before_6_6>\d+)"
-        r"|helper call (?:is not allowed in probe|is not allowed)",
+        r"|helper call (?:is not allowed in probe|is not allowed)"
+        r"|func (?P<helper__2>bpf_\w+)#(?P<number__2>\d+) (?:supported only for|not supported for)",
         "helper {helper} cannot be called from a program in section {section}",
         "Each program type has its own helpers; on a kernel under lockdown, or without CAP_PERFMON, those that read "
         "kernel memory "
@@ -493,6 +598,13 @@ RULES = (
         "Use the type's own helper (in XDP bpf_xdp_load_bytes instead of bpf_skb_load_bytes), or another section, such "
         "as "
         'SEC("tc").',
+    ),
+    Rule(
+        "sockmap_update",
+        r"cannot update sockmap in this context",
+        "a sockmap cannot be changed from a program in section {section}",
+        "Updates from a program need the socket's lock, which only some program types have.",
+        'Add the socket in SEC("sockops") with bpf_sock_map_update(…) or bpf_sock_hash_update(…), or from user space.',
     ),
     Rule(
         "unknown_helper",
@@ -505,7 +617,8 @@ RULES = (
     ),
     Rule(
         "gpl_only",
-        r"cannot call GPL[- ](?:restricted|only)|cannot call kernel function from non-GPL"
+        r"cannot call GPL[- ](?:restricted|only)|Cannot access kernel 'struct \w+' from non-GPL"
+        r"|cannot call kernel function from non-GPL"
         r"|must have a GPL compatible license"
         r"|GPL.?restricted function",
         "a helper is called that only programs under a GPL-compatible licence may call",
@@ -522,12 +635,65 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "map_field_not_for_program",
+        r"(?P<who>\w+(?: \w+)?) (?:progs|programs) cannot use (?P<what>[^\n]+?)(?: yet)?$"
+        r"|(?P<what__2>bpf_\w+) cannot be used (?:for PREEMPT_RT"
+        r"|in tracing)",
+        "a map with a {what} cannot be used by a program of this type",
+        "Locks, timers and lists need a context that programs of this type, or this kernel, do not have.",
+        "Count with atomics, __sync_fetch_and_add(&value->count, 1), or in a per-CPU map; what needs the {what} "
+        "belongs "
+        'into another program type, such as SEC("tc").',
+        blame=START,
+    ),
+    Rule(
+        "map_of_another_field",
+        r"(?P<what>timer|workqueue|bpf_task_work"
+        r"|\w+) pointer in R\d+ map_uid=\d+[^\n]*doesn't match map pointer in R\d+[^\n]*\t"
+        r"\[[^\]]*?map=(?P<holder>[^,)]+)[^\]]*\]\[[^\]]*?map=(?P<given>[^,)]+)",
+        "the {what} lies in a value of map {holder}, but map {given} is given with it",
+        "The kernel ties the {what} to a map, and frees it with that map: it must be the map that holds the value.",
+        "Give the same map that the value was looked up in: &{holder} instead of &{given}.",
+    ),
+    Rule(
+        "map_of_another_field",
+        r"(?P<what>timer|workqueue|bpf_task_work|\w+) pointer in \w+ map_uid=\d+(?:[^\n]*"
+        r"|\s*)doesn't match map pointer",
+        "the {what} lies in a value of another map than the one given with it",
+        "The kernel ties the {what} to a map, and frees it with that map: it must be the map that holds the value.",
+        "Give the same map that the value was looked up in: value = bpf_map_lookup_elem(&flows, &key); "
+        "bpf_timer_init(&value->timer, &flows, CLOCK_MONOTONIC).",
+    ),
+    Rule(
+        "field_of_map_missed",
+        r"off \d+ doesn't point to 'struct (?P<what>\w+)'|has no valid (?P<what__2>\w+)"
+        r"|doesn't have 'struct (?P<what__3>\w+)'"
+        r"|more than one 'struct (?P<what__4>\w+)'|or (?P<what__5>\w+) is mangled"
+        r"|doesn't have constant offset\. (?P<what__6>\w+) has to|(?P<what__7>\w+) not found at offset=",
+        "what is given here is not the {what} of the map's value",
+        "The kernel knows from the value's type at which constant offset its {what} lies; it takes a pointer to that "
+        "place only, and one {what} per value.",
+        "Declare it in the value's struct, struct value {{ struct bpf_timer timer; … }}, and give &value->timer of "
+        "what a "
+        "lookup returned, not of an array of them.",
+    ),
+    Rule(
+        "kptr_access",
+        r"^(?!fact: )[^\n]*\b(?:kptr|uptr)\b(?! cannot be accessed directly)",
+        "a kernel pointer in a map value is not used as the verifier demands",
+        "Such a pointer is owned by the map: whole, at its own offset, and moved by one helper alone.",
+        "Exchange it: old = bpf_kptr_xchg(&value->task, task); if (old) bpf_task_release(old); to read an __kptr one "
+        "use "
+        "it under bpf_rcu_read_lock() after a check for NULL.",
+    ),
+    Rule(
         "field_not_for_map",
         r"map '(?P<map>[^']*)' has to have BTF in order to use (?P<what>\w+)",
         "map {map} cannot hold a {what}",
         "The kernel took the map without its types only (libbpf tries that second), because a map of this type may not "
         "hold such a field; or the object has no types at all.",
-        "Keep it in a plain BPF_MAP_TYPE_ARRAY or BPF_MAP_TYPE_HASH, not per-CPU, and compile with -g.",
+        "Keep it in another map type, a plain BPF_MAP_TYPE_ARRAY or BPF_MAP_TYPE_HASH, neither LRU nor per-CPU, and "
+        "compile with -g.",
     ),
     Rule(
         "special_field_access",
@@ -539,13 +705,45 @@ RULES = (
     ),
     Rule(
         "sleep_not_allowed",
+        r"(?:can only|cannot|can) be sleepable|Sleepable programs? cannot attach",
+        "programs of section {section} cannot be sleepable here",
+        "Only some program types, and only some of the functions they attach to, may sleep.",
+        'Leave out the .s of the section, SEC("fentry/…") instead of SEC("fentry.s/…"); SEC("syscall") alone is always '
+        "sleepable.",
+        blame=START,
+    ),
+    Rule(
+        "sleep_not_allowed",
         r"(?:helper call|kfunc|call)? ?might sleep in a? ?non-sleepable|must be sleepable to call|sleepable (?:helper"
         r"|kfunc|call)[^\n]*(?:in|within)"
-        r"|kernel func(?:tion)? \S+ is sleepable within|is not sleepable|cannot call operations that may sleep",
+        r"|kernel func(?:tion)? \S+ is sleepable (?:within|but)|is not sleepable|cannot call operations that may sleep"
+        r"|sleepable global function \S+ called",
         "something that may sleep is called where sleeping is not allowed",
         "The program is not of a sleepable kind, or holds a lock, RCU or disabled preemption here.",
         'Use the sleepable section, SEC("fentry.s/…"), SEC("lsm.s/…") or SEC("uprobe.s/…"), or call outside the locked '
         "region.",
+    ),
+    Rule(
+        "device_bound",
+        r"metadata kfuncs|bound device mismatch|offload device mismatch",
+        "the program must be bound to the device whose metadata it reads",
+        "bpf_xdp_metadata_rx_hash and its like are the driver's: the kernel must know the driver when it loads the "
+        "program.",
+        "Load it for that interface (bpf_program__set_ifindex with BPF_F_XDP_DEV_BOUND_ONLY), or leave the metadata "
+        "out.",
+        blame="call bpf_xdp_metadata",
+    ),
+    Rule(
+        "untrusted_pointer",
+        r"R\d+ must be (?:referenced|a rcu pointer)|must be referenced or trusted|R\d+ type=(?:untrusted|rcu)_ptr\w*"
+        r"|expects? ref(?:erenced|counted)|allocated object must be referenced",
+        "a pointer to a kernel object is given that may be stale: it is neither owned nor trusted",
+        "What was read out of another struct may go away at any time; arguments of tp_btf, LSM and struct_ops "
+        "programs, "
+        "and what an acquiring function gave, are safe.",
+        "Acquire it first: task = bpf_task_acquire(pointer); if (!task) return 0; … bpf_task_release(task); or take "
+        "it as "
+        "the argument that the program got, between bpf_rcu_read_lock() and bpf_rcu_read_unlock() where it is RCU's.",
     ),
     Rule(
         "kfunc_not_allowed",
@@ -556,16 +754,64 @@ RULES = (
         "Use a helper for the same purpose, or a section whose type the kfunc is registered for.",
     ),
     Rule(
+        "lock_missing",
+        r"must be held for|expected an RCU CS when using|requires RCU critical section|w/o active lock",
+        "a lock must be held here, and is not",
+        "Lists and trees belong to the bpf_spin_lock beside them; RCU's objects live only in its read section.",
+        "Take it around the call: bpf_spin_lock(&value->lock); … bpf_spin_unlock(&value->lock); or "
+        "bpf_rcu_read_lock(); … "
+        "bpf_rcu_read_unlock();",
+    ),
+    Rule(
+        "lock_held",
+        r"global function calls are not allowed (?:while|with)|use static function instead",
+        "a global function is called where a lock is held or preemption is off",
+        "A function without static is verified by itself, so what it does under the lock is not known.",
+        "Make the function static (static __noinline), or call it after bpf_spin_unlock(&value->lock).",
+    ),
+    Rule(
+        "lock_held",
+        r"(?:inside|while holding|in) (?:a )?(?:bpf_)?(?P<what>spin_lock|lock|rcu_read_lock|preempt_disable"
+        r"|local_irq\w*)"
+        r"(?:-ed|ed)?(?: region)?\b|(?P<other>spin_unlock|rcu_read_unlock|rcu_read_lock|preempt_enable\w*"
+        r"|local_irq_\w+) (?:is )?missing",
+        "the program leaves here while a lock is still held",
+        "Between bpf_spin_lock and bpf_spin_unlock no exit is allowed, on any path; the same holds for RCU, "
+        "preemption and "
+        "interrupts.",
+        "Release before you leave: bpf_spin_unlock(&value->lock); return 0; on this path, too.",
+        also=(r"^fact: at exit$",),
+        blame=LEFT,
+    ),
+    Rule(
+        "irq_flag",
+        r"irq flag|irq state",
+        "the saved state of interrupts is not restored as it was saved",
+        "Each bpf_local_irq_save needs its own variable on the stack and its own restore, the last saved first.",
+        "Pair them: unsigned long flags; bpf_local_irq_save(&flags); … bpf_local_irq_restore(&flags);",
+    ),
+    Rule(
         "lock_held",
         r"(?:inside|while holding|in) (?:a )?(?:bpf_)?(?P<what>spin_lock|lock|rcu_read_lock|preempt_disable"
         r"|irq\w*)(?:-ed|ed)?(?: region)?\b"
         r"|bpf_spin_unlock is missing|(?:bpf_)?(?P<other>rcu_read_lock|preempt_disable|local_irq_save"
         r"|spin_lock) is missing"
-        r"|bpf_spin_unlock (?:without|of different)|[Ll]ocking two|function calls are not allowed while holding a lock"
-        r"|is still inside",
+        r"|_unlock (?:without|of different|cannot be out)|[Ll]ocking two"
+        r"|function calls are not allowed while holding a lock"
+        r"|is still inside|(?:unmatched|nested) (?:rcu|attempt)|AA deadlock|preempt_enable\w* (?:is )?missing"
+        r"|spin_[{]lock,unlock[}] in rbtree cb|in unnecessary rbtree callback",
         "a lock is still held here, or is not held where it must be",
         "Between bpf_spin_lock and bpf_spin_unlock no call, no exit and no second lock is allowed, on any path.",
         "Release before you leave: bpf_spin_unlock(&value->lock); return 0; and call nothing in between.",
+    ),
+    Rule(
+        "reference_leak",
+        r"Unreleased reference id=\d+ alloc_insn=(?P<instruction>\d+)"
+        r"|Owned resource \(id=\d+\) was acquired at instruction (?P<instruction__since_7_3>\d+)",
+        "what {acquirer} gives here is not released on every path",
+        "On the path that the log ends with, the program leaves while it still owns it.",
+        "Release it on every path: {give_back}.",
+        also=(r"^fact: acquired by (?P<acquirer>\w+)$",),
     ),
     Rule(
         "reference_leak",
@@ -578,7 +824,7 @@ RULES = (
     ),
     Rule(
         "reference_leak",
-        r"would lead to reference leak|Resource Lifetime Safety: Unreleased resource|reference leak",
+        r"would lead to reference leak|Resource Lifetime Safety: Unreleased resource|reference leak|Leaking reference",
         "the program leaves, or makes a tail call, while it owns something",
         "A record, a socket or another object was acquired and not released on this path.",
         "Release it on every path: bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0), bpf_sk_release(sk), "
@@ -586,15 +832,27 @@ RULES = (
     ),
     Rule(
         "reference_not_held",
-        r"reference has not been acquired before|must be referenced when passed to release|expects refcounted"
-        r"|unacquired reference",
+        r"reference has not been acquired before|must be referenced when passed to release"
+        r"|unacquired reference|cannot release unowned|CONST_PTR_TO_DYNPTR cannot be released",
         "something is released that this path does not own",
         "It was released before, or never acquired on this path.",
         "Release once, and only what was acquired: if (sk) bpf_sk_release(sk);",
     ),
     Rule(
+        "jit_needed",
+        r"JIT is required|JIT (?:does not|doesn't) support|requires BPF JIT|non-JITed|not supported by jit"
+        r"|should be JITed"
+        r"|only JITed progs",
+        "the program needs the JIT compiler for something that it does not do here: {verdict}",
+        "The JIT is switched off, or this architecture's does not know what the program uses.",
+        "Switch it on, sysctl net.core.bpf_jit_enable=1, or use a newer kernel, or do without (static functions "
+        "inlined, "
+        "helpers instead of kfuncs).",
+    ),
+    Rule(
         "tail_call_incompatible",
         r"tail_calls? (?:are|is) not allowed|tail_call (?:abusing|is only allowed|lead)|mix(?:ing|es)? of tail_?calls"
+        r"|cannot tail call|expected prog array map for tail call|tracking tail call prog|tail call poke"
         r"|failed to initialize slot \[\d+\] to prog|owned by prog type",
         "the program and the prog array it calls through do not go together",
         "All programs that use one prog array must have the same type, and JIT, XDP fragments and attach type alike.",
@@ -610,12 +868,98 @@ RULES = (
     ),
     Rule(
         "bad_global_function",
-        r"Global function \S+ doesn't return|Arg#\d+ type \S+ in \S+ is not supported"
-        r"|size cannot be determined[^\n]*\n(?:[^\n]*\n)*?Caller passes invalid args",
+        r"Global function \S+ (?:doesn't return|return value|with)|Arg#\d+ type \S+ in \S+ is not supported"
+        r"|size cannot be determined|Global functions need|[Gg]lobal function \S+ has|Function \S+ has \d+ > \d+ args"
+        r"|Invalid type of function|kernel supports at most \d+ parameters|arg#\d+ (?:type tag|has unsupported set"
+        r"|has invalid"
+        r"|has pointer tag|\w+ cannot be combined)|arg#\d+ reference type[^\n]*(?:candidate|module type)",
         "a global function has a signature that the verifier cannot check by itself",
         "A function without static is verified on its own: it returns a number and takes numbers, the context, or "
         "pointers of known size.",
         "Make it static (static __noinline), or give it such arguments.",
+    ),
+    Rule(
+        "return_value_range",
+        r"register R\d+ is not a (?:known|scalar) value|R0 not a scalar value|cannot return stack pointer",
+        "the value returned is not one that the verifier knows, and here it must be",
+        "What a value means is fixed by the program type, or by the function that calls back; others are refused "
+        "before "
+        "the program ever runs.",
+        "Return a constant on every path: return 0;",
+        blame=RETURNED,
+    ),
+    Rule(
+        "constant_string",
+        r"does not point to a readonly map|is not a constant address|direct value access|string is not zero-terminated"
+        r"|doesn't point to a const string|Invalid format string|cannot be used as const string"
+        r"|failed to retrieve map value",
+        "the string given here is not a constant that the verifier can read",
+        "This helper takes a string in read-only memory, ended by a zero, at an offset known at load: not the stack, "
+        "not a "
+        "writable global, not a map's value.",
+        'Make it const, so that it lies in .rodata: static const char name[] = "nginx"; (const volatile where the '
+        "loader "
+        "sets it before the load).",
+    ),
+    Rule(
+        "constant_argument",
+        r"is not a known constant|must be a known constant|is not a const$|local type ID argument|exceeds u32 max",
+        "an argument must be a number that is known at load, and is not",
+        "The verifier needs its value, since the size or type of something depends on it.",
+        "Give a literal or sizeof, bpf_ringbuf_reserve(&events, sizeof(struct event), 0); where the size varies use "
+        "bpf_ringbuf_output(…) or a dynptr (bpf_ringbuf_reserve_dynptr).",
+    ),
+    Rule(
+        "dynptr_state",
+        r"Expected an initialized dynptr|expected pointer to stack or const struct bpf_dynptr",
+        "the dynptr has no contents here",
+        "It was never made on this path, was submitted or discarded, or written over; copies of it count for nothing.",
+        "Make it first, bpf_dynptr_from_skb(skb, 0, &ptr), and give &ptr itself: the variable on the stack, unmoved.",
+    ),
+    Rule(
+        "dynptr_state",
+        r"uninitialized dynptr|cannot overwrite referenced dynptr|write to dynptr at",
+        "the dynptr is in use here, and would be overwritten",
+        "It still owns a record, or was made before; the memory of a dynptr is the kernel's until it is released.",
+        "Use a variable of its own for each: struct bpf_dynptr other; and submit or discard the first one before: "
+        "bpf_ringbuf_discard_dynptr(&ptr, 0);",
+    ),
+    Rule(
+        "dynptr_state",
+        r"^(?!fact: )[^\n]*dynptr",
+        "the dynptr is not of the kind that the called function takes: {verdict}",
+        "Some are read-only or of one kind (ring buffer, packet, memory); each has functions of its own.",
+        "Give the dynptr that belongs to the function, &ptr itself and unmoved; bpf_dynptr_from_mem(…) takes memory "
+        "of a "
+        "map value, not of the stack.",
+    ),
+    Rule(
+        "iterator_state",
+        r"expected (?:an |un)?initialized iter_(?P<what>\w+)|(?P<what__2>\w*iter\w*) (?:is only allowed|has to be"
+        r"|at an offset)"
+        r"|valid iter pointer|pointer to an iterator|cannot pass in iter",
+        "the iterator is not in the state that this call needs",
+        "Each lives on the stack: first new, then next until it gives NULL, then destroy, on every path and once.",
+        "Follow the order: struct bpf_iter_num it; bpf_iter_num_new(&it, 0, 10); while ((v = bpf_iter_num_next(&it))) "
+        "… "
+        "bpf_iter_num_destroy(&it); or the macro bpf_for(i, 0, 10).",
+    ),
+    Rule(
+        "graph_node",
+        r"non-owning|owning ref|bpf_obj_drop|allocated object|same allocation|rbtree|expects arg#1"
+        r"|but expected \w+ at offset"
+        r"|bpf_refcount field|bpf_(?:percpu_)?obj_new",
+        "a node of a list or tree is not given as its function takes it: {verdict}",
+        "A node is owned (from bpf_obj_new or a removal) or belongs to the list; each function takes one of the two.",
+        "Own it first: node = bpf_obj_new(typeof(*node)); if (!node) return 0; then bpf_list_push_front(&head, "
+        "&node->link), after which it is no longer yours.",
+    ),
+    Rule(
+        "arena_misused",
+        r"^(?!fact: )[^\n]*[Aa]rena|addr_space_cast",
+        "the arena is not used as the verifier demands: {verdict}",
+        "One arena for a program, through pointers that are marked with its address space, and with the JIT.",
+        "Declare one map of BPF_MAP_TYPE_ARENA with map_extra, and mark pointers with __arena: int __arena *value;",
     ),
     Rule(
         "bad_argument_type",
@@ -627,7 +971,12 @@ RULES = (
     ),
     Rule(
         "bad_argument_type",
-        r"Caller passes invalid args into func|arg(?:#| )\d+ (?:is|expected|pointer|type|has|to)[^\n]*|R\d+ must (?:be"
+        r"Caller passes invalid args into func"
+        r"|args?(?:#| )?\d+ (?:is|expects?|expected|should|struct|BTF|must|pointer|type|has|to|memory|doesn't"
+        r"|and)[^\n]*"
+        r"|R\d+ (?:is neither|is of type|is \S+ expected|is not a|expect|pointer type|memory|doesn't|and)[^\n]*"
+        r"|type ID (?:argument|\d+)|unable to resolve the size|invalid map_ptr|isn't map pointer|non-zero flags"
+        r"|invalid arg_type|[Hh]elper has invalid btf|Unsupported reg type|Unrecognized \S+ type|R\d+ must (?:be"
         r"|have|point)[^\n]*"
         r"|reg type unsupported for arg|Call Type Safety|is not a (?:const|known|constant)|must be a known constant"
         r"|[Ee]xpected (?:an? )?"
@@ -646,14 +995,16 @@ RULES = (
         "the value returned is not in {range}, which this program type demands",
         "What a value means is fixed by the program type; others are refused before the program ever runs.",
         "Return one of them by name or constant, on every path: return 1;",
+        blame=RETURNED,
     ),
     Rule(
         "return_value_range",
-        r"R0 is not a known value|R0 has (?:unknown scalar )?value|should have been in",
+        r"R0 is not a known value|R0 has (?:unknown scalar )?value|should have been in|can't modify return value",
         "the value returned is not one that this program type allows",
         "What a value means is fixed by the program type; others are refused before the program ever runs.",
         "Return a constant that the type defines, on every path: return 1; or compare before: if (verdict > 1) verdict "
         "= 1;",
+        blame=RETURNED,
     ),
     Rule(
         "unreachable_code",
@@ -665,14 +1016,72 @@ RULES = (
     Rule(
         "no_exit",
         r"last insn is not an exit or jmp|jump out of range from insn (?P<instruction>\d+)|falls? through"
-        r"|subprog\S* doesn't end",
+        r"|subprog\S* doesn't end|call to invalid destination",
         "a function runs past its end",
         "A path has no return; clang leaves that out where the C has none, or where it saw undefined behaviour.",
         "End every path with a return: return 0; and read the compiler's warnings.",
     ),
     Rule(
+        "division_by_zero",
+        r"div by zero|invalid shift -?(?P<bits>\d+)",
+        "a number is divided by a constant 0, or shifted by more than its bits",
+        "In C this is undefined; the verifier refuses it where the constant stands in the instruction.",
+        "Divide by a constant that is not 0, and shift by less than 32 or 64 bits: value >> 31.",
+    ),
+    Rule(
+        "packet_load",
+        r"BPF_LD_\[ABS\|IND\]|LD_ABS",
+        "the old instruction for packet loads cannot be used here",
+        "It takes a socket filter or tc program, the context in R6, and no lock, reference or callback around it.",
+        "Load with a helper: bpf_skb_load_bytes(skb, offset, &value, sizeof(value));",
+    ),
+    Rule(
+        "callback_misused",
+        r"^(?!fact: )[^\n]*(?:callback|exception cb|bpf_throw)",
+        "a function is not called back as the verifier demands: {verdict}",
+        "A callback is a static function of the same object, of the type its caller declares; tail calls, exceptions "
+        "and "
+        "packet loads are not for it.",
+        "Give a static function of its own: static int each(__u32 i, void *data) {{ return 0; }} … bpf_loop(10, each, "
+        "&data, 0);",
+    ),
+    Rule(
+        "debug_info_broken",
+        r"func[_ ]info|line_info|core_relo\[|BTF of func|missing btf|requires prog BTF|id for main subprog",
+        "the object's debug information does not fit its code: {verdict}",
+        "The kernel compares functions and lines in BTF with the instructions; another tool changed one of them.",
+        "Compile anew with clang -g, and link with bpftool gen object instead of changing the object by hand.",
+        blame=START,
+    ),
+    Rule(
+        "too_many_parts",
+        r"too many (?:different|subprograms)|total number of (?P<what>\w+) per program|only one cgroup storage"
+        r"|fd_array has too many",
+        "the program uses more functions, maps or modules than the kernel takes",
+        "64 maps, 256 functions, 256 kernel functions, and one cgroup storage of each kind are the limits.",
+        "Split the program, by tail calls or over several hooks, or merge maps.",
+        blame=START,
+    ),
+    Rule(
+        "loader_fault",
+        r"^fd -?\d+ is not|fd_idx|fd_array|[Mm]odule BTF|kfunc offset"
+        r"|ldimm64 insn specifies|kernel (?:function )?btf_id|kernel func_id|pseudo btf_id|struct_ops map cannot"
+        r"|BTF fd for"
+        r"|negative offset disallowed|insn_array|jump table|signed program|signature verification|signing keyring"
+        r"|excl_prog_hash"
+        r"|signed (?:metadata|payload)",
+        "the loader gave the kernel something that does not belong to the program: {verdict}",
+        "File numbers of maps and BTF, or the signature, do not fit what the instructions name.",
+        "Load with a current libbpf; a signed program as its signer made it.",
+        blame=START,
+    ),
+    Rule(
         "unknown_instruction",
-        r"unknown opcode|uses reserved fields|invalid (?:atomic operand|BPF_LD_IMM|bpf_ld_imm64)"
+        r"unknown (?:opcode|insn class)|uses (?:reserved fields|invalid atomic)|invalid (?:atomic operand|BPF_\S+ "
+        r"|bpf_ld_imm64"
+        r"|insn idx|may_goto)|R\d+ is invalid|middle of ldimm64|load-acquires|store-releases|patched due to 16-bit"
+        r"|r11 load"
+        r"|stack arg"
         r"|unrecognized (?:bpf_ld_imm64|insn)"
         r"|BPF_(?:ATOMIC|XADD) stores? into|BPF_\w+ (?:stores|atomics?)[^\n]* not (?:allowed|supported)"
         r"|insn code .* unsupported",
@@ -682,10 +1091,34 @@ RULES = (
     ),
     Rule(
         "mixed_pointers",
-        r"same insn cannot be used with different pointers|different maps, paths or scalars",
+        r"same insn cannot be used with|different maps, paths or scalars",
         "one instruction works on two kinds of pointer, by path",
         "The compiler merged two branches that access different memory.",
         "Keep the branches apart: access in each branch, with a barrier between: barrier_var(pointer);",
+    ),
+    Rule(
+        "bad_replacement",
+        r"(?P<name>\w+)\(\) (?:is not a global function|has \d+ args while)|Return type \S+ of \S+ doesn't match"
+        r"|arg\d+ in \S+ "
+        r"|arg\d+ \w+\(struct|Extension program (?:changes|may|requires)|Program extension|freplace programs with",
+        "the program does not fit the function that it is to replace: {verdict}",
+        "A freplace program takes the place of a global function with the same arguments and result, and must not do "
+        "what "
+        "that one may not.",
+        "Write it with the very signature of the function, which is neither static nor inlined: "
+        'SEC("freplace/handle") int handle_v2(struct xdp_md *ctx).',
+        blame=START,
+    ),
+    Rule(
+        "struct_ops_mismatch",
+        r"attach to (?:invalid|unsupported) member (?P<name>[\w-]+)|is not a supported struct|struct_ops module"
+        r"|struct_ops init(?:_kern)?[ :][^\n]*|struct_ops reloc[^\n]*",
+        "the struct_ops do not fit this kernel's: {verdict}",
+        "The kernel takes programs for the members only that it declares, by the types it has.",
+        "Compare with the kernel's struct (bpftool btf dump file /sys/kernel/btf/vmlinux format c), and leave out "
+        "members "
+        "that programs may not implement.",
+        blame=START,
     ),
     Rule(
         "bad_attach_target",
@@ -693,7 +1126,11 @@ RULES = (
         r"|can't modify return code"
         r"|Cannot (?:recursively attach|replace|extend)|Subprog \S+ doesn't exist|is not (?:a )?traceable"
         r"|must provide btf_id"
-        r"|Attaching to \S+ .*(?:denied|rejected)|Only fentry|is not (?:static|global) function",
+        r"|Attach(?:ing)? [^\n]*(?:denied|rejected|not supported)|Only (?:fentry|FENTRY)|is not (?:static"
+        r"|global) function"
+        r"|points to (?:disabled|wrong)|attach_btf_id \d+ |The function \S+ (?:has|return|with|arg)"
+        r"|not allowed for fmod_ret"
+        r"|program can only be attached|Cannot (?:nest|attach)|programs cannot attach|context arguments",
         "the program cannot be attached to its target: {verdict}",
         "The kernel knows the function but does not let this kind of program attach to it.",
         "Choose another function, or another hook (a tracepoint, fexit instead of fmod_ret).",
@@ -711,7 +1148,8 @@ RULES = (
     ),
     Rule(
         "no_kernel_btf",
-        r"failed to find valid kernel BTF|[Ee]rror loading vmlinux BTF|kernel BTF is missing at"
+        r"failed to find valid kernel BTF|[Ee]rror loading vmlinux BTF|kernel BTF is missing at|kernel is missing BTF"
+        r"|not supported without CONFIG_DEBUG_INFO_BTF|failed to find BTF for kernel function"
         r"|vmlinux BTF is not (?:found|present)",
         "this kernel shows no BTF, and the program needs it",
         "CO-RE, fentry and LSM programs need the kernel's types, from /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF).",
@@ -975,6 +1413,27 @@ FALLBACK = Rule(
     "the kernel refused the program: {verdict}",
     "This refusal is not in our table; the line quoted is the kernel's own.",
     "Look at this line of the source and at what the registers held; the kernel's words name what it could not prove.",
+)
+
+# Acquiring function -> how what it gives is given back; \1 and the like are the pattern's groups.
+RELEASES = (
+    (
+        r"bpf_ringbuf_reserve_dynptr",
+        "bpf_ringbuf_submit_dynptr(&ptr, 0) or bpf_ringbuf_discard_dynptr(&ptr, 0); discard it even when the "
+        "reservation "
+        "failed: if (bpf_ringbuf_reserve_dynptr(…)) { bpf_ringbuf_discard_dynptr(&ptr, 0); return 0; }",
+    ),
+    (r"bpf_ringbuf_reserve", "bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0)"),
+    (r"bpf_skc?_lookup\w*|bpf_sk_fullsock|bpf_get_listener_sock|bpf_map_lookup_elem", "bpf_sk_release(sk)"),
+    (r"bpf_iter_(\w+)_new", r"bpf_iter_\1_destroy(&it)"),
+    (r"bpf_(\w*irq)_save", r"bpf_\1_restore(&flags)"),
+    (r"bpf_(?:skb|xdp)_ct_\w+", "bpf_ct_release(ct), or bpf_ct_insert_entry(ct) for one that was allocated"),
+    (r"bpf_lookup_(?:user|system)_key", "bpf_key_put(key)"),
+    (r"bpf_get_task_exe_file", "bpf_put_file(file)"),
+    (r"bpf_(task|cgroup|cpumask|crypto_ctx)_\w+", r"bpf_\1_release(\1)"),
+    (r"bpf_(?:percpu_)?obj_new\w*|bpf_refcount_acquire\w*|bpf_(?:list_pop|rbtree_remove)\w*", "bpf_obj_drop(node)"),
+    (r"bpf_kptr_xchg", "if (old) and the function for its type, bpf_task_release(old), bpf_obj_drop(old)"),
+    (r"\w*", "the function that belongs to it"),
 )
 
 # Section -> what loading it asks for beside CAP_BPF (is_net_admin_prog_type, is_perfmon_prog_type in bpf/syscall.c).

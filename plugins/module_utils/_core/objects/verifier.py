@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from ..kernel.features import CAPABILITY_BITS
-from .rules import CAPABILITIES, FALLBACK, LAST, RULES, START
+from .rules import CAPABILITIES, DEEPEST, FALLBACK, LAST, LEFT, RELEASES, RETURNED, RULES, START
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -27,10 +27,21 @@ ONE_REGISTER = re.compile(
 )
 CALL, EXIT = "85", "95"
 RELEASE = re.compile(r"^\d+: \(85\) call (?P<name>bpf_\w*(?:release|submit|discard)\w*)", re.M)
+STEP = re.compile(r"^(?P<number>\d+): \((?P<opcode>[0-9a-f]{2})\) (?P<text>[^;\n]*)", re.M)
+COPY = re.compile(r"[rw](?P<to>\d+) = [rw](?P<of>\d+)\s*$")
+FILL = re.compile(r"r(?P<to>\d+) = \*\(u64 \*\)\(r10 (?P<of>-\d+)\)")
+SPILL = re.compile(r"\*\(u64 \*\)\(r10 (?P<to>-\d+)\) = r(?P<of>\d+)")
+WRITE = re.compile(r"[rw](?P<to>\d+) \S*= ")
+STACK_SLOT = re.compile(r"\(r10 -(?P<written>\d+)\)|\+= -(?P<pointed>\d+)\s*$")
+FUNCTION = re.compile(r"^func#\d+ @(\d+)$", re.M)
+LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*irq_save)\w*#")
+ACQUIRED = re.compile(r"Unreleased reference id=\d+ alloc_insn=(\d+)|acquired at instruction (\d+)")
+CALLED = re.compile(r"\d+: \(85\) call (?P<name>[a-z]\w+)#")
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
     r"^(?:; |;$|from \d+ to|last_idx |regs=|parent |mark_precise|propagating|caller:|callee:|returning from|to caller|"
-    r"(?:cur|old) state:|[Vv]alidating |[Ff]unc#\d+ |verification time|stack depth \d|processed \d+ insns|"
+    r"frame ?\d+: (?:propagating|regs=)|frame\d+ bpf_loop|force_precise|marking pointer|(?:cur|old) state:|"
+    r"[Vv]alidating |[Ff]unc#\d+ |verification time|stack depth \d|processed \d+ insns|"
     r"\s*(?:frame\d+: ?)?(?:R\d+\w*|fp-\d+)=|\s*$)"
     r"|^\d+: (?:frame\d+: ?)?R\d+\w*=|: safe$|^(?:Live regs before insn|\s+\d+: [\d.]{10,} )"
 )
@@ -100,9 +111,8 @@ def diagnose(
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    more = _released(log, verdict) + _facts(
-        verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown
-    )
+    more = [*_released(log, verdict), *_acquired(log, verdict)]
+    more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
     named = dict(groups)
@@ -110,10 +120,11 @@ def diagnose(
         program=program,
         section=section or "of this type",
         capabilities=" and ".join(needed_capabilities(section)),
+        give_back=_release_of(groups["acquirer"]),
         verdict=_deciding(words).split("\t")[0]
         or "it gave no reason" + (f", only {_errno_name(abs(errno))}" if errno else ""),
     )
-    instruction, source = _blame(log, verdict, rule, groups, line_at)
+    instruction, source = _blame(log, verdict, rule, groups, figures, line_at)
     sentence = rule.summary.format_map(groups)
     return Diagnosis(
         code=rule.code,
@@ -148,6 +159,11 @@ def stats(log):
     if took:
         figures["verification_usec"] = int(took[1])
     return figures
+
+
+def has_steps(log):
+    """Whether a log shows instructions, and not the verifier's last words alone."""
+    return bool(STEP.search(log))
 
 
 def needed_capabilities(section):
@@ -233,12 +249,11 @@ def _headed(report):
 
 
 def _annotated(verdict):
-    """The verdict's lines, those that start with a register followed by what it last held."""
+    """The verdict's lines, each followed by what the registers that it names last held."""
     lines = []
     for line in verdict.lines:
-        name = line.partition(" ")[0]
-        state = verdict.registers.get(name)
-        lines.append(f"{line}\t[{state}]" if state else line)
+        held = [verdict.registers[name] for name in re.findall(r"\bR\d+\b", line) if name in verdict.registers]
+        lines.append(line + "\t" * bool(held) + "".join(f"[{state}]" for state in held))
     return lines
 
 
@@ -253,6 +268,8 @@ def _deciding(words):
 
 def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown):
     facts = [line for line in libbpf_lines if "Lockdown: " in line or "RIP: " in line]
+    if section:
+        facts.append(f"fact: section {section}")
     if errno:
         facts.append(f"fact: errno {_errno_name(abs(errno))}")
     if not verdict.lines:
@@ -278,6 +295,20 @@ def _released(log, verdict):
         if before and not before[-1].startswith(("scalar", "inv")) and not before[-1].isdigit():
             return [f"fact: released by {call['name']}"]
     return []
+
+
+def _acquired(log, verdict):
+    """The fact which call gave what was not released."""
+    found = ACQUIRED.search("\n".join(verdict.lines))
+    position = _position(log, int(found[1] or found[2])) if found else None
+    call = position is not None and CALLED.match(log, position)
+    return [f"fact: acquired by {call['name']}"] if call else []
+
+
+def _release_of(acquirer):
+    """How to give back what this function gave: the first of RELEASES that knows it."""
+    found = ((re.fullmatch(pattern, acquirer), text) for pattern, text in RELEASES)
+    return next(match.expand(text) for match, text in found if match)
 
 
 def _capability_facts(section, capabilities):
@@ -321,23 +352,95 @@ def _one_name_each(groups):
 # ---- the line of the source
 
 
-def _blame(log, verdict, rule, groups, line_at):
+def _blame(log, verdict, rule, groups, figures, line_at):
     """(instruction, source) that the rule holds responsible."""
-    instruction, position = verdict.instruction, verdict.position
     source = _headed_source(log)
     if groups["instruction"]:
         instruction = int(groups["instruction"])
         position = _position(log, instruction)
         source = _line_in_front(log, instruction)
-    elif rule.blame not in (LAST, START) and rule.blame in log:
-        instruction, position = _shown_last(log, rule.blame)
-    elif rule.blame != LAST:
-        instruction, position = (0, log.find("\n", log.find("; "))) if verdict.lines else (None, None)
+    else:
+        instruction, position = _blamed_place(log, verdict, rule.blame, figures)
     if not source and position is not None:
         source = _source_before(log, position)
     if line_at and instruction is not None and not (source and source["line"]):
         source = _looked_up(line_at, instruction, source)
     return instruction, source and {field: source[field] for field in ("file", "line", "text")}
+
+
+def _blamed_place(log, verdict, blame, figures):
+    """(number, place in the log) of the instruction that a rule's blame means."""
+    if blame == LAST:
+        return verdict.instruction, verdict.position
+    if not verdict.lines:
+        return None, None
+    step = None
+    if blame == RETURNED:
+        step = _given(log, verdict.position)
+    elif blame == LEFT:
+        step = _way_out(log, verdict.position)
+    elif blame == DEEPEST:
+        step = _deepest(log, figures)
+    elif blame != START and blame in log:
+        return _shown_last(log, blame)
+    if step:
+        return int(step["number"]), step.start()
+    if blame in (RETURNED, LEFT):
+        return verdict.instruction, verdict.position
+    return 0, log.find("\n", log.find("; "))
+
+
+def _steps(log, position):
+    """What the program did on the path that ends there, first to last."""
+    end = len(log) if position is None else position
+    return list(STEP.finditer(log, max(0, end - TAIL), end))
+
+
+def _given(log, position):
+    """The step that made the value which R0 holds at this place; what only moved it does not count."""
+    wanted, calls = "0", 0  # a register's number or a stack slot's; the called functions that we are behind
+    for step in reversed(_steps(log, position)):
+        text = step["text"]
+        is_entry = text.startswith("call pc")
+        if step["opcode"] == EXIT and wanted != "0":
+            calls += 1
+        if calls:
+            calls -= is_entry
+            continue
+        moved = COPY.match(text) or FILL.match(text) or SPILL.match(text)
+        if moved and moved["to"] == wanted:
+            wanted = moved["of"]
+        elif (WRITE.match(text) or {"to": "0" if step["opcode"] == CALL else ""})["to"] == wanted:
+            return step
+    return None
+
+
+def _way_out(log, position):
+    """The last step after a lock was taken that chose to leave, by a branch or the value to return; else the lock."""
+    steps = _steps(log, position)
+    locks = [at for at, step in enumerate(steps) if LOCK.search(step["text"])]
+    if not locks:
+        return None
+    given = _given(log, position)
+    chosen = [step for step in steps[locks[-1] :] if step["text"].startswith("if ")]
+    chosen += [given] if given else []
+    return max([steps[locks[-1]], *chosen], key=lambda step: step.start())
+
+
+def _deepest(log, figures):
+    """The step that reaches furthest down in the largest frame: the variable that needs most of it."""
+    starts, depths = [int(start) for start in FUNCTION.findall(log)], figures.get("stack_depths", ())
+    if not depths or len(starts) != len(depths):
+        return None
+    largest = depths.index(max(depths))
+    inside = range(starts[largest], [*starts, 1 << 31][largest + 1])
+    found, furthest = None, 0
+    for step in STEP.finditer(log):
+        slot = STACK_SLOT.search(step["text"]) if int(step["number"]) in inside else None
+        depth = int(slot["written"] or slot["pointed"]) if slot else 0
+        if furthest < depth <= depths[largest]:
+            found, furthest = step, depth
+    return found
 
 
 def _shown_last(log, words):
