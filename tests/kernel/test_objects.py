@@ -246,6 +246,27 @@ def test_refusal_does_not_take_away_what_another_run_pinned_meanwhile(host, monk
     assert counted(programs.XDP) == {2: 1}
 
 
+def test_release_has_the_same_id_whatever_libbpf_reads_out_of_its_sections(host, monkeypatch):
+    """From 1.3 on libbpf gives a program in SEC("tcx/ingress") the attach type 46, before neither that nor a type."""
+    here, call = stage.build(NAME, programs.given(1)).release, elf.libbpf.call
+
+    def as_another_version(symbol, *arguments):
+        result = call(symbol, *arguments)
+        if symbol == "bpf_object__open_mem":
+            program = call("bpf_object__next_program", result, None)
+            while program:
+                if call("bpf_program__section_name", program).startswith("tcx/"):
+                    call("bpf_program__set_type", program, bpf.PROG_SCHED_CLS)
+                    call("bpf_program__set_expected_attach_type", program, bpf.ATTACH_TCX_INGRESS)
+                program = call("bpf_object__next_program", result, program)
+        return result
+
+    monkeypatch.setattr(elf.libbpf, "call", as_another_version)
+
+    assert stage.build(NAME, programs.given(1)).release == here
+    assert here.program_types[programs.TCX] == (bpf.PROG_SCHED_CLS, 0)
+
+
 # ---- check mode ----------------------------------------------------------------------------------
 
 

@@ -35,7 +35,9 @@ SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
 LOG_STATS = 4  # BPF_LOG_STATS: the verifier's last words and its count, without the trace
 LOG_TRACE = 1  # of the path that is refused
 LOG_TRACE_ALL = 2  # of every path
-NEWER_SECTIONS = {  # what libbpf before 1.3 cannot read out of a section's name: prefix -> program and attach type
+# What libbpf before 1.3 cannot read out of a section's name: prefix -> program and attach type. Later ones, which give
+# tcx its direction, are overruled, so that a release has the same id with each; the kernel asks for it at attach alone.
+NEWER_SECTIONS = {
     "tcx/": (bpf.PROG_SCHED_CLS, 0),
     "netfilter": (bpf.PROG_NETFILTER, bpf.ATTACH_NETFILTER),
 }
@@ -231,14 +233,13 @@ class _Object:
         except OSError as error:
             raise refusals.unopened(error, file, len(data)) from error
         for program in self.programs():
-            self._name_newer_type(program)
+            self._settle_kind(program)
 
-    def _name_newer_type(self, program):
-        if libbpf.call("bpf_program__type", program) == 0:
-            section = libbpf.call("bpf_program__section_name", program)
-            for prefix, (number, attach) in NEWER_SECTIONS.items():
-                if section.startswith(prefix):
-                    _set_kind(program, number, attach)
+    def _settle_kind(self, program):
+        section = libbpf.call("bpf_program__section_name", program)
+        for prefix, kind in NEWER_SECTIONS.items():
+            if section.startswith(prefix):
+                _set_kind(program, *kind)
 
     def programs(self):
         return self._walk("bpf_object__next_program", "bpf_program__next")
