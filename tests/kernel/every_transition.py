@@ -106,6 +106,13 @@ def on_trial(host):
     trial.switch(NAME)
 
 
+def trial_lost(host):
+    """The record of the trial cannot be read any more, while its hooks run."""
+    on_trial(host)
+    with open(os.path.join(store.home(NAME).folder, "trial"), "r+b") as stream:
+        stream.truncate(10)
+
+
 UNCOUNTED = {"key": 255, "value": 1}  # no version counts there
 
 
@@ -171,6 +178,7 @@ TRANSITIONS = {
     "roll back": transition(upgraded, leave_second, 2, 1),
     "guarded change": transition(second_staged, guarded, 1, 2),
     "take a trial back": transition(on_trial, leave_second, 2, 1),
+    "take a trial that cannot be read back": transition(trial_lost, leave_second, 2, 1),
     "declare": transition(attached, lambda host: host.declare(UNCOUNTED), 1, 1),
     "boot": transition(rebooted, lambda host: boot.restore(NAME), None, 1),
     "everything off": transition(upgraded, lambda host: transitions.roll_back(NAME, everything_off=True), 2, None),

@@ -206,7 +206,7 @@ def assert_goes_on(host, each, told, moment):
         each is TRANSITIONS["remove what cannot be read"]
     ):  # no generation can say that it is decided; told as not_undone
         allowed.append([None])
-    elif told is None or "left" in told or is_on_trial() or each in DECIDED:
+    elif told is None or "left" in told or each in DECIDED or is_on_trial():
         allowed.append([each.runs])
     for program, versions in running(host).items():
         assert (versions or [None]) in allowed, f"{moment}: {program} ran {versions}: {told}"

@@ -19,6 +19,7 @@ from private_host import NAME, attachment, counted
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
     boot,
+    guard,
     inventory,
     observe,
     plan,
@@ -26,7 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Damaged, NotFound, TooNew
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Damaged, NotFound, RolledBack, TooNew
 
 
 def three(host):
@@ -183,6 +184,51 @@ def test_trial_whose_way_back_cannot_be_read_goes_back_to_the_newest_that_can(at
     transitions.roll_back(NAME, number=3)
 
     assert counts(attached) == {program: [1] for program in programs.ROWS}
+
+
+@pytest.mark.parametrize("spoil", [tear, lambda name: os.unlink(path(name))], ids=["torn", "gone"])
+def test_trial_that_cannot_be_read_is_taken_back_by_its_guard(attached, monkeypatch, spoil):
+    attached.stage(3)
+    attached.attach(
+        attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="egress"), confirm_within=60
+    )
+    assert trial.switch(NAME)
+    spoil("generations/3.json")
+    assert inventory.deployment(NAME)["state"] == "unknown"
+    monkeypatch.setattr(guard, "GRACE", 0)
+
+    guard.main(NAME)
+
+    assert counts(attached) == ALL_AT_2
+    seen = observe.sound_facts(store.home(NAME))
+    assert (seen.trial, seen.confirmed.number, seen.deadline) == (None, 2, None)
+    assert len(seen.links) == 3, "what the trial alone had attached is off"
+    with pytest.raises(RolledBack, match="its own file cannot be read"):
+        transitions.confirm(NAME, 3)
+
+
+def test_next_run_takes_a_trial_that_cannot_be_read_back_and_goes_on(attached):
+    attached.stage(3)
+    attached.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    tear("trial")
+
+    attached.stage(4)
+    attached.attach()
+
+    assert counts(attached) == {program: [4] for program in programs.ROWS}
+
+
+def test_first_trial_that_cannot_be_read_goes_back_to_nothing(host):
+    host.stage(1)
+    host.attach(*three(host), confirm_within=60)
+    assert trial.switch(NAME)
+    tear("trial")
+
+    trial.expire(NAME)
+
+    seen = observe.sound_facts(store.home(NAME))
+    assert (seen.trial, seen.links) == (None, {})
 
 
 def test_newer_format_is_left_to_a_newer_collection(attached):

@@ -131,7 +131,7 @@ def deployment(name):
         nothing = dict.fromkeys(("release", "load", "generation", "previous", "staged"))
         lists = {"releases": [], "attachments": [], "maps": [], "unread": []}
         return {"name": name, "state": "unknown", **nothing, **lists, "drift": [str(failure)]}
-    generation = seen.trial or seen.confirmed
+    generation = seen.confirmed if seen.trial_is_lost else seen.trial or seen.confirmed
     seen = observe.hooks(seen, generation) if generation else seen
     drift = _drift(seen, generation)
     return {

@@ -71,8 +71,13 @@ class Facts(NamedTuple):
     @property
     def trial_is_live(self):
         """Whether a guard still waits for the trial's confirmation."""
-        guarded = self.trial and self.trial.guarded and not self.ended and self.deadline
+        guarded = self.trial and self.trial.guarded and not self.trial_is_lost and not self.ended and self.deadline
         return bool(guarded and self.deadline.is_live(self.trial, self.boot_id))
+
+    @property
+    def trial_is_lost(self):
+        """Whether store.lost_trial stands for it; where what is confirmed cannot be read either, there is no trial."""
+        return bool(self.trial and not self.trial.load)
 
     def runs(self, load):
         """Whether some hook runs a program of the load; of one that is not pinned here none does."""
@@ -115,9 +120,12 @@ def unread_rings(seen, generation):
 
 
 def sound_facts(place):
-    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read."""
+    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read.
+
+    A lost trial is taken back, file and all, by whoever locks the deployment next.
+    """
     seen = facts(place)
-    if seen.damage:
+    if seen.damage and not seen.trial_is_lost:
         raise damaged(seen)
     return seen
 
@@ -146,7 +154,12 @@ def _facts(place):
                 damage.append(error.detail["path"])
                 return None
 
-        trial, confirmed = read(store.pointed, "trial"), read(store.pointed, "confirmed")
+        number = store.pointed_number(place, "trial")
+        trial = read(store.generation, number) if number is not None else None
+        found_so_far = len(damage)
+        confirmed = read(store.pointed, "confirmed")
+        if number is not None and trial is None and len(damage) == found_so_far:
+            trial = store.lost_trial(number)
         staged = read(store.staged)
         generations = [read(store.generation, number) for number in store.generation_numbers(place)]
         seen = Facts(

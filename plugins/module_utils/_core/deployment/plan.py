@@ -655,15 +655,25 @@ def back(seen, ended=None, quarantine=""):
         *(_counts_back(seen, seen.trial.load) if seen.trial.load != generation.load else []),
         *_units_left(seen, seen.confirmed or NOTHING),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
+        *(_trial_damage(seen) if seen.trial_is_lost else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
     ]
 
 
 def hooks_back(seen):
-    """Steps that make the hooks run `fallback` again, with what is declared in its maps, as far as they let us."""
+    """Steps that make the hooks run `fallback` again, with what is declared in its maps, as far as they let us.
+
+    Of a lost trial nobody knows what it added: the links that no generation names go.
+    """
     generation = fallback(seen)
-    return [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True)]
+    steps = [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True)]
+    return [*steps, *(_unnamed_off(seen, steps) if seen.trial_is_lost else [])]
+
+
+def _trial_damage(seen):
+    """The lost trial's file goes before its pointer, lest a run killed between them leaves a damaged deployment."""
+    return [RemoveDamaged(path) for path in seen.damage if path.endswith(f"/generations/{seen.trial.number}.json")]
 
 
 def _was_judged(seen, ended):
@@ -684,7 +694,7 @@ def fallback(seen):
     that can run; without one the hooks stay as they are.
     """
     confirmed = seen.confirmed
-    if confirmed is None and seen.damage:
+    if confirmed is None and seen.damage and not seen.trial_is_lost:
         earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
         return next((each for each in reversed(earlier) if each.load in seen.loads), seen.trial)
     is_runnable = confirmed and (confirmed.load in seen.loads or not confirmed.attachments)
@@ -848,7 +858,7 @@ def removal(seen):
     )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
     steps += switch(seen, empty or NOTHING)
-    steps += [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items()]
+    steps += _unnamed_off(seen, steps)
     steps += _units_left(seen, NOTHING)
     steps += [DropMerge(load) for load in sorted(seen.carries)]
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
@@ -859,6 +869,12 @@ def removal(seen):
     steps += [RemoveDamaged(path) for path in seen.damage]
     steps += [RemoveDeadline()] if seen.deadline else []
     return [*steps, RemoveFolders(seen.name)]
+
+
+def _unnamed_off(seen, steps):
+    """Detach the links that no generation names, but for those that the steps detach by an older generation's word."""
+    gone = {step.key for step in steps if isinstance(step, Detach)}
+    return [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items() if key not in gone]
 
 
 def _detach_unnamed(link, key, unnamed):

@@ -270,6 +270,18 @@ def pointed(place, pointer):
     return _read(Generation, os.path.join(place.folder, pointer))
 
 
+def pointed_number(place, pointer):
+    """The number that `trial` or `confirmed` names, whether there is such a generation or not; None: names nothing."""
+    path = os.path.join(place.folder, pointer)
+    named = re.fullmatch(r"generations/([0-9]+)\.json", os.readlink(path) if os.path.islink(path) else "")
+    return int(named[1]) if named else None
+
+
+def lost_trial(number):
+    """Stands for a trial whose record cannot be read or is gone: its number alone is known."""
+    return Generation(number, "", "", {}, guarded=True)
+
+
 def generation(place, number):
     """The Generation with this number, or None where it is not kept."""
     return _read(Generation, _generation_path(place, number))

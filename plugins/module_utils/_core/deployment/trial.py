@@ -114,6 +114,8 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
         return tuple(steps)
     if seen.ended:
         return _go_back(home)
+    if seen.trial_is_lost:
+        return _go_back(home, FAILED, "its own file cannot be read")
     if not seen.trial.guarded:
         return _finish(home, seen)
     if not seen.trial_is_live:
