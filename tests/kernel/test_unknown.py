@@ -152,6 +152,15 @@ def test_folder_that_was_lost_does_not_keep_the_deployment_from_being_removed(at
     assert private_host.tree(store.PINS) == []
 
 
+def test_each_hook_comes_off_once_where_what_is_confirmed_cannot_be_read(attached):
+    """An older generation still names the hooks."""
+    tear("confirmed")
+
+    off = [step.key for step in transitions.remove(NAME).steps if isinstance(step, plan.Detach)]
+
+    assert len(off) == len(set(off)) == 3
+
+
 def test_links_of_two_releases_are_not_adopted_by_guess(host):
     """A run was killed between two hooks, and then the folder was lost."""
     host.stage(1)
