@@ -39,6 +39,7 @@ options:
   release:
     description:
       - For V(rolled_back), the release to run. The one confirmed before by default.
+      - One that is named is not quarantined any more.
       - V(none) takes every program off its hook and keeps the releases.
     type: str
     default: ""

@@ -164,6 +164,16 @@ def leave_second(host):
     transitions.roll_back(NAME, number=2)
 
 
+def second_left(host):
+    """The second release is quarantined, and the first one runs again."""
+    upgraded(host)
+    leave_second(host)
+
+
+def name_second(host):
+    transitions.roll_back(NAME, host.facts().generations[2].release)
+
+
 def transition(given, work, ran, runs):
     return Transition(given, work, ran, runs, work)
 
@@ -178,6 +188,7 @@ TRANSITIONS = {
     "roll back": transition(upgraded, leave_second, 2, 1),
     "guarded change": transition(second_staged, guarded, 1, 2),
     "take a trial back": transition(on_trial, leave_second, 2, 1),
+    "name what is quarantined": transition(second_left, name_second, 1, 2),
     "take a trial that cannot be read back": transition(trial_lost, leave_second, 2, 1),
     "declare": transition(attached, lambda host: host.declare(UNCOUNTED), 1, 1),
     "boot": transition(rebooted, lambda host: boot.restore(NAME), None, 1),

@@ -81,9 +81,17 @@ LASTING = {
     "/run read-only": read_only(store.RUN),
     "bpffs read-only": read_only(files.BPFFS),
 }
-DECIDED = [
-    TRANSITIONS[name] for name in ("roll back", "roll back a merge", "everything off", "boot")
-]  # each hook for itself
+DECIDED = [  # each hook for itself
+    TRANSITIONS[name]
+    for name in (
+        "roll back",
+        "name what is quarantined",
+        "take a trial that cannot be read back",
+        "roll back a merge",
+        "everything off",
+        "boot",
+    )
+]
 # The kernel refuses the one while a run holds its lock's file open. In the other nobody can open a link or undo:
 # a set that is cut in two by it stays so until the next run, which is told as not_undone.
 FROM_THE_BEGINNING = {"/run read-only", "bpffs read-only"}

@@ -19,7 +19,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, Quarantined
 
 
 @pytest.fixture
@@ -74,6 +74,21 @@ def test_rollback_to_a_release_during_a_trial_ends_at_that_release(on_trial, num
 
     seen = on_trial.facts()
     assert (seen.trial, seen.confirmed.release) == (None, first)
+
+
+def test_release_that_was_thrown_back_may_be_staged_again_once_a_user_named_it(on_trial):
+    transitions.confirm(NAME, 2)
+    first, second = on_trial.facts().generations[1].release, on_trial.facts().confirmed.release
+    transitions.roll_back(NAME)
+    transitions.roll_back(NAME, second)
+    transitions.roll_back(NAME, first)
+    transitions.roll_back(NAME, second)
+
+    with pytest.raises(Quarantined):
+        on_trial.stage(1)
+    on_trial.stage(3)
+    on_trial.attach()
+    on_trial.stage(2)
 
 
 def test_guard_that_could_not_be_started_costs_no_trial_but_its_own(on_trial):

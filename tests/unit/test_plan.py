@@ -254,7 +254,8 @@ def _back(seen, given, attachments):
 
 def _going_back(seen, given, attachments):
     target = seen.generations.get(given["to"])
-    return plan.going_back(seen, target, given["reason"]), plan.returning(seen, target)
+    lifted = plan.RemoveQuarantine(given["lifted"], "as it was", target.number) if "lifted" in given else None
+    return plan.going_back(seen, target, given["reason"], lifted), plan.returning(seen, target)
 
 
 def _adoption(seen, given, attachments):

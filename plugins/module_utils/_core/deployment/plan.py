@@ -178,6 +178,14 @@ class WriteQuarantine(NamedTuple):
     number: int
 
 
+class RemoveQuarantine(NamedTuple):
+    """What was thrown back may come again: a user named it. The fields are what its quarantine says."""
+
+    digest: str
+    why: str
+    number: int
+
+
 class WriteKeep(NamedTuple):
     """So many generations stay from now on."""
 
@@ -283,6 +291,7 @@ _HOUSEKEEPING = {
     "RemoveDeadline": lambda step: "disarm the guard",
     "WriteEnded": lambda step: f"generation {step.ended.generation} {step.ended.outcome}: {step.ended.why}",
     "WriteQuarantine": lambda step: f"quarantine {step.digest[:16]}: {step.why}",
+    "RemoveQuarantine": lambda step: f"lift the quarantine of {step.digest[:16]}: {step.why}",
     "WriteKeep": lambda step: f"keep {step.keep} of the generations",
     "RemoveDamaged": lambda step: f"remove {step.path}, which cannot be read",
     "WriteUnit": lambda step: f"add a drop-in to {step.unit}",
@@ -725,10 +734,11 @@ def attachments_digest(generation):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def going_back(seen, target, why=""):
+def going_back(seen, target, why="", lifted=None):
     """Steps to run the release of generation `target` again, at today's attachments; `confirmed` is moved first.
 
-    `seen` is observe.hooks(facts, the generation that `returning` gives).
+    `seen` is observe.hooks(facts, the generation that `returning` gives), `lifted` the RemoveQuarantine of a release
+    that a user named.
     """
     generation = returning(seen, target)
     left = "" if target and target.release == seen.confirmed.release else source_left(seen, seen.confirmed)
@@ -736,6 +746,7 @@ def going_back(seen, target, why=""):
     return [
         WriteGeneration(generation),
         *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
+        *([lifted] if lifted else []),
         *([] if stays_staged else [RemoveStaged(seen.staged)]),
         Point("confirmed", generation.number, seen.confirmed.number),
         *mend(seen, generation, skip_blocked=True),

@@ -198,8 +198,9 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
     """A trial is taken back; without one, the hooks run what was confirmed before the release last changed.
 
     Or `release`, or nothing at all, whether there is a trial or not. No compiler and no verifier: the programs are
-    still loaded and pinned. What is left is quarantined. `number` names the generation to leave: where it is neither on
-    trial nor confirmed, nothing changes but what a killed run had left to do.
+    still loaded and pinned. What is left is quarantined, and what is named so is no longer. `number` names the
+    generation to leave: where it is neither on trial nor confirmed, nothing changes but what a killed run had left to
+    do.
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
@@ -233,10 +234,17 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
         return _as_confirmed(home, seen, repaired, check_mode)
     generation = plan.returning(seen, goal)
     seen = observe.hooks(seen, generation)
-    steps = plan.going_back(seen, goal, why)
+    steps = plan.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
     told = _carry_out(home, steps, "return", check_mode)
     after = seen if check_mode else observe.hooks(observe.facts(home), generation)
     return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
+
+
+def _lifted(home, seen, goal):
+    """The step that ends the quarantine of the release, None where it has none."""
+    digest = plan.source_left(seen, goal)
+    record = store.quarantined(home, digest) if digest else None
+    return plan.RemoveQuarantine(digest, record["why"], record["generation"]) if record else None
 
 
 def _goal(seen, release):
