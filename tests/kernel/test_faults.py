@@ -22,10 +22,12 @@ import private_host
 import programs
 import pytest
 from every_transition import (
+    HOOKS,
     TRANSITIONS,
     assert_finished,
     inside_steps,
     moments,
+    on_trial,
     reset,
     running,
     shape,
@@ -33,7 +35,7 @@ from every_transition import (
 )
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, stage, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, stage, store, trial
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, Failure
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
@@ -231,6 +233,22 @@ def assert_one_sentence_each(told, moment):
     for sentence in (told["what"], told["do"]):
         assert sentence, f"{moment}: {told}"
         assert "\n" not in sentence and ". " not in sentence, f"{moment}: {told}"
+
+
+def test_folder_in_the_way_is_no_disk_that_refuses_and_keeps_no_hook_from_going_back(host):
+    """A guard that waited for the disk would wait for ever."""
+    on_trial(host)
+    in_the_way = os.path.join(store.home(NAME).folder, "outcomes", "2.json.aside")
+    os.makedirs(in_the_way)
+
+    with pytest.raises(Failure, match=r"2\.json\.aside: Is a directory") as refusal:
+        trial.stop(NAME)
+
+    assert refusal.value.code == "failure"
+    assert running(host) == {program: [1] for program in HOOKS}
+    os.rmdir(in_the_way)
+    trial.stop(NAME)
+    assert host.facts().trial is None
 
 
 # ---- places that are not ours alone ----------------------------------------------------------------

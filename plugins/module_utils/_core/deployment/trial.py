@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import DiskRefused, Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
+from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
 from . import apply, observe, plan, store
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
@@ -172,7 +172,7 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
     steps = plan.back(_seen_behind(seen), ended, quarantine)
     try:
         carry_out(home, steps, "back", is_decided=bool(seen.ended))
-    except DiskRefused as failure:
+    except Failure as failure:
         if seen.trial.guarded and not store.ended(home, seen.trial.number):
             over = {"outcome": outcome, "why": why, "is_punished": is_punished}
             _hooks_back_at_least(home, seen, over, failure)
@@ -181,17 +181,16 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
 
 
 def _hooks_back_at_least(home, seen, over, failure):
-    """The hooks run what is confirmed although the disk does not take how the trial ended.
+    """The hooks run what is confirmed although it cannot be written down how the trial ended.
 
-    /run remembers it, so that nobody confirms or switches the trial: whoever comes when the disk takes writes again
-    finishes it.
+    /run remembers it, so that nobody confirms or switches the trial: whoever comes when the disk takes it finishes it.
     """
     if seen.deadline and seen.deadline.is_of(seen.trial, seen.boot_id):
         with contextlib.suppress(OSError):
             store.write_deadline(home, seen.deadline._replace(over=over))
     behind = _seen_behind(observe.facts(home))
     carry_out(home, plan.hooks_back(behind), "back", is_decided=True)
-    failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when the disk takes writes"
+    failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when that is mended"
 
 
 def _seen_behind(seen):

@@ -264,9 +264,11 @@ def disk_failure(error):
     path = error.filename or "a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what, do = f"No space is left on the disk for {path}", "Free some space, then run again"
-    else:
+    elif error.errno in DISK_ERRNOS:
         what = f"{path} cannot be written: {error.strerror}"
         do = "Look at that file system (mount, dmesg), then run again"
+    else:
+        return Failure(f"{path}: {error.strerror}", "Look at what is there on the host", path=path, errno=error.errno)
     return DiskRefused(what, do, path=path, errno=error.errno)
 
 
