@@ -16,7 +16,7 @@ import programs
 import pytest
 from private_host import NAME, attachment, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions, units
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, HookHeld
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
@@ -151,6 +151,19 @@ def test_detached_hooks_are_attached_again_when_the_commit_fails(host, three, mo
 
     assert versions(host) == all_at(1)
     assert transitions.confirm(NAME).steps == ()
+
+
+def test_drop_in_of_a_former_version_stands_again_when_the_commit_fails(host, three, monkeypatch):
+    host.stage(1)
+    host.attach(*three)
+    unit = next(iter(units.found(NAME)))
+    units.write(NAME, unit, "# as a former version wrote it\n")
+    host.stage(2)
+
+    with disk_full_at_the_commit(monkeypatch):
+        host.attach()
+
+    assert units.found(NAME) == {unit: "# as a former version wrote it\n"}
 
 
 def test_change_of_mode_that_is_refused_leaves_the_old_mode(host, three, monkeypatch):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import units
@@ -47,3 +49,33 @@ def test_cgroup_has_one_name_however_it_is_spelt(spelt):
 def test_drop_in_quotes_what_systemd_would_read_as_its_own():
     text = units.drop_in(r'/system.slice/a\x2db "$HOME" 100%.service')
     assert r'run back "/system.slice/a\\x2db \"$$HOME\" 100%%.service"' in text
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where units are, with no systemd that reads them."""
+    monkeypatch.setattr(units, "FOLDER", str(tmp_path))
+    monkeypatch.setattr(units, "_read_anew", lambda: None)
+    return tmp_path / "web.service.d"
+
+
+def test_copy_that_an_admin_made_beside_the_drop_in_is_not_ours(folder):
+    units.write("edge", "web.service", "[Service]\n")
+    copy = folder / "50-ebpf-deploy-edge.conf.bak"
+    copy.write_text("mine")
+
+    assert units.found("edge") == {"web.service": "[Service]\n"}
+    units.remove("edge", "web.service")
+
+    assert os.listdir(folder) == [copy.name]
+
+
+@pytest.mark.parametrize("left", [".unread", ".aside", ".unread.aside"])
+def test_what_a_killed_run_left_beside_the_drop_in_goes_with_it(folder, left):
+    units.write("edge", "web.service", "[Service]\n")
+    (folder / f"50-ebpf-deploy-edge.conf{left}").touch()
+
+    assert units.found("edge") == {"web.service": ""}, "systemd may not have read it"
+    units.remove("edge", "web.service")
+
+    assert not folder.exists()

@@ -257,6 +257,13 @@ def _point(step, home):
     store.point(home, step.pointer, step.number)
 
 
+def _write_unit_undo(step, home):
+    if step.before:
+        units.write(home.name, step.unit, step.before)
+    else:
+        units.remove(home.name, step.unit)
+
+
 def _remove_folders(step, home):
     files.remove_tree(home.carry)
     files.remove_if_empty(home.links)  # a link that no generation names stays
@@ -312,6 +319,6 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
     plan.Point: lambda step, home: store.point_back(home, step.pointer, step.before),
     plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
-    plan.WriteUnit: lambda step, home: units.remove(home.name, step.unit),
+    plan.WriteUnit: _write_unit_undo,
     plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.before),
 }

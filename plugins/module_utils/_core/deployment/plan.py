@@ -199,10 +199,11 @@ class RemoveDamaged(NamedTuple):
 
 
 class WriteUnit(NamedTuple):
-    """The service's start brings its programs back: systemd has read the drop-in."""
+    """The service's start brings its programs back: systemd has read the drop-in. `before` is what stood in it."""
 
     unit: str
     text: str
+    before: str = ""
 
 
 class RemoveUnit(NamedTuple):
@@ -523,7 +524,8 @@ def _counts_back(seen, *loads):
 def _units_missing(seen, generation):
     if seen.units is None:
         return []
-    return [WriteUnit(unit, text) for unit, text in sorted(_units(generation).items()) if seen.units.get(unit) != text]
+    texts = {unit: (text, seen.units.get(unit, "")) for unit, text in sorted(_units(generation).items())}
+    return [WriteUnit(unit, text, before) for unit, (text, before) in texts.items() if text != before]
 
 
 def _units_left(seen, *generations):

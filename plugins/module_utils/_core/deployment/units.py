@@ -111,8 +111,9 @@ def _gone(name, unit):
 def _parts(name, unit):
     """Paths of the drop-in and of what a killed run left beside it."""
     path = _path(name, unit)
-    folder, own = os.path.split(path)
-    return [os.path.join(folder, each) for each in files.names_in(folder) if each == own or each.startswith(own + ".")]
+    ours = {path + end for end in ("", UNREAD, ".aside", UNREAD + ".aside")}
+    folder = os.path.dirname(path)
+    return [each for each in (os.path.join(folder, name) for name in files.names_in(folder)) if each in ours]
 
 
 def _read_anew():
