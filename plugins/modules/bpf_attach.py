@@ -143,6 +143,7 @@ options:
   state:
     description:
       - V(attached) attaches and replaces. V(detached) takes the named attachments off and keeps the release.
+      - Where the hook has another program of the deployment than the one that V(detached) names, nothing changes.
     type: str
     choices: [attached, detached]
     default: attached

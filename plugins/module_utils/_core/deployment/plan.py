@@ -556,12 +556,13 @@ def expect_empty(steps):
 def wanted(seen, attachments, load, *, replace=False, without=()):
     """The Generation, not numbered yet, in which `attachments` are added to the confirmed ones and all run `load`.
 
-    replace: exactly these. `without`: attachments to take off.
+    replace: exactly these. `without`: attachments to take off, where it is their program that is there.
     """
     base = seen.confirmed.attachments if seen.confirmed and not replace else {}
     merged = {**base, **by_id(attachments)}
-    for key in by_id(without):
-        merged.pop(key, None)
+    for key, named in by_id(without).items():
+        if key in merged and merged[key].program == named.program:
+            del merged[key]
     release = release_of(load)
     policies, onto = _taken_over(seen, load)
     return store.Generation(
