@@ -326,7 +326,7 @@ def shape():
         "staged": seen.staged and seen.staged.release,
         "trial": seen.trial,
         "confirmed": seen.confirmed and (seen.confirmed.release, seen.confirmed.attachments),
-        "loads": {plan.release_of(load) for load in seen.loads},
+        "loads": {store.release_of(load) for load in seen.loads},
         "how many loads": len(seen.loads),
         "can go back": bool(seen.confirmed and store.generation(place, seen.confirmed.previous or 0)),
         "debris": (seen.debris, seen.unsettled),

@@ -126,7 +126,7 @@ def facts(given, attachments, ids):
         int(number): store.Generation(
             int(number),
             each["load"],
-            plan.release_of(each["load"]),
+            store.release_of(each["load"]),
             plan.by_id([attachments[word] for word in each["at"]]),
             previous=each.get("previous"),
             policies={name: policy(each["maps"][name]) for name in each.get("maps", {})},
@@ -135,7 +135,7 @@ def facts(given, attachments, ids):
         )
         for number, each in given.get("generations", {}).items()
     }
-    names = given.get("releases") or {plan.release_of(name) for name in loads}
+    names = given.get("releases") or {store.release_of(name) for name in loads}
     trial = generations.get(given.get("trial"))
     return observe.Facts(
         name="counted",
@@ -179,7 +179,7 @@ def staged(given, confirmed):
     if not given.get("staged"):
         return None
     load, policies = given["staged"], {name: policy(how) for name, how in given.get("takes_over", {}).items()}
-    return store.Staged(load, plan.release_of(load), "", policies, confirmed.load if confirmed else "")
+    return store.Staged(load, store.release_of(load), "", policies, confirmed.load if confirmed else "")
 
 
 def policy(how):
@@ -270,7 +270,7 @@ def _declare(seen, given, attachments):
 
 
 def _stage(seen, given, attachments):
-    wanted = made_release(plan.release_of(given["load"]))
+    wanted = made_release(store.release_of(given["load"]))
     staged = store.Staged(given["load"], wanted.id)
     return plan.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}), None
 

@@ -232,7 +232,7 @@ def _fill_map(step, home):
     what = None if step.lacks.is_unreadable else store.declared(home, step.map)
     if what is not None:
         with _map(home, step.load, step.map) as fd:
-            lacks = declared.filling(fd, step.map, what, store.release(home, plan.release_of(step.load)))
+            lacks = declared.filling(fd, step.map, what, store.release(home, store.release_of(step.load)))
             contents.carry_out(fd, bpf.map_info(fd), lacks.edit)
 
 

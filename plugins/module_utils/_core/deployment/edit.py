@@ -75,7 +75,7 @@ def _deployed(place, map_name, asked):
     seen = observe.facts(place)
     with _opened(observe.map_path(place, seen, map_name)) as fd:
         result, wanted = _planned(fd, asked)
-        release = seen.releases.get(plan.release_of(observe.map_load(seen, map_name)))
+        release = seen.releases.get(store.release_of(observe.map_load(seen, map_name)))
         result = result._replace(secrets=_secrets(release, map_name, result.form))
         if wanted is None:
             held = store.declared(place, map_name)
@@ -94,7 +94,7 @@ def _ours(path):
     parts = os.path.relpath(os.path.realpath(path), store.PINS).split(os.sep)
     if len(parts) != 5 or (parts[1], parts[3]) != ("loads", "maps") or not store.NAME.fullmatch(parts[0]):
         return None, ""
-    return store.release(store.home(parts[0]), plan.release_of(parts[2])), parts[4]
+    return store.release(store.home(parts[0]), store.release_of(parts[2])), parts[4]
 
 
 def _secrets(release, map_name, form):
@@ -122,7 +122,7 @@ def _with_declared(place, seen, map_name, asked, wanted, result):
     before, load = _declared_before(place, map_name, asked.purge), observe.map_load(seen, map_name)
     after, left_out = declared.edited(
         before,
-        declared.shape_of(seen.releases.get(plan.release_of(load)), map_name, result.info),
+        declared.shape_of(seen.releases.get(store.release_of(load)), map_name, result.info),
         result.info,
         wanted,
         absent=asked.state == "absent",

@@ -248,7 +248,7 @@ def filling(place, seen, load, name):
 
     A file or a map that cannot be read is part of the answer: it must not keep hooks from going back.
     """
-    path, release = os.path.join(place.loads, load, "maps", name), seen.releases.get(load.rpartition("-")[0])
+    path, release = os.path.join(place.loads, load, "maps", name), seen.releases.get(store.release_of(load))
     try:
         what = store.declared(place, name)
         with bpf.get_pinned(path) as fd:

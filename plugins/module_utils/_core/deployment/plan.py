@@ -563,7 +563,7 @@ def wanted(seen, attachments, load, *, replace=False, without=()):
     for key, named in by_id(without).items():
         if key in merged and merged[key].program == named.program:
             del merged[key]
-    release = release_of(load)
+    release = store.release_of(load)
     policies, onto = _taken_over(seen, load)
     return store.Generation(
         number=0,
@@ -588,11 +588,6 @@ def _taken_over(seen, load):
 def by_id(attachments):
     """{id: Attachment}, the ids that links are pinned under."""
     return {catalogue.hook_of(attachment).id(attachment): attachment for attachment in attachments}
-
-
-def release_of(load):
-    """R of R-K."""
-    return load.rpartition("-")[0]
 
 
 def _previous(seen, release):
@@ -808,7 +803,7 @@ def prune(seen, *, staged=None, confirmed=None):
     needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
     kept = [generations[number] for number in needed if number in generations]
     loads = {each.load for each in kept} | ({staged.load} if staged else set())
-    releases = {release_of(load) for load in loads}
+    releases = {store.release_of(load) for load in loads}
     onto = {each.load: each.onto for each in generations.values()}
     return [
         *_units_left(seen, *(each for each in (confirmed, seen.trial) if each)),
@@ -842,7 +837,7 @@ def adopted(seen):
     base = seen.confirmed or NOTHING
     load = loads.pop()
     attachments = {**base.attachments, **{key: each.attachment for key, each in ours.items()}}
-    return base._replace(load=load, release=release_of(load), attachments=attachments)
+    return base._replace(load=load, release=store.release_of(load), attachments=attachments)
 
 
 def adoption(seen, generation):

@@ -198,6 +198,11 @@ def home(name):
     return Home(name, os.path.join(STATE, name), os.path.join(PINS, name))
 
 
+def release_of(load):
+    """R of R-K."""
+    return load.rpartition("-")[0]
+
+
 @contextlib.contextmanager
 def locked(name, seconds=LOCK_SECONDS):
     """The deployment's Home, with the right to change it.

@@ -153,7 +153,7 @@ def _load_for(seen, release, check_mode):
         if check_mode:
             return TO_BE_STAGED
         raise _nothing_staged(seen)
-    matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if plan.release_of(load) == release]
+    matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if store.release_of(load) == release]
     if matching:
         return matching[0]
     if check_mode:
@@ -161,7 +161,7 @@ def _load_for(seen, release, check_mode):
     raise NotFound(
         f"Release {release} of {seen.name} is not loaded on this host",
         "Run bpf_program with its source, or name one of those listed",
-        releases=sorted({plan.release_of(load) for load in seen.loads}),
+        releases=sorted({store.release_of(load) for load in seen.loads}),
     )
 
 
