@@ -148,7 +148,7 @@ def _keep_running(name, command):
     lives = []
     with _on_sigterm(lambda: [each.terminate() for each in lives]):
         while True:
-            lives[:] = [subprocess.Popen(command)]
+            lives[:] = [subprocess.Popen(command)]  # pylint: disable=ansible-bad-function
             if lives[0].wait() == 0:
                 return
             time.sleep(RESTART_SECONDS)
