@@ -178,7 +178,7 @@ LOGS = [  # (code, origin, the verifier's last words, further arguments)
     ),
     ("unreachable_code", "5.8", "unreachable insn 3", {}),
     ("no_exit", "5.8", "last insn is not an exit or jmp", {}),
-    ("unknown_instruction", "5.8", "BPF_ATOMIC stores into R1 ctx is not allowed", {}),
+    ("atomic_not_allowed", "5.8", "BPF_ATOMIC stores into R1 ctx is not allowed", {}),
     ("unknown_instruction", "5.8", "unknown opcode 06", {}),
     ("mixed_pointers", "5.8", "same insn cannot be used with different pointers", {}),
     ("bad_global_function", "5.8", "Global function foo() doesn't return scalar. Only those are supported.", {}),
@@ -301,6 +301,17 @@ LOGS = [  # (code, origin, the verifier's last words, further arguments)
     ("bad_attach_target", "6.x", "attach_btf_id 77 points to disabled hook bpf_lsm_getprocattr", {}),
     ("no_kernel_btf", "6.x", "kernel is missing BTF, make sure CONFIG_DEBUG_INFO_BTF=y is specified in Kconfig.", {}),
     ("symbol_missing", "6.x", "ldimm64 failed to find the address for kernel symbol 'runqueues'.", {}),
+    (
+        "packet_pointer_stale",
+        "6.18",
+        "R6 invalid mem access 'scalar'",
+        {"facts": ("fact: packet moved by bpf_xdp_adjust_head",)},
+    ),
+    ("function_pointer", "6.18", "unknown opcode 8d", {}),
+    ("map_not_declared", "6.18", "R1 type=map_value expected=map_ptr", {}),
+    ("reference_not_held", "6.18", "R1 must be referenced when passed to release function", {}),
+    ("option_out_of_bounds", "6.18", "R1 offset is outside of the packet", {"section": "cgroup/getsockopt"}),
+    ("kptr_access", "6.18", "R1 has no valid kptr", {}),
     ("verifier_refused", "made up", "the moon is not full", {}),
 ]
 
@@ -341,6 +352,28 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
         {"errno": 3},
     ),
     ("unknown_section", "libbpf", ["prog 'p': section 'uprobe/app' missing ':function[+offset]' specification"], {}),
+    ("symbol_missing", "libbpf", ["failed to find BTF for extern 'memcmp': -2"], {}),
+    (
+        "kfunc_signature",
+        "libbpf",
+        ["extern (func ksym) 'bpf_put_file': func_proto [9] incompatible with vmlinux [7]"],
+        {},
+    ),
+    ("program_is_static", "libbpf", ["sec 'xdp': program 'p' is static and not supported"], {}),
+    (
+        "struct_ops_mismatch",
+        "libbpf",
+        ["struct_ops init_kern: struct tcp_congestion_ops is not found in kernel BTF"],
+        {},
+    ),
+    ("map_definition", "libbpf", ["map 'hits': unsupported map linkage static."], {}),
+    ("map_definition", "libbpf", ["map 'hits': map type isn't specified."], {}),
+    (
+        "inner_map_undefined",
+        "6.18",
+        ["map 'outer': failed to create: Invalid argument(-22)"],
+        {"errno": errno.EINVAL, "facts": ("fact: map type hash_of_maps",)},
+    ),
     ("legacy_map", "libbpf", ["elf: legacy map definitions in 'maps' section are not supported by libbpf v1.0+"], {}),
     (
         "map_mismatch",
@@ -596,6 +629,42 @@ def test_stack_is_blamed_on_what_lies_deepest_in_the_largest_frame():
     )
     found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
     assert (found.code, found.source["line"]) == ("stack_too_large", 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "call", "state"),
+    [
+        ("packet_pointer_stale", "bpf_xdp_adjust_head#44", "pkt(r=14)"),
+        ("use_after_release", "bpf_ringbuf_submit#132", "ringbuf_mem(ref_id=2,sz=8)"),
+        ("not_a_pointer", "bpf_ktime_get_ns#5", "pkt(r=14)"),
+        ("not_a_pointer", "bpf_xdp_adjust_head#44", "map_value(map=hits,ks=4,vs=8)"),
+    ],
+)
+def test_pointer_that_a_call_ended_is_told_from_a_number(code, call, state):
+    """It lived in R6 over the call, and was copied since."""
+    log = (
+        f"4: (bf) r6 = r0                       ; R0={state} R6_w={state}\n9: (85) call {call}\n"
+        "; *value = 1; @ a.bpf.c:14\n10: (bf) r2 = r6\n11: (7b) *(u64 *)(r2 +0) = r3\nR2 invalid mem access 'scalar'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="xdp")
+    assert (found.code, found.source["line"]) == (code, 14)
+    if code != "not_a_pointer":
+        assert call.partition("#")[0] in found.summary
+
+
+def test_number_made_after_a_release_is_not_taken_for_what_was_released():
+    log = (
+        "4: (bf) r6 = r0                       ; R0=sock(ref_obj_id=2) R6_w=sock(ref_obj_id=2)\n5: (bf) r1 = r6\n"
+        "6: (85) call bpf_sk_release#86\n7: (b7) r6 = 7\n8: (61) r2 = *(u32 *)(r6 +0)\nR6 invalid mem access 'scalar'\n"
+    )
+    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "not_a_pointer"
+
+
+def test_constant_string_on_the_stack_is_named_by_the_call():
+    log = "16: (85) call bpf_snprintf#165\nR3 type=fp expected=map_value\n"
+    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "constant_string"
+    log = log.replace("snprintf", "timer_init")
+    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "field_of_map_missed"
 
 
 def test_field_with_the_map_of_another_names_both():

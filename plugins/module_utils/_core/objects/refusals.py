@@ -19,7 +19,15 @@ from ..kernel import bpf, features, files, libbpf
 from . import bytecode, verifier
 
 LOGS_KEPT = 8  # of up to 16 MiB each
-OPENING = {"legacy_map", "object_without_btf", "old_libbpf_btf", "unknown_section", "map_definition"}
+OPENING = {
+    "legacy_map",
+    "map_definition",
+    "object_without_btf",
+    "old_libbpf_btf",
+    "program_is_static",
+    "symbol_missing",
+    "unknown_section",
+}
 
 
 def explained(error, culprit, log, log_folder=None):

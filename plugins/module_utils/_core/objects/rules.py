@@ -15,8 +15,9 @@ A pattern is a regular expression over all of these lines:
 - where the verifier said nothing, what libbpf printed instead;
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
-  "fact: section cgroup/bind4", "fact: released by bpf_sk_release" (what the verdict's register held went with that
-  call), "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
+  "fact: section cgroup/bind4", "fact: at call bpf_snprintf" (the last instruction is one);
+  "fact: released by bpf_sk_release" (what the verdict's register held went with that call), "fact: packet moved by
+  bpf_xdp_adjust_head" (likewise), "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
   of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0".
@@ -68,7 +69,7 @@ RULES = (
     Rule(
         "verifier_bug",
         r"(?i)\bverifier bug\b|verifier internal error|kernel subsystem misconfigured|verifier.* misconfigured"
-        r"|^BUG |internal bug|REG INVARIANTS VIOLATION|non-overwritten BPF_PTR_POISON|BTF is malformed",
+        r"|^BUG |internal bug|REG INVARIANTS VIOLATION|non-overwritten BPF_PTR_POISON|(?:BTF|btf_vmlinux) is malformed",
         "the verifier found a fault in itself: {verdict}",
         "The kernel's own checks contradict each other on this program; the program may be right.",
         "Try the newest stable kernel, report the log to bpf@vger.kernel.org, and write the expression at this line in "
@@ -112,6 +113,26 @@ RULES = (
         "map {map} is used here but was not created",
         "Its creation was switched off (autocreate), while this code still runs.",
         "Create the map, or guard the code with a constant: if (have_map) …, with have_map const volatile and false.",
+    ),
+    Rule(
+        "symbol_missing",
+        r"failed to find BTF for extern '(?P<name>\w+)'|extern function (?P<name__2>\w+) is unsupported",
+        "the program uses {name}, which neither the object nor the kernel has",
+        "A function or variable is declared and not defined; memcmp, memcpy and the like the compiler only writes out "
+        "for "
+        "small, constant sizes.",
+        "Define it in the object (static), compare in a loop with a constant bound, for (int i = 0; i < 16; i++) …, or "
+        "declare a kernel's symbol with __ksym.",
+        blame=START,
+    ),
+    Rule(
+        "kfunc_signature",
+        r"extern \((?:func|var) ksym\) '(?P<name>[^']+)': (?:func_proto|incompatible types)",
+        "{name} is declared otherwise than this kernel has it",
+        "Arguments or types differ: kfuncs are no stable interface, and change with the kernel.",
+        "Declare it as this kernel does: bpftool btf dump file /sys/kernel/btf/vmlinux format c | grep {name}; for "
+        "several kernels declare {name}___old beside it and ask bpf_ksym_exists({name}).",
+        blame=START,
     ),
     Rule(
         "symbol_missing",
@@ -256,6 +277,14 @@ RULES = (
         "Check before use: if (!value) return 0;",
     ),
     # ---- packet
+    Rule(
+        "option_out_of_bounds",
+        r"invalid access to packet|offset is outside of the packet",
+        "the option's value is used without a comparison with optval_end",
+        "optval to optval_end is all there is of the value; it may be shorter than its type, or empty.",
+        "Compare before use: if ((void *)(value + 1) > ctx->optval_end) return 1;",
+        also=(r"^fact: section \??cgroup/[gs]etsockopt",),
+    ),
     Rule(
         "packet_out_of_bounds",
         r"offset is outside of the packet\t\[pkt[^\n]*umax(?:_value|\d*)?=(?:0x[0-9a-f]{5,}|\d{6,})",
@@ -492,11 +521,23 @@ RULES = (
     ),
     Rule(
         "use_after_release",
-        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
+        r"R(?P<register>\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b",
         "what is used here was released before, by {release}",
         "With the release all pointers to the object, or into it, are gone for the program.",
-        "Move {release}(…) behind the last use, or copy what you need before releasing: __u32 value = object->field;",
+        "Release once, and move {release}(…) behind the last use; or copy what you need before releasing: __u32 value "
+        "= object->field;",
         also=(r"^fact: released by (?P<release>\w+)$",),
+    ),
+    Rule(
+        "packet_pointer_stale",
+        r"R(?P<register>\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b",
+        "the pointer into the packet is no longer valid: {mover} may have moved the packet",
+        "After a call that can change the packet all pointers into it are gone, and so are the comparisons with "
+        "data_end.",
+        "Read them anew after {mover}: data = (void *)(long)ctx->data; data_end = (void *)(long)ctx->data_end; and "
+        "compare "
+        "again before use.",
+        also=(r"^fact: packet moved by (?P<mover>\w+)$",),
     ),
     Rule(
         "not_a_pointer",
@@ -665,6 +706,15 @@ RULES = (
         "bpf_timer_init(&value->timer, &flows, CLOCK_MONOTONIC).",
     ),
     Rule(
+        "kptr_access",
+        r"^(?!fact: )[^\n]*\b(?:kptr|uptr)\b(?! cannot be accessed directly)",
+        "a kernel pointer in a map value is not used as the verifier demands",
+        "Such a pointer is owned by the map: whole, at its own offset, and moved by one helper alone.",
+        "Exchange it: old = bpf_kptr_xchg(&value->task, task); if (old) bpf_task_release(old); to read an __kptr one "
+        "use "
+        "it under bpf_rcu_read_lock() after a check for NULL.",
+    ),
+    Rule(
         "field_of_map_missed",
         r"off \d+ doesn't point to 'struct (?P<what>\w+)'|has no valid (?P<what__2>\w+)"
         r"|doesn't have 'struct (?P<what__3>\w+)'"
@@ -676,15 +726,6 @@ RULES = (
         "Declare it in the value's struct, struct value {{ struct bpf_timer timer; … }}, and give &value->timer of "
         "what a "
         "lookup returned, not of an array of them.",
-    ),
-    Rule(
-        "kptr_access",
-        r"^(?!fact: )[^\n]*\b(?:kptr|uptr)\b(?! cannot be accessed directly)",
-        "a kernel pointer in a map value is not used as the verifier demands",
-        "Such a pointer is owned by the map: whole, at its own offset, and moved by one helper alone.",
-        "Exchange it: old = bpf_kptr_xchg(&value->task, task); if (old) bpf_task_release(old); to read an __kptr one "
-        "use "
-        "it under bpf_rcu_read_lock() after a check for NULL.",
     ),
     Rule(
         "field_not_for_map",
@@ -735,7 +776,7 @@ RULES = (
     ),
     Rule(
         "untrusted_pointer",
-        r"R\d+ must be (?:referenced|a rcu pointer)|must be referenced or trusted|R\d+ type=(?:untrusted|rcu)_ptr\w*"
+        r"R\d+ must be (?:referenced$|a rcu pointer)|must be referenced or trusted|R\d+ type=(?:untrusted|rcu)_ptr\w*"
         r"|expects? ref(?:erenced|counted)|allocated object must be referenced",
         "a pointer to a kernel object is given that may be stale: it is neither owned nor trusted",
         "What was read out of another struct may go away at any time; arguments of tp_btf, LSM and struct_ops "
@@ -764,6 +805,16 @@ RULES = (
     ),
     Rule(
         "lock_held",
+        r"function calls are not allowed while holding a lock|(?:helper|function) call[^\n]*(?:spin_lock|lock)-ed",
+        "a function is called while a lock is held",
+        "Between bpf_spin_lock and bpf_spin_unlock no call is allowed, of helpers neither.",
+        "Call before you take the lock: __u64 now = bpf_ktime_get_ns(); bpf_spin_lock(&value->lock); value->last = "
+        "now; "
+        "bpf_spin_unlock(&value->lock);",
+        also=(r"^fact: at call (?!bpf_spin_lock)",),
+    ),
+    Rule(
+        "lock_held",
         r"global function calls are not allowed (?:while|with)|use static function instead",
         "a global function is called where a lock is held or preemption is off",
         "A function without static is verified by itself, so what it does under the lock is not known.",
@@ -771,15 +822,13 @@ RULES = (
     ),
     Rule(
         "lock_held",
-        r"(?:inside|while holding|in) (?:a )?(?:bpf_)?(?P<what>spin_lock|lock|rcu_read_lock|preempt_disable"
-        r"|local_irq\w*)"
-        r"(?:-ed|ed)?(?: region)?\b|(?P<other>spin_unlock|rcu_read_unlock|rcu_read_lock|preempt_enable\w*"
-        r"|local_irq_\w+) (?:is )?missing",
+        r"cannot be used inside (?P<acquirer>bpf_\w+)-ed region|(?P<acquirer__2>bpf_\w+?)(?:-ed)? is missing"
+        r"|(?P<acquirer__3>bpf_\w+) is still inside|while holding a lock",
         "the program leaves here while a lock is still held",
         "Between bpf_spin_lock and bpf_spin_unlock no exit is allowed, on any path; the same holds for RCU, "
         "preemption and "
         "interrupts.",
-        "Release before you leave: bpf_spin_unlock(&value->lock); return 0; on this path, too.",
+        "Release before you leave, on this path, too: {give_back}; return 0;",
         also=(r"^fact: at exit$",),
         blame=LEFT,
     ),
@@ -793,7 +842,7 @@ RULES = (
     Rule(
         "lock_held",
         r"(?:inside|while holding|in) (?:a )?(?:bpf_)?(?P<what>spin_lock|lock|rcu_read_lock|preempt_disable"
-        r"|irq\w*)(?:-ed|ed)?(?: region)?\b"
+        r"|(?:local_)?irq\w*)(?:-ed|ed)?(?: region)?\b"
         r"|bpf_spin_unlock is missing|(?:bpf_)?(?P<other>rcu_read_lock|preempt_disable|local_irq_save"
         r"|spin_lock) is missing"
         r"|_unlock (?:without|of different|cannot be out)|[Ll]ocking two"
@@ -962,6 +1011,30 @@ RULES = (
         "Declare one map of BPF_MAP_TYPE_ARENA with map_extra, and mark pointers with __arena: int __arena *value;",
     ),
     Rule(
+        "constant_string",
+        r"R\d+ type=(?P<type>\S+) expected=map_value\b",
+        "the string given here is not a constant that the verifier can read",
+        "{call} takes its format or pattern from read-only memory, not from the stack.",
+        'Make it const, so that it lies in .rodata: static const char format[] = "%d"; {call}(…, format, …);',
+        also=(r"^fact: at call (?P<call>bpf_(?:\w*printf|strncmp|trace_vprintk))$",),
+    ),
+    Rule(
+        "field_of_map_missed",
+        r"R\d+ type=(?P<type>\S+) expected=map_value\b",
+        "{call} is given memory of kind {type}, and works on a field of a map's value only",
+        "Locks, timers and kernel pointers live in maps, where the kernel finds them by the value's type.",
+        "Declare it in the value's struct, look the value up, value = bpf_map_lookup_elem(&map, &key); and give "
+        "&value->field.",
+        also=(r"^fact: at call (?P<call>bpf_(?:spin|timer|kptr|wq)\w*)$",),
+    ),
+    Rule(
+        "map_not_declared",
+        r"R\d+ type=map_value expected=map_ptr",
+        "a plain variable is given where a map is wanted",
+        'Only what stands in section .maps becomes a map: its definition lacks SEC(".maps").',
+        'Complete it: struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); … }} hits SEC(".maps");',
+    ),
+    Rule(
         "bad_argument_type",
         r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>[^\n\t]+)",
         "the helper gets {type} where it takes {expected}",
@@ -991,10 +1064,10 @@ RULES = (
         "return_value_range",
         r"(?:At (?P<where>program exit|callback return|async callback return"
         r"|subprogram exit)[^\n]* )?(?:the )?register R0 [^\n]*"
-        r"should have been in (?P<range>[\[(][^\])\n]*[\])])",
-        "the value returned is not in {range}, which this program type demands",
+        r"should have been in (?P<range>[\[(](?P<low>-?\w+)[^\])\n]*[\])])",
+        "the value returned is not in {range}, the only ones allowed here",
         "What a value means is fixed by the program type; others are refused before the program ever runs.",
-        "Return one of them by name or constant, on every path: return 1;",
+        "Return one of them by name or constant, on every path: return {low};",
         blame=RETURNED,
     ),
     Rule(
@@ -1020,6 +1093,30 @@ RULES = (
         "a function runs past its end",
         "A path has no return; clang leaves that out where the C has none, or where it saw undefined behaviour.",
         "End every path with a return: return 0; and read the compiler's warnings.",
+    ),
+    Rule(
+        "atomic_not_allowed",
+        r"(?:BPF_)?(?:ATOMIC|XADD)\w* (?:stores into|loads from) R\d+ (?P<memory>\S+)",
+        "an atomic operation is done on memory of kind {memory}, which takes none",
+        "Atomic operations work on map values, globals, the stack and the like; not on the packet, the context or what "
+        "belongs to the kernel.",
+        "Write it without: *word = *word + 1; where only this program run has the memory; or count in a map's value.",
+    ),
+    Rule(
+        "context_access",
+        r"BPF_ST stores into R\d+ ctx",
+        "a constant is written into the context, which older kernels do not take",
+        "The instruction that stores a constant (BPF_ST) is not allowed on the context before Linux 6.4.",
+        "Let the value come from a register: compile with clang -mcpu=v3, or barrier_var(value); ctx->field = value;",
+    ),
+    Rule(
+        "function_pointer",
+        r"unknown opcode 8d",
+        "a function is called through a pointer",
+        "The kernel takes calls of known functions only; the compiler could not tell which one this is.",
+        "Call by name: if (kind == 1) one(x); else two(x); or make the pointer constant and the functions "
+        "static __always_inline; or use a tail call.",
+        blame=START,
     ),
     Rule(
         "division_by_zero",
@@ -1200,6 +1297,34 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "program_is_static",
+        r"program '(?P<name>[^']+)' is static and not supported",
+        "program {name} is static, so nobody can load it",
+        "What stands in a section of programs must be visible outside of its file.",
+        'Leave out static: SEC("xdp") int {name}(struct xdp_md *ctx). Functions that it calls may be static.',
+        blame=START,
+    ),
+    Rule(
+        "struct_ops_mismatch",
+        r"struct_ops\"\) program isn't referenced",
+        "a struct_ops program stands in no struct of operations",
+        "libbpf learns from the struct in .struct_ops which member a program implements.",
+        'Name it there: SEC(".struct_ops") struct tcp_congestion_ops ops = {{ .ssthresh = (void *)ssthresh }};',
+        blame=START,
+    ),
+    Rule(
+        "map_definition",
+        r"map '(?P<map>[^']+)': (?P<why>unsupported map linkage|map type isn't|unknown field|conflicting|attr|invalid"
+        r"|should be"
+        r"|unexpected|can't determine|multi-level|'\w+' member|key|value|\w+ def|inner def|only single)[^\n]*"
+        r"|map '(?P<map__2>[^']+)' BTF data|(?:bad map relo|map relo failed)",
+        "libbpf does not take the definition of a map: {verdict}",
+        "A map is a variable in section .maps that is not static, described by __uint, __type and __array.",
+        "Write it so: struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1024); __type(key, __u32); "
+        '__type(value, __u64); }} hits SEC(".maps"); without static.',
+        blame=START,
+    ),
+    Rule(
         "legacy_map",
         r"legacy map definitions in '(?P<section>[^']*)' section are not supported",
         "the object defines its maps in the old way, which libbpf 1.0 and newer refuse",
@@ -1269,6 +1394,16 @@ RULES = (
         "Whoever wrote the program sets it before the load, such as the depth of the stacks that the map keeps.",
         "Write it into the map's definition: __uint({size}, 127 * sizeof(__u64)) for stack traces, or __type(…).",
         also=(r"^fact: (?P<size>(?:key|value)_size) 0$",),
+        blame=START,
+    ),
+    Rule(
+        "inner_map_undefined",
+        CREATE_EINVAL,
+        "map {map} holds maps, and nothing says of what kind",
+        "A map of maps is created with one inner map as the pattern of all; its definition lacks the inner one.",
+        "Define it in the outer: __array(values, struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); "
+        "__type(key, __u32); __type(value, __u64); }});",
+        also=(r"^fact: map type \w+_of_maps$",),
         blame=START,
     ),
     Rule(
@@ -1426,7 +1561,10 @@ RELEASES = (
     (r"bpf_ringbuf_reserve", "bpf_ringbuf_submit(event, 0) or bpf_ringbuf_discard(event, 0)"),
     (r"bpf_skc?_lookup\w*|bpf_sk_fullsock|bpf_get_listener_sock|bpf_map_lookup_elem", "bpf_sk_release(sk)"),
     (r"bpf_iter_(\w+)_new", r"bpf_iter_\1_destroy(&it)"),
-    (r"bpf_(\w*irq)_save", r"bpf_\1_restore(&flags)"),
+    (r"bpf_(\w*irq)_\w+", r"bpf_\1_restore(&flags)"),
+    (r"bpf_(\w*spin)_\w+", r"bpf_\1_unlock(&value->lock)"),
+    (r"bpf_rcu_\w+", "bpf_rcu_read_unlock()"),
+    (r"bpf_preempt_\w+", "bpf_preempt_enable()"),
     (r"bpf_(?:skb|xdp)_ct_\w+", "bpf_ct_release(ct), or bpf_ct_insert_entry(ct) for one that was allocated"),
     (r"bpf_lookup_(?:user|system)_key", "bpf_key_put(key)"),
     (r"bpf_get_task_exe_file", "bpf_put_file(file)"),

@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from typing import NamedTuple
 
+from ..kernel import bpf
 from ..kernel.features import CAPABILITY_BITS
 from .rules import CAPABILITIES, DEEPEST, FALLBACK, LAST, LEFT, RELEASES, RETURNED, RULES, START
 
@@ -26,7 +27,11 @@ ONE_REGISTER = re.compile(
     r"(?:^|\s)(?P<name>R\d+|fp-\d+)(?:_[a-zA-Z]+)?=(?P<state>.*?)(?=\s(?:R\d+|fp-\d+)\w*=|\s(?:refs|cb)=|$)"
 )
 CALL, EXIT = "85", "95"
-RELEASE = re.compile(r"^\d+: \(85\) call (?P<name>bpf_\w*(?:release|submit|discard)\w*)", re.M)
+ENDING = re.compile(  # calls that end pointers: to what is released, or into a packet that may have moved
+    r"^\d+: \(85\) call (?P<name>bpf_\w*(?:(?P<releases>release|submit|discard|_drop|destroy|_put)"
+    r"|(?:xdp_adjust|skb_(?:store|change|pull|vlan|adjust)|csum_replace|clone_redirect|msg_\w+_data|lwt_|store_hdr))\w*)",
+    re.M,
+)
 STEP = re.compile(r"^(?P<number>\d+): \((?P<opcode>[0-9a-f]{2})\) (?P<text>[^;\n]*)", re.M)
 COPY = re.compile(r"[rw](?P<to>\d+) = [rw](?P<of>\d+)\s*$")
 FILL = re.compile(r"r(?P<to>\d+) = \*\(u64 \*\)\(r10 (?P<of>-\d+)\)")
@@ -86,6 +91,7 @@ class _Verdict(NamedTuple):
     position: int | None
     instruction: int | None
     is_exit: bool
+    call: str
     registers: dict
 
 
@@ -111,7 +117,7 @@ def diagnose(
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    more = [*_released(log, verdict), *_acquired(log, verdict)]
+    more = [*_ended(log, verdict), *_acquired(log, verdict)]
     more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
@@ -216,7 +222,8 @@ def _verdict(log):
         offset += len(line)
     if headings:
         said.extend(_headed(report))
-    return _Verdict(said, position, instruction, opcode == EXIT, registers)
+    called = position is not None and CALLED.match(log, position)
+    return _Verdict(said, position, instruction, opcode == EXIT, called["name"] if called else "", registers)
 
 
 def _registers(before, text, is_instruction):
@@ -276,6 +283,8 @@ def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities,
         facts.append("fact: verified" if figures else "fact: no verdict")
     if verdict.is_exit:
         facts.append("fact: at exit")
+    if verdict.call:
+        facts.append(f"fact: at call {verdict.call}")
     version = re.match(r"(\d+)\.(\d+)", kernel)
     if version and (int(version[1]), int(version[2])) < (5, 11):
         facts.append("fact: kernel before 5.11")
@@ -285,15 +294,23 @@ def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities,
     return facts + _capability_facts(section, capabilities)
 
 
-def _released(log, verdict):
-    """The fact that the verdict's register held a pointer until a call that releases."""
-    accused = re.match(r"(R\d+) invalid mem access '(?:scalar|inv)", (verdict.lines or [""])[0])
+def _ended(log, verdict):
+    """The fact which call ended the pointer that the verdict's register held."""
+    accused = re.match(r"R(\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b", (verdict.lines or [""])[0])
     if not accused or verdict.position is None:
         return []
-    for call in reversed(list(RELEASE.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
-        before = re.findall(rf"\b{accused[1]}(?:_\w+)?=(\w+)", log[max(0, call.start() - TAIL) : call.start()])
-        if before and not before[-1].startswith(("scalar", "inv")) and not before[-1].isdigit():
+    start = max(0, verdict.position - TAIL)
+    for call in reversed(list(ENDING.finditer(log, start, verdict.position))):
+        made, held = _traced_back(_steps(log, verdict.position, call.end()), accused[1])
+        if made:
+            return []
+        name = f"fp{held}" if held.startswith("-") else f"R{held}"
+        states = re.findall(rf"\b{name}(?:_\w+)?=([a-z]\w*)", log[start : call.start()])
+        state = states[-1] if states else "scalar"
+        if call["releases"] and not state.startswith(("scalar", "inv")):
             return [f"fact: released by {call['name']}"]
+        if not call["releases"] and state.startswith(("pkt", "mem")):
+            return [f"fact: packet moved by {call['name']}"]
     return []
 
 
@@ -344,6 +361,8 @@ def _one_name_each(groups):
     """The groups with every wording's value under one name, and the size of an access in words."""
     for name, value in list(groups.items()):
         groups[name.partition("__")[0]] = value
+    if groups["map_type"].isdigit():
+        groups["map_type"] = bpf.map_type_name(int(groups["map_type"]))
     if groups["size"].isdigit():
         groups["bytes"] = "1 byte" if groups["size"] == "1" else f"{groups['size']} bytes"
     return groups
@@ -376,7 +395,7 @@ def _blamed_place(log, verdict, blame, figures):
         return None, None
     step = None
     if blame == RETURNED:
-        step = _given(log, verdict.position)
+        step = _returned(log, verdict.position)
     elif blame == LEFT:
         step = _way_out(log, verdict.position)
     elif blame == DEEPEST:
@@ -390,29 +409,55 @@ def _blamed_place(log, verdict, blame, figures):
     return 0, log.find("\n", log.find("; "))
 
 
-def _steps(log, position):
+def _steps(log, position, start=0):
     """What the program did on the path that ends there, first to last."""
     end = len(log) if position is None else position
-    return list(STEP.finditer(log, max(0, end - TAIL), end))
+    return list(STEP.finditer(log, max(start, end - TAIL), end))
 
 
-def _given(log, position):
-    """The step that made the value which R0 holds at this place; what only moved it does not count."""
-    wanted, calls = "0", 0  # a register's number or a stack slot's; the called functions that we are behind
-    for step in reversed(_steps(log, position)):
+def _traced_back(steps, wanted):
+    """(the step that made what this register holds after the steps, or None; the register or slot that held it then).
+
+    What only moved it does not count: copies, spills, and functions that were called in between.
+    """
+    calls = 0  # called functions that we are behind
+    for step in reversed(steps):
         text = step["text"]
-        is_entry = text.startswith("call pc")
         if step["opcode"] == EXIT and wanted != "0":
             calls += 1
         if calls:
-            calls -= is_entry
+            calls -= text.startswith("call pc")
             continue
         moved = COPY.match(text) or FILL.match(text) or SPILL.match(text)
         if moved and moved["to"] == wanted:
             wanted = moved["of"]
-        elif (WRITE.match(text) or {"to": "0" if step["opcode"] == CALL else ""})["to"] == wanted:
-            return step
-    return None
+        elif wanted in _written(step):
+            return step, wanted
+    return None, wanted
+
+
+def _written(step):
+    """The numbers of the registers that a step writes; a call clears those of its arguments."""
+    if step["opcode"] == CALL:
+        return frozenset("012345")
+    found = WRITE.match(step["text"])
+    return {found["to"]} if found else frozenset()
+
+
+def _returned(log, position):
+    """The step that made the value which R0 holds at this place; without a line of its own the return after it."""
+    given = _traced_back(_steps(log, position), "0")[0]
+    if not given or _has_own_line(log, given):
+        return given
+    shown = re.compile(r"^; return\b.*\n(?=\d+: )", re.M).search(log, given.end(), position)
+    return STEP.match(log, shown.end()) if shown else given
+
+
+def _has_own_line(log, step):
+    """Whether the log shows a line of the source right above; else the compiler gave the step none."""
+    above = log[: step.start()].rpartition("\n")[0].rpartition("\n")[2]
+    found = SOURCE.match(above)
+    return bool(found and int(found["line"]))
 
 
 def _way_out(log, position):
@@ -421,9 +466,9 @@ def _way_out(log, position):
     locks = [at for at, step in enumerate(steps) if LOCK.search(step["text"])]
     if not locks:
         return None
-    given = _given(log, position)
+    given = _returned(log, position)
     chosen = [step for step in steps[locks[-1] :] if step["text"].startswith("if ")]
-    chosen += [given] if given else []
+    chosen += [given] if given and _has_own_line(log, given) else []
     return max([steps[locks[-1]], *chosen], key=lambda step: step.start())
 
 
