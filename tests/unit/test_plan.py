@@ -83,6 +83,14 @@ def test_no_hook_gets_a_map_before_it_holds_what_is_declared(name):
 
 
 @pytest.mark.parametrize("name", WORKING)
+def test_repair_empties_no_map_and_copies_into_none(name):
+    case = made(CASES[name])
+    if case.generation is not None:
+        kinds = {type(step) for step in plan.mend(case.seen, case.generation, skip_blocked=True)}
+        assert not kinds & {plan.EmptyMap, plan.CopyMap}
+
+
+@pytest.mark.parametrize("name", WORKING)
 def test_no_hook_moves_before_the_disk_says_where_to(name):
     """A run killed at its first hook leaves a trial, an outcome or a confirmed generation that says what to do."""
     case = made(CASES[name])

@@ -403,17 +403,21 @@ def _away(seen, generation):
     return [Detach(key, known[key], seen.links[key].prog_id, seen.links[key].attach_type) for key in gone]
 
 
-def mend(seen, generation, skip_blocked=False):
-    """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what they take over,
-    and what is declared of them.
+def move(seen, generation):
+    """As mend, towards a load that no hook may run yet: its maps first hold what they take over."""
+    return mend(seen, generation, first=_taken_in(seen, generation))
+
+
+def mend(seen, generation, skip_blocked=False, first=()):
+    """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what is declared of
+    them. `first`: what happens to maps before they are filled; a repair empties none.
 
     A drop-in that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
     """
-    taken_over = _contents(seen, generation)
     return [
         *_units_missing(seen, generation),
-        *taken_over,
-        *_fill(seen, generation, skip_blocked, {step.map for step in taken_over}),
+        *first,
+        *_fill(seen, generation, skip_blocked, {step.map for step in first}),
         *switch(seen, generation, skip_blocked),
         *_counts_back(seen, *_left(seen, generation)),
         *_counts(seen, generation),
@@ -440,16 +444,14 @@ def expect_maps_fit(seen, generation):
             )
 
 
-def _contents(seen, generation):
-    """What a new load's maps take over while no hook runs it: once, on the way in.
+def _taken_in(seen, generation):
+    """What a new load's maps take over while no hook runs it: once.
 
-    Never again for a load that was confirmed before, whether a rollback returns to it or it is attached anew: its maps
-    hold what was counted since, and later releases may share them.
+    Never again for the confirmed one, whose hooks may all be off: its maps hold what was counted since, and later
+    releases may share them.
     """
-    is_new = not generation.leaves and (seen.confirmed is None or generation.load != seen.confirmed.load)
-    if not is_new or generation.onto not in seen.loads:
-        return []
-    if seen.runs(generation.load):
+    is_confirmed = seen.confirmed is not None and generation.load == seen.confirmed.load
+    if is_confirmed or generation.onto not in seen.loads or seen.runs(generation.load):
         return []
     steps = []
     for name, policy in generation.policies.items():
@@ -604,7 +606,7 @@ def change(seen, generation):
 
     Where nothing but the hooks differs, these alone.
     """
-    hook_steps = mend(seen, generation)
+    hook_steps = move(seen, generation)
     if generation.runs_the_same(seen.confirmed) and generation.on_boot_refusal == seen.confirmed.on_boot_refusal:
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
@@ -643,7 +645,7 @@ def confirm(seen, number):
 
 def finish(seen):
     """Steps that end what a killed run began: its trial switched and confirmed."""
-    return [*mend(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
+    return [*move(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
 
 
 def back(seen, ended=None, quarantine=""):

@@ -41,7 +41,7 @@ def switch(name):
             return False
         try:
             seen = observe.hooks(seen, seen.trial)
-            carry_out(home, plan.mend(seen, seen.trial), "switch")
+            carry_out(home, plan.move(seen, seen.trial), "switch")
             plan.expect_empty(_missing(observe.facts(home), seen.trial))
         except Failure as failure:
             _go_back(home, FAILED, failure.what, is_punished=False)
