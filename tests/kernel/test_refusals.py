@@ -40,6 +40,59 @@ REFUSED_OTHERWISE = {  # by what comes before: the forecast of memory; or for a 
     "map_no_memory",
     *(name for name, expected in EXPECTED.items() if "drop" in expected),
 }
+DEFINITIONS = [  # (a map's definition that the kernel refuses with a bare EINVAL, a piece of the advice)
+    ("__uint(type, BPF_MAP_TYPE_TASK_STORAGE); __type(key, int); __type(value, int);", "BPF_F_NO_PREALLOC"),
+    (
+        "__uint(type, BPF_MAP_TYPE_SK_STORAGE); __type(key, __u64); __type(value, int);"
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+        "__type(key, int);",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_CGRP_STORAGE); __type(key, int); __type(value, int); __uint(max_entries, 9);"
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+        "without max_entries",
+    ),
+    ("__uint(type, BPF_MAP_TYPE_CGROUP_STORAGE); __type(key, __u32); __type(value, int);", "bpf_cgroup_storage_key"),
+    (
+        "__uint(type, BPF_MAP_TYPE_LPM_TRIE); __type(key, __u64); __type(value, int); __uint(max_entries, 9);",
+        "BPF_F_NO_PREALLOC",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_LPM_TRIE); __type(key, __u32); __type(value, int); __uint(max_entries, 9);"
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+        "prefixlen",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_LRU_HASH); __type(key, int); __type(value, int); __uint(max_entries, 9);"
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+        "without that flag",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_HASH); __type(key, int); __type(value, int); __uint(max_entries, 9);"
+        "__uint(map_flags, BPF_F_NO_COMMON_LRU);",
+        "without that flag",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __type(key, int); __type(value, int); __uint(max_entries, 9);"
+        "__uint(map_flags, BPF_F_MMAPABLE);",
+        "BPF_MAP_TYPE_ARRAY",
+    ),
+    ("__uint(type, BPF_MAP_TYPE_QUEUE); __type(key, int); __type(value, int); __uint(max_entries, 9);", "__type(value"),
+    ("__uint(type, BPF_MAP_TYPE_RINGBUF); __type(value, int); __uint(max_entries, 4096);", "max_entries alone"),
+    ("__uint(type, BPF_MAP_TYPE_ARRAY); __type(key, __u64); __type(value, int); __uint(max_entries, 9);", "key, __u32"),
+    (
+        "__uint(type, BPF_MAP_TYPE_PROG_ARRAY); __type(key, int); __type(value, __u64); __uint(max_entries, 9);",
+        "value, __u32",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_SOCKHASH); __type(key, int); __type(value, __u16); __uint(max_entries, 9);",
+        "value, __u32",
+    ),
+    (
+        "__uint(type, BPF_MAP_TYPE_STACK_TRACE); __type(key, int); __uint(value_size, 20); __uint(max_entries, 9);",
+        "127 * sizeof(__u64)",
+    ),
+]
 LARGEST_MENDING = 30  # lines: a map's definition moved into place takes that many
 
 pytestmark = pytest.mark.skipif(
@@ -138,6 +191,23 @@ def test_refusal_by_another_hand(folder, name):
     assert any(piece in line for piece in accepted), line
     assert any(word in fields["do"].lower() for word in expected["fix"]), fields["do"]
     elf.load((folder / f"{name}.mended.o").read_bytes(), name)
+
+
+@pytest.mark.parametrize(("definition", "advice"), DEFINITIONS)
+def test_definition_that_its_map_type_forbids(folder, tmp_path, definition, advice):
+    source = tmp_path / "forbidden.bpf.c"
+    source.write_text(
+        f'#include "vmlinux.h"\n#include <bpf/bpf_helpers.h>\nstruct {{ {definition} }} forbidden SEC(".maps");\n'
+        'SEC("socket") int none(void *ctx) { return 0; }\nchar LICENSE[] SEC("license") = "GPL";\n'
+    )
+    compile.compiled(source, (), tmp_path / "forbidden.o", folder)
+
+    with pytest.raises(VerifierRefused) as refusal:
+        elf.load((tmp_path / "forbidden.o").read_bytes(), "itest")
+
+    fields = refusal.value.as_fields()
+    assert fields["diagnosis"] == "map_definition", fields
+    assert advice in fields["do"]
 
 
 def test_trace_that_would_take_too_long_is_given_up_and_the_verdict_kept(folder, monkeypatch):

@@ -16,9 +16,10 @@ import re
 
 from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, features, files, libbpf
-from . import bytecode, verifier
+from . import bytecode, maps, rules, verifier
 
 LOGS_KEPT = 8  # of up to 16 MiB each
+SIZES = ("max_entries", "key_size", "value_size")
 OPENING = {
     "legacy_map",
     "map_definition",
@@ -127,8 +128,20 @@ def _map_facts(opened, name):
             facts = [f"fact: map type {bpf.map_type_name(number)}"]
             if features.has_map_type(number) is False:
                 facts.append("fact: map type refused")
-            sizes = ("max_entries", "key_size", "value_size")
-            return facts + [f"fact: {size} 0" for size in sizes if not libbpf.call(f"bpf_map__{size}", pointer)]
+            sizes = {
+                size: libbpf.call(f"bpf_map__{size}", pointer) for size in ("max_entries", "key_size", "value_size")
+            }
+            facts += [f"fact: {size} 0" for size, value in sizes.items() if not value]
+            flags = libbpf.call("bpf_map__map_flags", pointer)
+            return facts + _broken(maps.Shape(name, number, bpf.map_type_name(number), flags=flags, **sizes))
+    return []
+
+
+def _broken(shape):
+    """The first demand of the map's type that its definition does not keep, as a fact."""
+    for types, is_broken, demand, write in rules.DEMANDS:
+        if re.fullmatch(types, shape.type_name) and is_broken(shape):
+            return [f"fact: demanded: {demand} | {write}"]
     return []
 
 

@@ -20,7 +20,8 @@ A pattern is a regular expression over all of these lines:
   bpf_xdp_adjust_head" (likewise), "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
-  of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0".
+  of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0",
+  "fact: demanded: its key is an int | __type(key, int);" (of DEMANDS).
 
 Named groups fill the sentences; what stands in several wordings is NAME in one and NAME__2 or the like in the others.
 program, section, verdict and capabilities are always there, `bytes` is group size in words, `give_back` what RELEASES
@@ -29,6 +30,7 @@ has for group acquirer. Group `instruction` moves the blame to that instruction 
 
 from __future__ import annotations
 
+import mmap
 from typing import NamedTuple
 
 # whose line is to blame: of the last instruction that was looked at; of the program's first; of the one that made the
@@ -436,6 +438,17 @@ RULES = (
     ),
     Rule(
         "context_access",
+        r"dereference of modified ctx ptr|variable ctx access|variable offset ctx|invalid variable offset[^\n]* ctx",
+        "the context is read at an offset that varies, as text of a tracepoint is found by __data_loc",
+        "The text lies behind the event's fields; the verifier takes direct reads of the context at constant offsets "
+        "only.",
+        "Copy it: bpf_probe_read_kernel_str(text, sizeof(text), (void *)ctx + (ctx->__data_loc_filename & 0xffff)); "
+        "with the field that the event has, then look at the copy; one value alone by bpf_probe_read_kernel(&first, "
+        "sizeof(first), …).",
+        also=(r"^fact: section \??(?:tp|tracepoint)/",),
+    ),
+    Rule(
+        "context_access",
         r"dereference of modified ctx ptr|variable ctx access|variable offset ctx"
         r"|func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument"
         r"|func '[^']*' (?:arg\d+ (?:has btf_id|type|'?\S+'? has type)|offset \d+ is not|size \d+ must be)"
@@ -677,6 +690,16 @@ RULES = (
     ),
     Rule(
         "map_field_not_for_program",
+        r"tracing progs cannot use (?P<what>[^\n]+?)(?: yet)?$",
+        "a map with a {what} cannot be used by a program in section {section}",
+        "Programs at kprobe, tracepoint, raw_tp and perf_event may interrupt anything, the holder of the lock too; "
+        "those of type tracing (tp_btf, fentry, fexit) may use such maps.",
+        'Attach at the same place by BTF: SEC("tp_btf/sched_process_fork") instead of SEC("raw_tp/…") or SEC("tp/…"), '
+        'SEC("fentry/function") instead of SEC("kprobe/…"); or do without the {what}: atomics, or a per-CPU map.',
+        blame=START,
+    ),
+    Rule(
+        "map_field_not_for_program",
         r"(?P<who>\w+(?: \w+)?) (?:progs|programs) cannot use (?P<what>[^\n]+?)(?: yet)?$"
         r"|(?P<what__2>bpf_\w+) cannot be used (?:for PREEMPT_RT"
         r"|in tracing)",
@@ -776,15 +799,27 @@ RULES = (
     ),
     Rule(
         "untrusted_pointer",
+        r"R\d+ (?:must be (?:a rcu pointer|referenced or trusted)|type=untrusted_ptr_[^\n\t]*)\t"
+        r"\[(?:untrusted_|rcu_)?ptr_(?:or_null_)?task_struct\(",
+        "the task given here may be gone already: the pointer to it is neither owned, trusted nor kept by RCU",
+        "What was read out of another struct is safe only where the kernel declares the field so: task->real_parent "
+        "and task->group_leader are, task->parent is not.",
+        "Use task->real_parent instead of task->parent (under bpf_rcu_read_lock() in a sleepable program), or look it "
+        "up, parent = bpf_task_from_pid(pid); if (!parent) return 0; … bpf_task_release(parent); only to read it, "
+        "BPF_CORE_READ(task, parent, tgid) will do.",
+    ),
+    Rule(
+        "untrusted_pointer",
         r"R\d+ must be (?:referenced$|a rcu pointer)|must be referenced or trusted|R\d+ type=(?:untrusted|rcu)_ptr\w*"
         r"|expects? ref(?:erenced|counted)|allocated object must be referenced",
         "a pointer to a kernel object is given that may be stale: it is neither owned nor trusted",
         "What was read out of another struct may go away at any time; arguments of tp_btf, LSM and struct_ops "
         "programs, "
         "and what an acquiring function gave, are safe.",
-        "Acquire it first: task = bpf_task_acquire(pointer); if (!task) return 0; … bpf_task_release(task); or take "
-        "it as "
-        "the argument that the program got, between bpf_rcu_read_lock() and bpf_rcu_read_unlock() where it is RCU's.",
+        "Take the one that the program got as its argument; look it up (bpf_task_from_pid, bpf_cgroup_from_id) and "
+        "release it; or, where the kernel marks the field __rcu, read and use it between bpf_rcu_read_lock() and "
+        "bpf_rcu_read_unlock(), acquiring it to keep it. Only to read through it, BPF_CORE_READ(object, field) will "
+        "do.",
     ),
     Rule(
         "kfunc_not_allowed",
@@ -796,12 +831,19 @@ RULES = (
     ),
     Rule(
         "lock_missing",
-        r"must be held for|expected an RCU CS when using|requires RCU critical section|w/o active lock",
+        r"expected an RCU CS when using|requires RCU critical section",
+        "RCU must be held here, and is not",
+        "What is walked or given here lives only while RCU is held; programs that may sleep do not hold it by "
+        "themselves.",
+        "Hold it from before the first use to after the last: bpf_rcu_read_lock(); … bpf_rcu_read_unlock(); with both "
+        "declared extern void … (void) __ksym;",
+    ),
+    Rule(
+        "lock_missing",
+        r"must be held for|w/o active lock",
         "a lock must be held here, and is not",
-        "Lists and trees belong to the bpf_spin_lock beside them; RCU's objects live only in its read section.",
-        "Take it around the call: bpf_spin_lock(&value->lock); … bpf_spin_unlock(&value->lock); or "
-        "bpf_rcu_read_lock(); … "
-        "bpf_rcu_read_unlock();",
+        "Lists and trees belong to the bpf_spin_lock beside them.",
+        "Take it around the call: bpf_spin_lock(&value->lock); … bpf_spin_unlock(&value->lock);",
     ),
     Rule(
         "lock_held",
@@ -1033,6 +1075,14 @@ RULES = (
         "a plain variable is given where a map is wanted",
         'Only what stands in section .maps becomes a map: its definition lacks SEC(".maps").',
         'Complete it: struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); … }} hits SEC(".maps");',
+    ),
+    Rule(
+        "bad_argument_type",
+        r"R(?P<register>\d+) type=ctx expected=(?P<expected>[^\n\t]*\b(?:fp|map_value|mem)\b[^\n\t]*)",
+        "a part of the context is given where the helper takes memory",
+        "The context is no memory to a helper: a field is read into a variable, and the variable is given.",
+        "Copy it into a local variable first: __u32 key = ctx->field; bpf_map_lookup_elem(&map, &key); an array or "
+        "text of a tracepoint by bpf_probe_read_kernel(&key, sizeof(key), ctx->field).",
     ),
     Rule(
         "bad_argument_type",
@@ -1379,6 +1429,18 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "map_definition",
+        CREATE_EINVAL,
+        "map {map} is not defined as its type {type} demands: {demand}",
+        "Each type of map has rules of its own; of a breach the kernel says only that the request is invalid.",
+        "Define it so: {write}",
+        also=(
+            r"^fact: demanded: (?P<demand>[^|\n]+) \| (?P<write>[^\n]+)$",
+            r"^fact: map type (?!refused)(?P<type>\w+)$",
+        ),
+        blame=START,
+    ),
+    Rule(
         "map_unsized",
         CREATE_EINVAL,
         "map {map} has no max_entries: the object leaves it to the loader",
@@ -1584,4 +1646,97 @@ CAPABILITIES = (
     ),
     (r"fentry|fexit|fmod_ret|lsm|iter|struct_ops", ("CAP_PERFMON",)),
     (r"", ("CAP_NET_ADMIN",)),
+)
+
+# What the kernel demands of each type's definition (map_alloc_check and map_alloc in kernel/bpf, net/core/sock_map.c)
+# and refuses with a bare EINVAL: types, how a breach shows, what is demanded, what to write. Sizes of 0 are not among
+# them: whoever leaves a size out most often means the loader to set it.
+NO_PREALLOC, NO_COMMON_LRU, MMAPABLE = 1 << 0, 1 << 1, 1 << 10  # map_flags
+STORAGE = "(?:sk|inode|task|cgrp)_storage"
+INDEXED = (
+    r"(?:percpu_)?array|(?:prog|perf_event|cgroup)_array|array_of_maps|devmap\w*|cpumap|xskmap|sockmap"
+    r"|reuseport_sockarray|stack_trace"
+)
+DEMANDS = (
+    (
+        STORAGE,
+        lambda shape: not shape.flags & NO_PREALLOC,
+        "it needs the flag BPF_F_NO_PREALLOC",
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+    ),
+    (STORAGE, lambda shape: shape.key_size not in (0, 4), "its key is an int", "__type(key, int);"),
+    (
+        STORAGE + "|(?:percpu_)?cgroup_storage",
+        lambda shape: shape.max_entries,
+        "it has no max_entries, because it grows with what it belongs to",
+        "it without max_entries",
+    ),
+    (
+        "(?:percpu_)?cgroup_storage",
+        lambda shape: shape.key_size not in (0, 8, 16),
+        "its key is the cgroup",
+        "__type(key, struct bpf_cgroup_storage_key);",
+    ),
+    (
+        "lpm_trie",
+        lambda shape: not shape.flags & NO_PREALLOC,
+        "it needs the flag BPF_F_NO_PREALLOC",
+        "__uint(map_flags, BPF_F_NO_PREALLOC);",
+    ),
+    (
+        "lpm_trie",
+        lambda shape: shape.key_size and not 5 <= shape.key_size <= 260,
+        "its key is a __u32 with the prefix's length, then 1 to 256 bytes",
+        "__type(key, struct { __u32 prefixlen; __u8 address[4]; });",
+    ),
+    (
+        r"lru_\w+|(?!arena)\w*array\w*|queue|stack|stack_trace|(?:user_)?ringbuf|devmap\w*|cpumap|xskmap|sock\w+",
+        lambda shape: shape.flags & NO_PREALLOC,
+        "it cannot have the flag BPF_F_NO_PREALLOC",
+        "it without that flag",
+    ),
+    (
+        r"(?!lru_)\w+",
+        lambda shape: shape.flags & NO_COMMON_LRU,
+        "only LRU hashes can have the flag BPF_F_NO_COMMON_LRU",
+        "it without that flag",
+    ),
+    (
+        r"(?!array$|arena$|struct_ops$)\w+",
+        lambda shape: shape.flags & MMAPABLE,
+        "only a plain array can have the flag BPF_F_MMAPABLE",
+        "it without that flag, or with type BPF_MAP_TYPE_ARRAY",
+    ),
+    ("queue|stack|bloom_filter", lambda shape: shape.key_size, "it has no key", "__type(value, …); alone"),
+    (
+        "(?:user_)?ringbuf",
+        lambda shape: shape.key_size or shape.value_size,
+        "it has neither key nor value",
+        "type and max_entries alone",
+    ),
+    (
+        "(?:user_)?ringbuf",
+        lambda shape: shape.max_entries & (shape.max_entries - 1) or shape.max_entries % mmap.PAGESIZE,
+        "its max_entries are bytes: pages, in a power of two",
+        "__uint(max_entries, 256 * 1024);",
+    ),
+    (INDEXED, lambda shape: shape.key_size not in (0, 4), "its key is an index of 4 bytes", "__type(key, __u32);"),
+    (
+        r"(?:prog|perf_event|cgroup)_array|\w+_of_maps|xskmap",
+        lambda shape: shape.value_size not in (0, 4),
+        "its value is a __u32",
+        "__type(value, __u32);",
+    ),
+    (
+        r"devmap\w*|cpumap|sockmap|sockhash|reuseport_sockarray",
+        lambda shape: shape.value_size not in (0, 4, 8),
+        "its value has 4 or 8 bytes",
+        "__type(value, __u32);",
+    ),
+    (
+        "stack_trace",
+        lambda shape: shape.value_size % 8,
+        "its value is an array of addresses",
+        "__uint(value_size, 127 * sizeof(__u64));",
+    ),
 )
