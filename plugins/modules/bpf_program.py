@@ -438,8 +438,8 @@ failure:
       (C(file), C(line) and the line's C(text)), C(instruction) (its number), C(registers) (what each last held),
       C(log) (the deciding lines), C(log_file) (the whole log on the host, not in check mode), C(stats), C(errno) and
       C(kernel).
-    - What this host lacks (C(code=unsupported)) is told in C(missing). C(diagnosis) is the one that the kernel's own
-      refusal of it has, or V(features_missing) where there are several.
+    - What this host lacks (C(code=unsupported), or V(unprivileged) where it is capabilities) is told in C(missing).
+      C(diagnosis) is the one that the kernel's own refusal of it has, or V(features_missing) where there are several.
   returned: on failure
   type: dict
   contains:

@@ -213,7 +213,7 @@ def test_capability_that_this_process_lacks_is_named(host):
 
     ended = private_host.in_child(as_another)
 
-    assert ended.code == "unsupported"
+    assert ended.code == "unprivileged"
     assert "capability CAP_NET_ADMIN (for itest_new)" in ended.failure
 
 

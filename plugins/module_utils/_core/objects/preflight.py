@@ -15,7 +15,7 @@ import os
 import re
 import struct
 
-from ..errors import Unsupported
+from ..errors import Unprivileged, Unsupported
 from ..kernel import bpf, features, libbpf, since
 from . import elf, requires
 
@@ -75,14 +75,16 @@ def warnings(data, name="object", programs=None, tuned=elf.UNTUNED):
 def expect_offered(needs, data=b""):
     """This host has what an object needs (requires.names); Unsupported names all that it lacks, and nothing is loaded.
 
-    Where a probe cannot tell, nothing is said, and the kernel itself is asked next.
+    Unprivileged where it is capabilities alone. Where a probe cannot tell, nothing is said, and the kernel itself is
+    asked next.
     """
     lacking = [_lacking(need, needs[need], data) for need in _unoffered(needs)]
     lacking = [row for row in lacking if row]
     if not lacking:
         return
     codes = {row["diagnosis"] for row in lacking}
-    raise Unsupported(
+    kind = Unprivileged if codes == {"missing_capability"} else Unsupported
+    raise kind(
         f"This host lacks what the object needs: {'; '.join(map(_sentence, lacking))}",
         ". ".join(dict.fromkeys(MISSING[row["kind"]][1] for row in lacking)),
         diagnosis=codes.pop() if len(codes) == 1 else "features_missing",
