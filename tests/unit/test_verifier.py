@@ -369,6 +369,18 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
     ("map_definition", "libbpf", ["map 'hits': unsupported map linkage static."], {}),
     ("map_definition", "libbpf", ["map 'hits': map type isn't specified."], {}),
     (
+        "map_shape",
+        "6.18",
+        ["map 'store': failed to create: Invalid argument(-22)"],
+        {"errno": errno.EINVAL, "facts": ("fact: map type task_storage",)},
+    ),
+    (
+        "replaced_program_missing",
+        "6.18",
+        ["prog 'p': BPF program load failed: Invalid argument"],
+        {"errno": errno.EINVAL, "section": "freplace/handle"},
+    ),
+    (
         "inner_map_undefined",
         "6.18",
         ["map 'outer': failed to create: Invalid argument(-22)"],

@@ -31,6 +31,22 @@ OPENING = {
 }
 
 
+# What the verifier says before it walks -> is this the instruction that it means, by its code, the name of what it
+# refers to, and the names of the maps that sleepable programs may not use.
+REFUSED_UNWALKED = (
+    (r"unknown opcode 8d", lambda code, name, unfit: code[0] == 0x8D),
+    (r"cannot use bpf_spin_lock", lambda code, name, unfit: _is_helper(code, 93)),
+    (r"cannot use bpf_timer|bpf_timer cannot be used", lambda code, name, unfit: _is_helper(code, 169)),
+    (r"cannot use bpf_wq", lambda code, name, unfit: name == "bpf_wq_init"),
+    (r"cannot use bpf_\{list_head", lambda code, name, unfit: name.startswith(("bpf_list_", "bpf_rbtree_"))),
+    (r"metadata kfuncs", lambda code, name, unfit: name.startswith("bpf_xdp_metadata_")),
+    (r"Sleepable programs can only use", lambda code, name, unfit: name in unfit),
+)
+NOT_SLEEPABLE = re.compile(
+    r"(?:perf_event|prog|cgroup)_array|stack_trace|lpm_trie|bloom_filter|devmap\w*|cpumap|xskmap|sock(?:map|hash)"
+)
+
+
 def explained(error, culprit, log, log_folder=None):
     """The Failure that a failed load means.
 
@@ -38,8 +54,9 @@ def explained(error, culprit, log, log_folder=None):
     log is kept there, and `log_file` names it.
     """
     section, number = _section_and_type(error.opened, culprit)
+    log = log or "\n".join(error.log)
     found = verifier.diagnose(
-        log or "\n".join(error.log),
+        log,
         errno=error.errno,
         program=culprit,
         section=section,
@@ -49,8 +66,9 @@ def explained(error, culprit, log, log_folder=None):
         lockdown=features.lockdown(),
         line_at=_line_at(error.opened.data, culprit, section),
         facts=_facts(error, number),
+        start=_meant(error.opened, culprit, section, log),
     )
-    return as_failure(found, culprit, log or "\n".join(error.log), error.errno, log_folder)
+    return as_failure(found, culprit, log, error.errno, log_folder)
 
 
 def as_failure(found, program, log, number, log_folder=None):
@@ -107,6 +125,28 @@ def _line_at(data, program, section):
             return None
 
     return line_at
+
+
+def _meant(opened, program, section, log):
+    """The number of the instruction that the verifier means when it refuses before it walks; 0 where nothing tells."""
+    is_meant = next((is_meant for words, is_meant in REFUSED_UNWALKED if re.search(words, log)), None)
+    if not is_meant:
+        return 0
+    unfit = {name for name, map_type in _map_types(opened) if NOT_SLEEPABLE.fullmatch(map_type)}
+    try:
+        image = bytecode.Image(opened.data)
+        return image.find_as_loaded(program, section, lambda code, name: is_meant(code, name, unfit)) or 0
+    except (ValueError, IndexError, OSError, Unsupported):
+        return 0
+
+
+def _is_helper(code, number):
+    return code[0] == bytecode.CALL and code[2] == 0 and code[4] == number
+
+
+def _map_types(opened):
+    for pointer in opened.maps():
+        yield libbpf.call("bpf_map__name", pointer), bpf.map_type_name(libbpf.call("bpf_map__type", pointer))
 
 
 def _facts(error, program_type):

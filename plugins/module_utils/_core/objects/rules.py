@@ -355,7 +355,9 @@ RULES = (
         r" size=(?P<size>\d+)",
         "an access of {bytes} at offset {offset} of memory whose size is {have}",
         "The record, buffer or struct is smaller than what is read or written.",
-        "Ask for as much as you use: bpf_ringbuf_reserve(&events, sizeof(struct event), 0), and stay within it.",
+        "Ask for as much as you use, bpf_ringbuf_reserve(&events, sizeof(struct event), 0) or bpf_dynptr_slice(&ptr, "
+        "0, "
+        "buffer, sizeof(struct header)), and stay within it.",
     ),
     Rule(
         "memory_out_of_bounds",
@@ -534,7 +536,7 @@ RULES = (
     ),
     Rule(
         "use_after_release",
-        r"R(?P<register>\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b",
+        r"R(?P<register>\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b|(?:arg#|R)\d+ pointer type",
         "what is used here was released before, by {release}",
         "With the release all pointers to the object, or into it, are gone for the program.",
         "Release once, and move {release}(…) behind the last use; or copy what you need before releasing: __u32 value "
@@ -847,6 +849,24 @@ RULES = (
     ),
     Rule(
         "lock_held",
+        r"function calls are not allowed while holding a lock|[Ll]ocking two|AA deadlock",
+        "a second lock is taken while one is held",
+        "A program may hold one bpf_spin_lock at a time, since the order of two could deadlock.",
+        "One after the other: copy what you need under the first, bpf_spin_unlock(&first->lock); then "
+        "bpf_spin_lock(&second->lock); or put both values under one lock.",
+        also=(r"^fact: at call bpf_\w*spin_lock\w*$",),
+    ),
+    Rule(
+        "lock_held",
+        r"_unlock (?:without|of different|cannot be out)|unmatched (?:rcu|attempt)|cannot be restored",
+        "a lock is released that this path does not hold",
+        "It was taken on other paths only, is another lock, or was released before.",
+        "Take and release it on the same path, once: bpf_spin_lock(&value->lock); … bpf_spin_unlock(&value->lock); "
+        "with "
+        "the same value.",
+    ),
+    Rule(
+        "lock_held",
         r"function calls are not allowed while holding a lock|(?:helper|function) call[^\n]*(?:spin_lock|lock)-ed",
         "a function is called while a lock is held",
         "Between bpf_spin_lock and bpf_spin_unlock no call is allowed, of helpers neither.",
@@ -952,10 +972,9 @@ RULES = (
     Rule(
         "bad_map_for_helper",
         r"cannot pass map_type (?P<map_type>\d+) into func (?P<helper>\w+)|map_type \d+ (?:is )?not supported",
-        "{helper} does not work on a map of type number {map_type}",
+        "{helper} does not work on a map of type {map_type}",
         "Each map type has its own helpers.",
-        "Use the map type that the helper is for (bpf_redirect_map: DEVMAP, CPUMAP, XSKMAP), or the helper for this "
-        "map.",
+        "Give it a map of type {wanted_map}, or use the helper that belongs to this map.",
     ),
     Rule(
         "bad_global_function",
@@ -1478,6 +1497,15 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "map_shape",
+        CREATE_EINVAL,
+        "map {map} has a size or flag that its type, {map_type}, does not take",
+        "The kernel says no more than that the request is invalid; this kernel has maps of the type.",
+        "Maps of this type need {shape}.",
+        also=(r"^fact: map type (?!refused)(?P<map_type>\w+)$",),
+        blame=START,
+    ),
+    Rule(
         "unsupported_map_type",
         CREATE_EINVAL,
         "this kernel does not create map {map}: its type is unknown here, or a size or flag does not suit the type",
@@ -1584,6 +1612,17 @@ RULES = (
         blame=START,
     ),
     Rule(
+        "replaced_program_missing",
+        r"^fact: errno E(?:INVAL|BADF|NOENT|SRCH)$",
+        "a freplace program was loaded without the program whose function it replaces",
+        "The kernel asks for a loaded program and for the name of a global function in it.",
+        'Give the target before the load, as bpf_program__set_attach_target(prog, fd, "function") does; '
+        'SEC("xdp") for a '
+        "program that stands alone.",
+        also=(r"^fact: no verdict$", r"^fact: section freplace"),
+        blame=START,
+    ),
+    Rule(
         "unsupported_attach_type",
         r"^fact: errno (?:EINVAL|EOPNOTSUPP|ENOTSUPP)$",
         "this kernel does not load programs of section {section}, though it has the program type",
@@ -1634,6 +1673,50 @@ RELEASES = (
     (r"bpf_(?:percpu_)?obj_new\w*|bpf_refcount_acquire\w*|bpf_(?:list_pop|rbtree_remove)\w*", "bpf_obj_drop(node)"),
     (r"bpf_kptr_xchg", "if (old) and the function for its type, bpf_task_release(old), bpf_obj_drop(old)"),
     (r"\w*", "the function that belongs to it"),
+)
+
+# Helper -> the types of map that it is for.
+MAPS_FOR = (
+    (r"bpf_redirect_map", "DEVMAP, DEVMAP_HASH, CPUMAP or XSKMAP"),
+    (r"bpf_perf_event_\w+|bpf_(?:skb|xdp)_output", "PERF_EVENT_ARRAY"),
+    (r"bpf_user_ringbuf_\w+", "USER_RINGBUF"),
+    (r"bpf_ringbuf_\w+", "RINGBUF"),
+    (r"bpf_tail_call", "PROG_ARRAY"),
+    (r"bpf_get_stackid", "STACK_TRACE"),
+    (r"bpf_sk_storage_\w+", "SK_STORAGE"),
+    (r"bpf_task_storage_\w+", "TASK_STORAGE"),
+    (r"bpf_inode_storage_\w+", "INODE_STORAGE"),
+    (r"bpf_cgrp_storage_\w+", "CGRP_STORAGE"),
+    (r"bpf_get_local_storage", "CGROUP_STORAGE"),
+    (r"bpf_(?:sk|msg)_redirect_map|bpf_sock_map_update", "SOCKMAP"),
+    (r"bpf_(?:sk|msg)_redirect_hash|bpf_sock_hash_update", "SOCKHASH"),
+    (r"bpf_sk_select_reuseport", "REUSEPORT_SOCKARRAY"),
+    (r"bpf_\w+_under_cgroup", "CGROUP_ARRAY"),
+    (r"bpf_map_(?:push|pop|peek)_elem", "QUEUE, STACK or BLOOM_FILTER"),
+    (r"bpf_map_lookup_percpu_elem", "PERCPU_ARRAY or PERCPU_HASH"),
+    (r"bpf_map_\w+|bpf_for_each_map_elem", "HASH or ARRAY (some others user space alone may read or fill)"),
+    (r".*", "the kind in its documentation (man bpf-helpers)"),
+)
+
+# Map type -> what the kernel asks of its definition.
+MAP_SHAPES = (
+    (
+        r"(?:sk|task|inode|cgrp)_storage",
+        "max_entries 0, __uint(map_flags, BPF_F_NO_PREALLOC), __type(key, int) and BTF",
+    ),
+    (r"(?:user_)?ringbuf", "max_entries in bytes, pages to a power of two, 256 * 1024; no key and no value"),
+    (r"lpm_trie", "__uint(map_flags, BPF_F_NO_PREALLOC) and a key that starts with __u32 prefixlen"),
+    (r"(?:prog|perf_event|cgroup)_array|cpumap|xskmap", "keys and values of 4 bytes (8 for a cpumap's with a program)"),
+    (r"devmap\w*", "keys of 4 bytes, values of 4 or 8"),
+    (r"sock(?:map|hash)|reuseport_sockarray", "values of 4 or 8 bytes"),
+    (r"stack_trace", "keys of 4 bytes, values of a multiple of 8: __uint(value_size, 127 * sizeof(__u64))"),
+    (r"queue|stack|bloom_filter", "no key: leave __type(key, …) out"),
+    (r"cgroup_storage|percpu_cgroup_storage", "max_entries 0 and struct bpf_cgroup_storage_key or __u64 as key"),
+    (r"(?:percpu_)?array", "keys of 4 bytes, and no BPF_F_NO_PREALLOC"),
+    (r"lru_(?:percpu_)?hash", "no BPF_F_NO_PREALLOC, and max_entries above 0"),
+    (r"arena", "__uint(map_flags, BPF_F_MMAPABLE), pages as max_entries, no key and no value"),
+    (r"struct_ops", "a struct of operations that this kernel knows, in section .struct_ops"),
+    (r".*", "max_entries above 0, keys of at most 512 bytes, and flags of their own type alone"),
 )
 
 # Section -> what loading it asks for beside CAP_BPF (is_net_admin_prog_type, is_perfmon_prog_type in bpf/syscall.c).

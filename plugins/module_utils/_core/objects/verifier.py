@@ -17,7 +17,19 @@ from typing import NamedTuple
 
 from ..kernel import bpf
 from ..kernel.features import CAPABILITY_BITS
-from .rules import CAPABILITIES, DEEPEST, FALLBACK, LAST, LEFT, RELEASES, RETURNED, RULES, START
+from .rules import (
+    CAPABILITIES,
+    DEEPEST,
+    FALLBACK,
+    LAST,
+    LEFT,
+    MAP_SHAPES,
+    MAPS_FOR,
+    RELEASES,
+    RETURNED,
+    RULES,
+    START,
+)
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -36,15 +48,18 @@ STEP = re.compile(r"^(?P<number>\d+): \((?P<opcode>[0-9a-f]{2})\) (?P<text>[^;\n
 COPY = re.compile(r"[rw](?P<to>\d+) = [rw](?P<of>\d+)\s*$")
 FILL = re.compile(r"r(?P<to>\d+) = \*\(u64 \*\)\(r10 (?P<of>-\d+)\)")
 SPILL = re.compile(r"\*\(u64 \*\)\(r10 (?P<to>-\d+)\) = r(?P<of>\d+)")
+SUM = re.compile(r"r\d+ [+-]= ")
 WRITE = re.compile(r"[rw](?P<to>\d+) \S*= ")
 STACK_SLOT = re.compile(r"\(r10 -(?P<written>\d+)\)|\+= -(?P<pointed>\d+)\s*$")
 FUNCTION = re.compile(r"^func#\d+ @(\d+)$", re.M)
+SHOWN = re.compile(r"^; .*:[1-9]\d*\n(?=\d+: )", re.M)
 LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*irq_save)\w*#")
 ACQUIRED = re.compile(r"Unreleased reference id=\d+ alloc_insn=(\d+)|acquired at instruction (\d+)")
 CALLED = re.compile(r"\d+: \(85\) call (?P<name>[a-z]\w+)#")
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
-    r"^(?:; |;$|from \d+ to|last_idx |regs=|parent |mark_precise|propagating|caller:|callee:|returning from|to caller|"
+    r"^(?:; |;$|\(\d+(?:,\d+)*\) (?:frame|live) |from \d+ to|last_idx |"
+    r"regs=|parent |mark_precise|propagating|caller:|callee:|returning from|to caller|"
     r"frame ?\d+: (?:propagating|regs=)|frame\d+ bpf_loop|force_precise|marking pointer|(?:cur|old) state:|"
     r"[Vv]alidating |[Ff]unc#\d+ |verification time|stack depth \d|processed \d+ insns|"
     r"\s*(?:frame\d+: ?)?(?:R\d+\w*|fp-\d+)=|\s*$)"
@@ -107,12 +122,14 @@ def diagnose(
     capabilities=None,
     lockdown="",
     facts=(),
+    start=0,
 ):
     """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
 
     `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines.
     `capabilities` is the loader's effective set as a number, `lockdown` the text of /sys/kernel/security/lockdown; both
-    only sharpen what an EPERM without a word means. `facts` are further lines for the rules, which describe them.
+    only sharpen what an EPERM without a word means. `facts` are further lines for the rules, which describe them;
+    `start` is the instruction to blame where the log shows none.
     """
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
@@ -126,11 +143,13 @@ def diagnose(
         program=program,
         section=section or "of this type",
         capabilities=" and ".join(needed_capabilities(section)),
-        give_back=_release_of(groups["acquirer"]),
+        give_back=_known(RELEASES, groups["acquirer"]),
+        wanted_map=_known(MAPS_FOR, groups["helper"]),
+        shape=_known(MAP_SHAPES, groups["map_type"]),
         verdict=_deciding(words).split("\t")[0]
         or "it gave no reason" + (f", only {_errno_name(abs(errno))}" if errno else ""),
     )
-    instruction, source = _blame(log, verdict, rule, groups, figures, line_at)
+    instruction, source = _blame(log, verdict, rule, groups, figures, line_at, start)
     sentence = rule.summary.format_map(groups)
     return Diagnosis(
         code=rule.code,
@@ -296,12 +315,12 @@ def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities,
 
 def _ended(log, verdict):
     """The fact which call ended the pointer that the verdict's register held."""
-    accused = re.match(r"R(\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b", (verdict.lines or [""])[0])
-    if not accused or verdict.position is None:
+    register = _accused(verdict)
+    if not register or verdict.position is None:
         return []
     start = max(0, verdict.position - TAIL)
     for call in reversed(list(ENDING.finditer(log, start, verdict.position))):
-        made, held = _traced_back(_steps(log, verdict.position, call.end()), accused[1])
+        made, held = _traced_back(_steps(log, verdict.position, call.end()), register, is_pointer=True)
         if made:
             return []
         name = f"fp{held}" if held.startswith("-") else f"R{held}"
@@ -309,9 +328,20 @@ def _ended(log, verdict):
         state = states[-1] if states else "scalar"
         if call["releases"] and not state.startswith(("scalar", "inv")):
             return [f"fact: released by {call['name']}"]
-        if not call["releases"] and state.startswith(("pkt", "mem")):
+        if not call["releases"] and state.startswith(("pkt", "mem", "rdonly_mem")):
             return [f"fact: packet moved by {call['name']}"]
     return []
+
+
+def _accused(verdict):
+    """The number of the register that the verdict takes for no pointer where one should be; empty where none."""
+    line = (verdict.lines or [""])[0]
+    named = re.match(r"R(\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b", line)
+    argument = re.match(r"(?:arg#(?P<index>\d+)|R(?P<number>\d+)) pointer type", line)
+    if not argument:
+        return named[1] if named else ""
+    number = argument["number"] or str(int(argument["index"]) + 1)
+    return number if verdict.registers.get(f"R{number}", "").startswith(("scalar", "inv")) else ""
 
 
 def _acquired(log, verdict):
@@ -322,9 +352,9 @@ def _acquired(log, verdict):
     return [f"fact: acquired by {call['name']}"] if call else []
 
 
-def _release_of(acquirer):
-    """How to give back what this function gave: the first of RELEASES that knows it."""
-    found = ((re.fullmatch(pattern, acquirer), text) for pattern, text in RELEASES)
+def _known(table, name):
+    """The text of the table's first pattern that is the whole name; the last of each table takes any."""
+    found = ((re.fullmatch(pattern, name), text) for pattern, text in table)
     return next(match.expand(text) for match, text in found if match)
 
 
@@ -371,7 +401,7 @@ def _one_name_each(groups):
 # ---- the line of the source
 
 
-def _blame(log, verdict, rule, groups, figures, line_at):
+def _blame(log, verdict, rule, groups, figures, line_at, start):
     """(instruction, source) that the rule holds responsible."""
     source = _headed_source(log)
     if groups["instruction"]:
@@ -379,7 +409,7 @@ def _blame(log, verdict, rule, groups, figures, line_at):
         position = _position(log, instruction)
         source = _line_in_front(log, instruction)
     else:
-        instruction, position = _blamed_place(log, verdict, rule.blame, figures)
+        instruction, position = _blamed_place(log, verdict, rule.blame, figures, start)
     if not source and position is not None:
         source = _source_before(log, position)
     if line_at and instruction is not None and not (source and source["line"]):
@@ -387,7 +417,7 @@ def _blame(log, verdict, rule, groups, figures, line_at):
     return instruction, source and {field: source[field] for field in ("file", "line", "text")}
 
 
-def _blamed_place(log, verdict, blame, figures):
+def _blamed_place(log, verdict, blame, figures, start):
     """(number, place in the log) of the instruction that a rule's blame means."""
     if blame == LAST:
         return verdict.instruction, verdict.position
@@ -406,7 +436,7 @@ def _blamed_place(log, verdict, blame, figures):
         return int(step["number"]), step.start()
     if blame in (RETURNED, LEFT):
         return verdict.instruction, verdict.position
-    return 0, log.find("\n", log.find("; "))
+    return start, None if start else log.find("\n", log.find("; "))
 
 
 def _steps(log, position, start=0):
@@ -415,10 +445,10 @@ def _steps(log, position, start=0):
     return list(STEP.finditer(log, max(start, end - TAIL), end))
 
 
-def _traced_back(steps, wanted):
+def _traced_back(steps, wanted, is_pointer=False):
     """(the step that made what this register holds after the steps, or None; the register or slot that held it then).
 
-    What only moved it does not count: copies, spills, and functions that were called in between.
+    What only moved it does not count: copies, spills, functions that were called in between, and a pointer's sums.
     """
     calls = 0  # called functions that we are behind
     for step in reversed(steps):
@@ -429,6 +459,8 @@ def _traced_back(steps, wanted):
             calls -= text.startswith("call pc")
             continue
         moved = COPY.match(text) or FILL.match(text) or SPILL.match(text)
+        if is_pointer and SUM.match(text):
+            continue
         if moved and moved["to"] == wanted:
             wanted = moved["of"]
         elif wanted in _written(step):
@@ -485,7 +517,9 @@ def _deepest(log, figures):
         depth = int(slot["written"] or slot["pointed"]) if slot else 0
         if furthest < depth <= depths[largest]:
             found, furthest = step, depth
-    return found
+    place = found and _source_before(log, found.start(), compilers_own=True)
+    shown = place and place["line"] == 0 and SHOWN.search(log, found.end())
+    return STEP.match(log, shown.end()) or found if shown else found
 
 
 def _shown_last(log, words):
@@ -511,8 +545,8 @@ def _position(log, instruction):
     return 0 if log.startswith(f"{instruction}: (") else None
 
 
-def _source_before(log, position):
-    """The source line that the log shows last before this place; line 0 is the compiler's own and stands for none."""
+def _source_before(log, position, compilers_own=False):
+    """The source line that the log shows last before this place; line 0 is the compiler's own, mostly passed over."""
     end = position
     for dummy in range(1000):
         start = log.rfind("\n; ", 0, end)
@@ -520,7 +554,7 @@ def _source_before(log, position):
             break
         line = log[start + 1 : log.find("\n", start + 1)]
         found = SOURCE.match(line)
-        if found and int(found["line"]):
+        if found and (compilers_own or int(found["line"])):
             return {"file": found["file"], "line": int(found["line"]), "text": found["text"].strip()}
         if not found and line[2:].strip():
             below = INSTRUCTION.match(log[start + len(line) + 2 :][:200])
