@@ -16,7 +16,7 @@ import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, units
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import memory, source
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 CAN_RUN = os.geteuid() == 0 and shutil.which("clang") and shutil.which("bpftool")
@@ -35,8 +35,14 @@ def shared_cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session")
+def this_kernel():
+    """What forecasts of memory are made with, read once for the whole run: each load would take 50 ms for it."""
+    return memory.of_this_host()
+
+
 @pytest.fixture
-def host(shared_cache, tmp_path):
+def host(shared_cache, this_kernel, tmp_path):
     """A private_host.Host. Its temporary files lie in tmp_path, its compiled objects in the run's cache.
 
     Drop-ins are written to its own folder, and no systemd reads them: target comes_back has a real one.
@@ -45,6 +51,7 @@ def host(shared_cache, tmp_path):
         pytest.skip("needs root, clang and bpftool")
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo all of its monkeypatch's
         patch.setattr(source, "CACHE", shared_cache)
+        patch.setattr(memory, "of_this_host", lambda: this_kernel)
         patch.setattr(tempfile, "tempdir", str(tmp_path))
         patch.setattr(units, "are_read", lambda: True)
         patch.setattr(units, "_read_anew", lambda: None)

@@ -227,8 +227,21 @@ def moments(host, each, watched):
 
 
 def steps_alone(at):
-    """`at` hears of each moment between steps: for this process, which ends with the transition."""
-    apply.trace = lambda moment, step: at(f"{moment}: {type(step).__name__}: {plan.describe(step)}")
+    """`at` hears of each moment between steps: for this process, which ends with the transition.
+
+    Before each, and after the last of a plan: nothing happens after another before the next one begins.
+    """
+    carry_out, last = apply.carry_out, []
+
+    def carried_out(steps, *more, **options):
+        last[:] = steps[-1:]
+        return carry_out(steps, *more, **options)
+
+    def trace(moment, step):
+        if moment == "before" or step is last[0]:
+            at(f"{moment}: {type(step).__name__}: {plan.describe(step)}")
+
+    apply.carry_out, apply.trace = carried_out, trace
 
 
 def inside_steps(at):
@@ -305,9 +318,8 @@ def counts():
     found = {program: {} for program in HOOKS}
     for each in private_host.bpftool("map", "show"):
         if each.get("name") == programs.SEEN:
-            for program in HOOKS:
-                with contextlib.suppress(private_host.Gone):
-                    rows = private_host.counted_in(program, "id", str(each["id"]))
+            with contextlib.suppress(private_host.Gone):
+                for program, rows in private_host.counted_in("id", str(each["id"])).items():
                     found[program].update({(each["id"], version): packets for version, packets in rows.items()})
     return found
 

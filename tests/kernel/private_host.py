@@ -22,6 +22,7 @@ import traceback
 from typing import NamedTuple
 
 import programs
+import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     edit,
@@ -200,17 +201,18 @@ def counted(program):
     """{version: packets} that the program counted, by bpftool; the versions of a deployment share the map."""
     loads = os.path.join(store.home(NAME).loads)
     load = next(name for name in sorted(os.listdir(loads)) if not name.endswith("-tmp"))
-    return counted_in(program, "pinned", os.path.join(loads, load, "maps", programs.SEEN))
+    return counted_in("pinned", os.path.join(loads, load, "maps", programs.SEEN))[program]
 
 
-def counted_in(program, *which):
-    """The same for a map as bpftool names it."""
-    rows, found = bpftool("map", "dump", *which), {}
-    for row in rows:
+def counted_in(*which):
+    """{program: {version: packets}} in a map as bpftool names it."""
+    found = {program: {} for program in programs.ROWS}
+    names = {row: program for program, row in programs.ROWS.items()}
+    for row in bpftool("map", "dump", *which):
         version, number = divmod(row["formatted"]["key"], 4)
         packets = sum(each["value"] for each in row["formatted"]["values"])
-        if number == programs.ROWS[program] and packets:
-            found[version] = packets
+        if packets and number in names:
+            found[names[number]][version] = packets
     return found
 
 
@@ -286,6 +288,61 @@ def _report(work, reading, writing):
 
 def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def memory_cgroup(host):
+    """The path of a cgroup in whichever hierarchy accounts for memory; it is gone afterwards."""
+    old = "/sys/fs/cgroup/memory"
+    folder = os.path.join(
+        old if os.path.isdir(old) else files.cgroup2_root(), os.path.basename(host.cgroup) + "-memory"
+    )
+    os.mkdir(folder)
+    try:
+        if not os.path.exists(os.path.join(folder, "memory.stat")):
+            pytest.skip("no cgroup here accounts for memory")
+        yield folder
+    finally:
+        eventually(lambda: not text_of(folder, "cgroup.procs"))
+        os.rmdir(folder)
+
+
+def in_cgroup(folder, work):
+    """What `work` ended with in a child that lives in the cgroup."""
+
+    def entered():
+        with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as stream:
+            stream.write("0")
+        return work()
+
+    return in_child(entered)
+
+
+def kernel_memory(folder):
+    """Bytes that the kernel holds for the cgroup's processes and cannot give back: the least of what is seen in a
+    second, because much of what processes leave is freed a grace period later."""
+    found = []
+    for dummy in range(5):
+        found.append(_kernel_memory(folder))
+        time.sleep(0.2)
+    return min(found)
+
+
+def _kernel_memory(folder):
+    old, new = os.path.join(folder, "memory.force_empty"), os.path.join(folder, "memory.reclaim")
+    with (
+        contextlib.suppress(BlockingIOError),
+        open(old if os.path.exists(old) else new, "w", encoding="ascii") as stream,
+    ):
+        stream.write("1G")  # of the new one: so much, or else as much as there is, and EAGAIN
+    if os.path.exists(old):
+        return int(text_of(folder, "memory.kmem.usage_in_bytes"))
+    return int(text_of(folder, "memory.stat").partition("\nkernel ")[2].split()[0])
+
+
+def text_of(folder, name):
+    with open(os.path.join(folder, name), encoding="ascii") as stream:
+        return stream.read()
 
 
 class Stranger(NamedTuple):

@@ -185,44 +185,19 @@ LIMIT = 128 * MIB
 
 @contextlib.contextmanager
 def limited_cgroup(host):
-    """The path of a cgroup that may take 128 MiB, in whichever hierarchy accounts for memory; it is gone afterwards."""
-    name = os.path.basename(host.cgroup) + "-memory"
-    old = "/sys/fs/cgroup/memory"
-    path, limit = (old, "memory.limit_in_bytes") if os.path.isdir(old) else (files.cgroup2_root(), "memory.max")
-    folder = os.path.join(path, name)
-    os.mkdir(folder)
-    try:
-        if not os.path.exists(os.path.join(folder, limit)):
-            pytest.skip("no cgroup here accounts for memory")
-        with open(os.path.join(folder, limit), "w", encoding="ascii") as stream:
+    """The path of a cgroup that may take 128 MiB; it is gone afterwards."""
+    with private_host.memory_cgroup(host) as folder:
+        limits = [os.path.join(folder, name) for name in ("memory.limit_in_bytes", "memory.max")]
+        with open(next(filter(os.path.exists, limits)), "w", encoding="ascii") as stream:
             stream.write(str(LIMIT))
         yield folder
-    finally:
-        private_host.eventually(lambda: not _processes(folder))
-        os.rmdir(folder)
-
-
-def _processes(folder):
-    with open(os.path.join(folder, "cgroup.procs"), encoding="ascii") as stream:
-        return stream.read()
-
-
-def in_cgroup(folder, work):
-    """What `work` ended with in a child that lives in the cgroup."""
-
-    def entered():
-        with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as stream:
-            stream.write("0")
-        work()
-
-    return private_host.in_child(entered)
 
 
 def test_map_beyond_the_cgroups_limit_is_refused_and_the_cgroup_named(host):
     data = object_with(f"MAP(flows, HASH, {2 * LIMIT // 1024}, 4, 1024, 0);")
 
     with limited_cgroup(host) as folder:
-        ended = in_cgroup(folder, lambda: elf.load(data, NAME))
+        ended = private_host.in_cgroup(folder, lambda: elf.load(data, NAME))
 
     assert ended.code == "no_memory"
     assert os.path.basename(folder) in ended.failure
@@ -234,7 +209,7 @@ def test_per_cpu_values_are_not_charged_to_a_cgroup_and_not_refused_for_it(host)
     data = object_with(f"MAP(counts, PERCPU_ARRAY, {entries}, 4, 32768, 0);")
 
     with limited_cgroup(host) as folder:
-        ended = in_cgroup(folder, lambda: elf.load(data, NAME))
+        ended = private_host.in_cgroup(folder, lambda: elf.load(data, NAME))
 
     assert ended.failure == ""
 
