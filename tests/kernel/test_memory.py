@@ -227,7 +227,7 @@ def test_map_that_will_not_fit_once_it_is_full_is_warned_about_with_both_figures
             os.write(writing, json.dumps(sentences).encode() + b"\n")
 
     with limited_cgroup(host) as folder:
-        ended = in_cgroup(folder, warned)
+        ended = private_host.in_cgroup(folder, warned)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as stream:
         (sentence,), nothing = map(json.loads, stream)
