@@ -33,7 +33,14 @@ from ebpf_deploy.deployment import apply, guard, plan
 guard.GRACE, guard.TICK, guard.DISK_SECONDS = 0, 0.02, 0.05
 seen_in, kills, with_parent = sys.argv[3:]
 
+carry_out, last = apply.carry_out, []
+
+def carried_out(steps, *more, **options):
+    last[:] = steps[-1:]
+    return carry_out(steps, *more, **options)
+
 def trace(moment, step):
+    moment = "between" if moment == "after" and step is not last[0] else moment
     with open(seen_in, "a+") as seen:
         seen.seek(0)
         number = len(seen.readlines())
@@ -43,7 +50,7 @@ def trace(moment, step):
             os.kill(os.getppid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 
-apply.trace = trace
+apply.trace, apply.carry_out = trace, carried_out
 guard.main(sys.argv[2])
 """
 LIVES = {
@@ -70,7 +77,7 @@ def moments(tmp_path):
 def test_guard_killed_at_each_of_its_steps_is_started_again_and_ends_its_work(host, moments, life, figures):
     probe, runs = LIVES[life]
     recorded, wanted = without_a_kill(host, moments, life)
-    for number, moment in enumerate(recorded):
+    for number, moment in apart(recorded):
         guarded(host, moments, probe, kills=number)
         run_to_its_end(moments, probe)
         assert len(moments.read_text().splitlines()) > number, f"never came to {moment}"
@@ -79,14 +86,16 @@ def test_guard_killed_at_each_of_its_steps_is_started_again_and_ends_its_work(ho
         assert_kept(shape(), dict(wanted), moment)
         assert private_host.tree(store.RUN) == [os.path.join(store.RUN, NAME + ".lock")], moment
         reset(host)
-    figures.append(f"guard, {life}: killed at {len(recorded)} moments, ended its work without another run each time")
+    figures.append(
+        f"guard, {life}: killed at {len(apart(recorded))} moments, ended its work without another run each time"
+    )
 
 
 @pytest.mark.parametrize("life", LIVES)
 def test_guard_and_parent_killed_at_each_step_leave_the_rest_to_the_next_run(host, moments, life, figures):
     probe, dummy = LIVES[life]
     recorded, dummy = without_a_kill(host, moments, life)
-    for number, moment in enumerate(recorded):
+    for number, moment in apart(recorded):
         guarded(host, moments, probe, kills=number, with_parent=True)
         if number >= switched_at(recorded):
             run_to_its_end(moments, probe)
@@ -102,7 +111,9 @@ def test_guard_and_parent_killed_at_each_step_leave_the_rest_to_the_next_run(hos
         assert now in [{program: [version] for program in HOOKS} for version in (1, 2)], f"killed {moment}: {now}"
         assert (settled(host), host.facts().trial, host.facts().deadline) == ([], None, None), moment
         reset(host)
-    figures.append(f"guard and parent, {life}: killed at {len(recorded)} moments, settled by the next run each time")
+    figures.append(
+        f"guard and parent, {life}: killed at {len(apart(recorded))} moments, settled by the next run each time"
+    )
 
 
 def test_guard_that_dies_again_and_again_is_started_as_long_as_its_trial_waits(host, moments):
@@ -206,13 +217,23 @@ def run_to_its_end(moments, probe):
     assert eventually(lambda: not sessions()), moments.read_text()
 
 
+def apart(recorded):
+    """Each moment and its number, but for those between two steps of a plan: they are as before the second."""
+    return [(number, moment) for number, moment in enumerate(recorded) if not moment.startswith("between")]
+
+
 def has_switched(moments):
-    return moments.read_text().count("after: Swap") >= len(HOOKS)
+    return len(swaps_done(moments.read_text().splitlines())) >= len(HOOKS)
 
 
 def switched_at(recorded):
     """The number of the moment from which on all hooks have been switched."""
-    return [number for number, moment in enumerate(recorded) if moment.startswith("after: Swap")][len(HOOKS) - 1]
+    return swaps_done(recorded)[len(HOOKS) - 1]
+
+
+def swaps_done(recorded):
+    """The numbers of the moments after a hook has been switched."""
+    return [number for number, moment in enumerate(recorded) if moment.startswith(("after: Swap", "between: Swap"))]
 
 
 def pass_the_deadline():
