@@ -102,10 +102,16 @@ def test_needs_follow_what_the_user_sets(host):
 def test_struct_that_the_kernel_must_know_is_a_need(host):
     text = """
 struct itest_ops_of_tomorrow { int (*begin)(void); };
+struct tcp_congestion_ops___short { int (*begin)(void); };
 SEC("struct_ops/begin") int itest_begin(void *ctx) { return 0; }
+SEC("struct_ops/other") int itest_other(void *ctx) { return 0; }
 SEC(".struct_ops") struct itest_ops_of_tomorrow itest_ops = { .begin = (void *)itest_begin };
+SEC(".struct_ops") struct tcp_congestion_ops___short itest_tcp = { .begin = (void *)itest_other };
 """
+    needs = stage.build(NAME, given(text)).release.requires
     rows, refusal = missing(text)
+
+    assert "struct_ops tcp_congestion_ops" in needs
 
     assert list(rows) == ["struct_ops itest_ops_of_tomorrow"]
     assert "struct ops itest_ops_of_tomorrow" in refusal.what

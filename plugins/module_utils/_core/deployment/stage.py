@@ -215,10 +215,10 @@ def verify(name, built, limits=None, check_mode=False):
 def _warnings(name, built):
     """Sentences on what would fail later; Unsupported where this host lacks what the release needs."""
     preflight.expect_offered(built.release.requires, built.object)
-    warnings = memory.outgrowing(built.spec.maps)
+    warnings = tuple(memory.outgrowing(built.spec.maps))
     if built.source:
         return warnings
-    return [*warnings, *preflight.warnings(built.object, name, built.chosen, built.tuned)]
+    return (*warnings, *preflight.warnings(built.object, name, built.chosen, built.tuned))
 
 
 def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):

@@ -108,7 +108,7 @@ def _kfuncs(image):
         for instruction, (opcode, dummy, source, dummy, dummy) in _code(image, function):
             symbol = image.reference(function.section, instruction) if opcode == bytecode.CALL and source else None
             if symbol and not symbol.section and not symbol.is_weak:
-                yield f"kfunc {symbol.name.partition('___')[0]}", ""
+                yield f"kfunc {_essential(symbol.name)}", ""
 
 
 def _struct_ops(image):
@@ -116,7 +116,12 @@ def _struct_ops(image):
         if section.name in STRUCT_OPS:
             types = btf.parse(image.bytes_of(".BTF"))
             for field in types.fields(types.find(section.name, "datasec") or 0):
-                yield f"struct_ops {types.type(types.resolve(field.type)).name}", ""
+                yield f"struct_ops {_essential(types.type(types.resolve(field.type)).name)}", ""
+
+
+def _essential(name):
+    """What the kernel calls it: tcp_congestion_ops___old is one of several forms of it to libbpf."""
+    return name.partition("___")[0]
 
 
 def _is_helper(image, function, instruction, opcode, source):
