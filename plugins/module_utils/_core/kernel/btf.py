@@ -183,6 +183,24 @@ class Btf:
             self._enumerators[type_id] = tuple(self._read_enumerators(self.type(type_id)))
         return self._enumerators[type_id]
 
+    def prototype(self, type_id, name, first=0):
+        """A function with its parameters from `first` on as C declares it: "int vfs_open(const struct path *path)"."""
+        found = self.type(type_id)
+        parts = self._parts(found, 2)[1][first:]
+        shown = [self._declared(each, self._name(own)) if each else "..." for own, each in parts]
+        return self._declared(found.target, f"{name}({', '.join(shown)})")
+
+    def _declared(self, type_id, name):
+        found = self.type(type_id)
+        if found.kind == "ptr":
+            is_function = self.type(found.target).kind == "func_proto"
+            return f"void *{name}" if is_function else self._declared(found.target, "*" + name)
+        if found.kind in ("restrict", "volatile", "type_tag"):
+            return self._declared(found.target, name)
+        if found.kind == "const":
+            return "const " + self._declared(found.target, name)
+        return f"{self.describe(type_id)} {name}".rstrip()
+
     def describe(self, type_id):
         """The type as one would say it: "__u32", "struct flow", "__u8[6]"."""
         for dummy in range(DEPTH):

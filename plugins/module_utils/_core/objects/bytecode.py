@@ -146,6 +146,14 @@ class Image:
                 return self._appended(function, [])
         return []
 
+    def line_of_use(self, name):
+        """The Line of the first instruction that refers to a symbol of this name; None where there is none."""
+        for section in range(len(self.sections)):
+            for instruction, symbol in sorted(self._relocations(section)):
+                if symbol.name == name and self._is_code(section):
+                    return self.line(section, instruction)
+        return None
+
     def functions_of(self, program):
         """The program's own Function and all that it may run, each once; none where the object has no such program."""
         found = next((each for each in self.functions() if each.name == program), None)

@@ -15,7 +15,7 @@ import os
 import re
 
 from ..errors import BadObject, Unsupported, VerifierRefused
-from ..kernel import bpf, features, files, libbpf
+from ..kernel import bpf, btf, features, files, libbpf
 from . import bytecode, maps, rules, verifier
 
 LOGS_KEPT = 8  # of up to 16 MiB each
@@ -64,7 +64,7 @@ def explained(error, culprit, log, log_folder=None):
         kernel=os.uname().release,
         capabilities=features.capabilities(),
         lockdown=features.lockdown(),
-        line_at=_line_at(error.opened.data, culprit, section),
+        **_places(error.opened.data, culprit, section),
         facts=_facts(error, number),
         start=_meant(error.opened, culprit, section, log),
     )
@@ -113,18 +113,20 @@ def _section_and_type(opened, culprit):
     return "", 0
 
 
-def _line_at(data, program, section):
-    """The function for verifier.diagnose that finds an instruction's line in the object: logs before 6.8 have none."""
-    images = []
+def _places(data, program, section):
+    """What verifier.diagnose asks for lines of the object: logs before 6.8 have none, and libbpf names none."""
 
     def line_at(instruction):
-        try:
-            images[:] = images or [bytecode.Image(data)]
-            return images[0].line_as_loaded(program, section, instruction)
-        except (ValueError, OSError, Unsupported):
-            return None
+        return _of_image(data, lambda image: image.line_as_loaded(program, section, instruction))
 
-    return line_at
+    return {"line_at": line_at, "use_of": lambda name: _of_image(data, lambda image: image.line_of_use(name))}
+
+
+def _of_image(data, question):
+    try:
+        return question(bytecode.Image(data))
+    except (ValueError, IndexError, OSError, Unsupported):
+        return None
 
 
 def _meant(opened, program, section, log):
@@ -133,11 +135,11 @@ def _meant(opened, program, section, log):
     if not is_meant:
         return 0
     unfit = {name for name, map_type in _map_types(opened) if NOT_SLEEPABLE.fullmatch(map_type)}
-    try:
-        image = bytecode.Image(opened.data)
-        return image.find_as_loaded(program, section, lambda code, name: is_meant(code, name, unfit)) or 0
-    except (ValueError, IndexError, OSError, Unsupported):
-        return 0
+
+    def found(image):
+        return image.find_as_loaded(program, section, lambda code, name: is_meant(code, name, unfit))
+
+    return _of_image(opened.data, found) or 0
 
 
 def _is_helper(code, number):
@@ -190,9 +192,29 @@ def _hint(found):
     if found.code == "attach_target_missing":
         near = features.nearest(found.named.get("name", ""), features.functions())
         return f"Near it this kernel has {', '.join(near)}." if near else ""
+    if found.code == "kfunc_signature":
+        return _prototype("function", found.named["name"])
+    if found.code in ("argument_mismatch", "context_access") and found.named.get("function"):
+        return _prototype(found.named.get("kind", ""), found.named["function"])
     if found.code == "helper_not_allowed" and found.named.get("number"):
         types = features.program_types_with(int(found.named["number"]))
         return f"On this kernel it can be called from programs of type {', '.join(types)}." if types else ""
+    return ""
+
+
+def _prototype(kind, name):
+    """How this kernel declares a function or tracepoint, in a sentence; empty where its BTF does not say."""
+    # of a tracepoint the kernel's own data comes before what programs get
+    symbols = [(("bpf_lsm_" if kind.startswith("lsm") else "") + name, 0), ("__bpf_trace_" + name, 1)]
+    try:
+        with open(features.VMLINUX_BTF, "rb") as stream:
+            types = btf.parse(stream.read())
+        for symbol, first in symbols[::-1] if kind == "tp_btf" else symbols:
+            found = types.find(symbol, "func")
+            if found:
+                return f"This kernel has {types.prototype(types.type(found).target, name, first)}."
+    except (OSError, ValueError):
+        pass
     return ""
 
 

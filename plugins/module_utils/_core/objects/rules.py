@@ -16,8 +16,10 @@ A pattern is a regular expression over all of these lines:
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
   "fact: section cgroup/bind4", "fact: at call bpf_snprintf" (the last instruction is one);
-  "fact: released by bpf_sk_release" (what the verdict's register held went with that call), "fact: packet moved by
-  bpf_xdp_adjust_head" (likewise), "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
+  what the verdict's register held went with a call: "fact: released by bpf_sk_release", "fact: packet moved by
+  bpf_xdp_adjust_head", "fact: lent until bpf_spin_unlock", "fact: RCU left by bpf_rcu_read_unlock"; or it holds the
+  first argument, which instruction 3 read: "fact: argument 0 read by 3"; "fact: acquired by bpf_ringbuf_reserve" (whose
+  result was not released),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
   of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0",
@@ -549,21 +551,64 @@ RULES = (
         "the pointer into the packet is no longer valid: {mover} may have moved the packet",
         "After a call that can change the packet all pointers into it are gone, and so are the comparisons with "
         "data_end.",
-        "Read them anew after {mover}: data = (void *)(long)ctx->data; data_end = (void *)(long)ctx->data_end; and "
-        "compare "
-        "again before use.",
+        "Use it before {mover}, or read data and data_end again after {mover}: data = (void *)(long)ctx->data; "
+        "data_end = (void *)(long)ctx->data_end; and compare again before use.",
         also=(r"^fact: packet moved by (?P<mover>\w+)$",),
+    ),
+    Rule(
+        "use_after_unlock",
+        r"R\d+ ",
+        "the node is used after {unlocker}, and it belongs to its list or tree since it was added",
+        "What was added is only lent (a non-owning reference), and only while the lock is held.",
+        "Use it under the lock, before {unlocker}, or copy what you need before adding it: __u64 when = node->when; to "
+        "keep it longer, give it a struct bpf_refcount and take bpf_refcount_acquire(node) first.",
+        also=(r"^fact: lent until (?P<unlocker>\w+)$",),
+    ),
+    Rule(
+        "use_after_unlock",
+        r"R\d+ ",
+        "the object is used after {unlocker}, and only RCU kept it",
+        "Outside of the RCU read section it may be gone at any time.",
+        "Use it before {unlocker}(), or own it before that: task = bpf_task_acquire(task); if (!task) …; "
+        "bpf_rcu_read_unlock(); … bpf_task_release(task);",
+        also=(r"^fact: RCU left by (?P<unlocker>\w+)$",),
+    ),
+    Rule(
+        "argument_mismatch",
+        r"R\d+ (?:invalid mem access '|type=)(?:scalar|inv)\b",
+        "the argument of {function} that is used as a pointer here is a number",
+        "Its place in the argument list is that of a number: one left out, or one too many, shifts all that follow "
+        "(BPF_PROG and the like take them in the order of the prototype).",
+        "Give all arguments in the order of the prototype, from the first one on: int BPF_PROG(on_switch, bool "
+        "preempt, struct task_struct *prev, …); what is an address and a number by right copy by "
+        "bpf_probe_read_kernel(&value, sizeof(value), (void *)address).",
+        also=(
+            r"^fact: argument (?P<argument>\d+) read by (?P<instruction>\d+)$",
+            r"^fact: section \??(?P<kind>tp_btf|fentry|fexit|fmod_ret|lsm|lsm_cgroup)(?:\.s)?/(?:[^/:]+:)?"
+            r"(?P<function>\w+)",
+        ),
+    ),
+    Rule(
+        "not_a_pointer",
+        r"R\d+ (?:invalid mem access '|type=)(?:scalar|inv)\b",
+        "an address is dereferenced that came as a number in the context",
+        "In a program of this type the arguments, registers and fields of an event are numbers to the verifier, even "
+        "where they are addresses.",
+        "Copy through a helper: BPF_CORE_READ((struct file *)address, f_inode), bpf_probe_read_kernel(&value, "
+        "sizeof(value), address), or bpf_probe_read_user(…) for an address of the process; fentry and tp_btf give the "
+        "same arguments as pointers.",
+        also=(
+            r"^fact: argument \d+ read by",
+            r"^fact: section \??(?:k|u|raw_t|tp/|tracepoint|perf_event|usdt)",
+        ),
     ),
     Rule(
         "not_a_pointer",
         r"R(?P<register>\d+) invalid mem access '(?P<type>scalar|inv|fp|ctx)\b"
         r"|is an integer scalar here, not a pointer",
         "what is dereferenced here is a number to the verifier, not a pointer it knows",
-        "An address that was read from the context or from kernel memory, a pointer into a packet that may have "
-        "moved since, or an object that was released or submitted already.",
-        "Copy through a helper: bpf_probe_read_kernel(&value, sizeof(value), address) or bpf_probe_read_user(…); of a "
-        "packet read "
-        "data and data_end anew after a helper that changes it.",
+        "An address that was computed, or read out of memory of which the verifier does not know what lies there.",
+        "Copy through a helper: bpf_probe_read_kernel(&value, sizeof(value), address) or bpf_probe_read_user(…).",
     ),
     Rule(
         "not_a_pointer",
@@ -697,7 +742,8 @@ RULES = (
         "Programs at kprobe, tracepoint, raw_tp and perf_event may interrupt anything, the holder of the lock too; "
         "those of type tracing (tp_btf, fentry, fexit) may use such maps.",
         'Attach at the same place by BTF: SEC("tp_btf/sched_process_fork") instead of SEC("raw_tp/…") or SEC("tp/…"), '
-        'SEC("fentry/function") instead of SEC("kprobe/…"); or do without the {what}: atomics, or a per-CPU map.',
+        'SEC("fentry/function") instead of SEC("kprobe/…"); or do without the {what}: '
+        "__sync_fetch_and_add(&value->count, 1), or a per-CPU map.",
         blame=START,
     ),
     Rule(
@@ -1448,7 +1494,7 @@ RULES = (
         blame=START,
     ),
     Rule(
-        "map_definition",
+        "map_shape",
         CREATE_EINVAL,
         "map {map} is not defined as its type {type} demands: {demand}",
         "Each type of map has rules of its own; of a breach the kernel says only that the request is invalid.",

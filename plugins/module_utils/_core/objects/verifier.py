@@ -39,11 +39,22 @@ ONE_REGISTER = re.compile(
     r"(?:^|\s)(?P<name>R\d+|fp-\d+)(?:_[a-zA-Z]+)?=(?P<state>.*?)(?=\s(?:R\d+|fp-\d+)\w*=|\s(?:refs|cb)=|$)"
 )
 CALL, EXIT = "85", "95"
-ENDING = re.compile(  # calls that end pointers: to what is released, or into a packet that may have moved
-    r"^\d+: \(85\) call (?P<name>bpf_\w*(?:(?P<releases>release|submit|discard|_drop|destroy|_put)"
-    r"|(?:xdp_adjust|skb_(?:store|change|pull|vlan|adjust)|csum_replace|clone_redirect|msg_\w+_data|lwt_|store_hdr))\w*)",
-    re.M,
+ENDINGS = (  # what a register held, as the log shows it, the calls that end it, how the fact says so
+    (r"\S+\(\S*non_own_ref", r"bpf_\w*(?:spin_unlock\w*|rbtree_remove|list_pop\w*)", "lent until"),
+    (r"rcu_ptr_", r"bpf_rcu_read_unlock", "RCU left by"),
+    (
+        r"pkt|(?:rd\w+_)?mem\b",  # as bpf_helper_changes_pkt_data in net/core/filter.c; of memory: a slice of a packet
+        r"bpf_(?:(?:xdp|skb)_(?:adjust|pull|store|change|vlan)\w*|l\d_csum_replace|clone_redirect|msg_\w+_data|lwt_\w+"
+        r"|store_hdr\w*|tail_call|dynptr_write)",
+        "packet moved by",
+    ),
+    (r"(?!pkt|scalar|inv)\w", r"bpf_\w*(?:release|submit|discard|_drop|destroy|_put)\w*", "released by"),
 )
+ENDED = re.compile(
+    r"R(\d+) (?:(?:invalid mem access '|type=)(?:scalar|inv|untrusted_ptr)|must be (?:a rcu|referenced))"
+)
+NUMBER = re.compile(r"R(\d+) (?:invalid mem access '(?:scalar|inv)|type=(?:scalar|inv) expected=\S*ptr_)")
+LOAD = re.compile(r"r\d+ = \*\(u64 \*\)\(r(?P<base>\d+) \+(?P<offset>\d+)\)")
 STEP = re.compile(r"^(?P<number>\d+): \((?P<opcode>[0-9a-f]{2})\) (?P<text>[^;\n]*)", re.M)
 COPY = re.compile(r"[rw](?P<to>\d+) = [rw](?P<of>\d+)\s*$")
 FILL = re.compile(r"r(?P<to>\d+) = \*\(u64 \*\)\(r10 (?P<of>-\d+)\)")
@@ -55,7 +66,7 @@ FUNCTION = re.compile(r"^func#\d+ @(\d+)$", re.M)
 SHOWN = re.compile(r"^; .*:[1-9]\d*\n(?=\d+: )", re.M)
 LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*irq_save)\w*#")
 ACQUIRED = re.compile(r"Unreleased reference id=\d+ alloc_insn=(\d+)|acquired at instruction (\d+)")
-CALLED = re.compile(r"\d+: \(85\) call (?P<name>[a-z]\w+)#")
+CALLED = re.compile(r"^\d+: \(85\) call (?P<name>[a-z]\w+)#", re.M)
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
     r"^(?:; |;$|\(\d+(?:,\d+)*\) (?:frame|live) |from \d+ to|last_idx |"
@@ -119,6 +130,7 @@ def diagnose(
     libbpf_log=(),
     kernel="",
     line_at=None,
+    use_of=None,
     capabilities=None,
     lockdown="",
     facts=(),
@@ -126,7 +138,8 @@ def diagnose(
 ):
     """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
 
-    `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines.
+    `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines,
+    `use_of` one of a symbol's name, for what libbpf refuses by name.
     `capabilities` is the loader's effective set as a number, `lockdown` the text of /sys/kernel/security/lockdown; both
     only sharpen what an EPERM without a word means. `facts` are further lines for the rules, which describe them;
     `start` is the instruction to blame where the log shows none.
@@ -134,7 +147,7 @@ def diagnose(
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    more = [*_ended(log, verdict), *_acquired(log, verdict)]
+    more = [*_ended(log, verdict), *_argument(log, verdict), *_acquired(log, verdict)]
     more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
@@ -150,6 +163,8 @@ def diagnose(
         or "it gave no reason" + (f", only {_errno_name(abs(errno))}" if errno else ""),
     )
     instruction, source = _blame(log, verdict, rule, groups, figures, line_at, start)
+    if not source and use_of and groups["name"]:
+        source = _as_source(use_of(groups["name"]))
     sentence = rule.summary.format_map(groups)
     return Diagnosis(
         code=rule.code,
@@ -318,30 +333,49 @@ def _ended(log, verdict):
     register = _accused(verdict)
     if not register or verdict.position is None:
         return []
-    start = max(0, verdict.position - TAIL)
-    for call in reversed(list(ENDING.finditer(log, start, verdict.position))):
-        made, held = _traced_back(_steps(log, verdict.position, call.end()), register, is_pointer=True)
+    for call in reversed(list(CALLED.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
+        ends = [(state, words) for state, calls, words in ENDINGS if re.fullmatch(calls, call["name"])]
+        if not ends:
+            continue
+        made, holder = _traced_back(_steps(log, verdict.position, call.end()), register, is_pointer=True)
         if made:
             return []
-        name = f"fp{held}" if held.startswith("-") else f"R{held}"
-        states = re.findall(rf"\b{name}(?:_\w+)?=([a-z]\w*)", log[start : call.start()])
-        state = states[-1] if states else "scalar"
-        if call["releases"] and not state.startswith(("scalar", "inv")):
-            return [f"fact: released by {call['name']}"]
-        if not call["releases"] and state.startswith(("pkt", "mem", "rdonly_mem")):
-            return [f"fact: packet moved by {call['name']}"]
+        held = _shown_before(log, call.start(), holder)
+        for state, words in ends:
+            if re.match(state, held):
+                return [f"fact: {words} {call['name']}"]
     return []
 
 
 def _accused(verdict):
     """The number of the register that the verdict takes for no pointer where one should be; empty where none."""
     line = (verdict.lines or [""])[0]
-    named = re.match(r"R(\d+) (?:invalid mem access '|type=)(?:scalar|inv)\b", line)
+    named = ENDED.match(line)
     argument = re.match(r"(?:arg#(?P<index>\d+)|R(?P<number>\d+)) pointer type", line)
     if not argument:
         return named[1] if named else ""
     number = argument["number"] or str(int(argument["index"]) + 1)
-    return number if verdict.registers.get(f"R{number}", "").startswith(("scalar", "inv")) else ""
+    return number if verdict.registers.get(f"R{number}", "").startswith(("scalar", "inv", "untrusted_ptr")) else ""
+
+
+def _argument(log, verdict):
+    """The fact which of the program's arguments the verdict's register holds, and where it was read."""
+    accused = NUMBER.match((verdict.lines or [""])[0])
+    if not accused or verdict.position is None:
+        return []
+    made, dummy = _traced_back(_steps(log, verdict.position), accused[1])
+    load = made and LOAD.match(made["text"])
+    if not load or not _shown_before(log, made.start(), load["base"]).startswith("ctx"):
+        return []
+    return [f"fact: argument {int(load['offset']) // 8} read by {made['number']}"]
+
+
+def _shown_before(log, position, holder):
+    """What the log shows last before this place that a register, or a slot of the stack, holds; a number if nothing."""
+    name = f"fp{holder}" if holder.startswith("-") else f"R{holder}"
+    start = max(0, position - TAIL)
+    states = re.findall(rf"\b{name}(?:_[a-zA-Z]+)?=([a-z]\w*(?:\([^)\n]*\))?)", log[start:position])
+    return states[-1] if states else "scalar"
 
 
 def _acquired(log, verdict):
@@ -534,7 +568,11 @@ def _looked_up(line_at, instruction, shown):
     given = shown and shown.get("instruction") is not None and line_at(shown["instruction"])
     if not given or given[2].strip() != shown["text"]:
         given = line_at(instruction)
-    return {"file": given[0], "line": given[1], "text": given[2].strip()} if given else shown
+    return _as_source(given) or shown
+
+
+def _as_source(place):
+    return {"file": place[0], "line": place[1], "text": place[2].strip()} if place else None
 
 
 def _position(log, instruction):
