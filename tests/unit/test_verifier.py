@@ -369,12 +369,6 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
     ("map_definition", "libbpf", ["map 'hits': unsupported map linkage static."], {}),
     ("map_definition", "libbpf", ["map 'hits': map type isn't specified."], {}),
     (
-        "map_shape",
-        "6.18",
-        ["map 'store': failed to create: Invalid argument(-22)"],
-        {"errno": errno.EINVAL, "facts": ("fact: map type task_storage",)},
-    ),
-    (
         "replaced_program_missing",
         "6.18",
         ["prog 'p': BPF program load failed: Invalid argument"],
@@ -741,6 +735,18 @@ def test_field_with_the_map_of_another_names_both():
     )
     found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert "value of map flows6, but map flows4 is given" in found.summary
+
+
+def test_step_that_shows_the_stack_pointer_is_no_whole_state():
+    """Only a line of registers alone is; what an instruction shows is what it touched."""
+    log = (
+        "57: (0f) r1 += r2                     ; R1=map_value(map=rows,ks=4,vs=256,smax=0xffffffff) R2=scalar()\n"
+        "58: (79) r3 = *(u64 *)(r10 -16)       ; R3=scalar() R10=fp0 fp-16=mmmmmmmm\n60: (85) call bpf_probe_read_user#112\n"
+        "R1 unbounded memory access, make sure to bounds check any such access\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    assert found.code == "map_value_out_of_bounds"
+    assert found.registers["R1"].startswith("map_value(map=rows")
 
 
 def test_bounds_are_named_by_what_the_register_holds():

@@ -140,6 +140,14 @@ RULES = (
     ),
     Rule(
         "symbol_missing",
+        r"extern[^\n]*'(?P<name>CONFIG_\w+)'[^\n]*: (?:not found|not resolved)",
+        "this kernel's configuration does not have {name}",
+        "A Kconfig value that is not set is missing, unless the declaration says that it may be.",
+        "Declare it weak, then it is 0 where it is not set: extern int {name} __kconfig __weak;",
+        blame=START,
+    ),
+    Rule(
+        "symbol_missing",
         r"extern (?:\((?:var )?k(?:sym|cfg)\) )?'(?P<name>[^']+)'(?: \(strong\))?: (?:not found|not resolved)"
         r"|address for kernel (?:symbol|function) '?(?P<name__2>\w+)",
         "this kernel has no symbol {name}",
@@ -320,10 +328,25 @@ RULES = (
     # ---- map values and other memory
     Rule(
         "map_value_out_of_bounds",
-        r"invalid access to map value(?: pointer)?, value_size=(?P<have>\d+) off=(?P<offset>-?\d+)"
+        r"invalid access to map value, value_size=(?P<have>\d+) off=(?P<offset>-?\d+) size=(?P<size>\d+)",
+        "{call} takes {bytes}, from offset {offset} of a map value whose size is {have}",
+        "The helper reads or writes as much as the size given, or as the key or value of its map has.",
+        "Give memory of that size: sizeof(value->field) as the size, or a key of the map's own type.",
+        also=(r"^fact: at call (?P<call>\w+)$",),
+    ),
+    Rule(
+        "map_value_out_of_bounds",
+        r"invalid access to map value, value_size=(?P<have>\d+) off=(?P<offset>-?\d+) size=(?P<size>\d+)",
+        "an access of {bytes} at offset {offset} of a map value whose size is {have}",
+        "The index, or the cast to another type, reaches past the value; global variables are map values, too.",
+        "Compare with the array's length before use: if (i >= 16) return 0; where 16 is what the value holds.",
+    ),
+    Rule(
+        "map_value_out_of_bounds",
+        r"invalid access to map value pointer, value_size=(?P<have>\d+) off=(?P<offset>-?\d+)"
         r"(?: size=(?P<size>\d+))?",
         "an access at offset {offset} of a map value whose size is {have}",
-        "The index, or the cast to another type, reaches past the value.",
+        "The index, or the cast to another type, reaches past the value; global variables are map values, too.",
         "Compare with the array's length before use: if (i >= 16) return 0; where 16 is what the value holds.",
     ),
     Rule(
@@ -416,6 +439,21 @@ RULES = (
         "Read it through CO-RE: BPF_CORE_READ(task, field), or ask if (bpf_core_field_exists(task->field)) first.",
     ),
     # ---- context
+    Rule(
+        "context_access",
+        r"func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument",
+        "{function} has no argument number {number}",
+        "The program reads further into the context than the function or tracepoint has arguments on this kernel.",
+        "Take those that it has: bpftool btf dump file /sys/kernel/btf/vmlinux | grep {function}; the result of fexit "
+        "stands behind the last argument.",
+    ),
+    Rule(
+        "context_access",
+        r"invalid sock_common access",
+        "a field is read that only a full socket has",
+        "What skb->sk and lookups give may be a request or a time-wait socket, with the common fields alone.",
+        "Ask for the full one: sk = bpf_sk_fullsock(sk); if (!sk) return 1;",
+    ),
     Rule(
         "context_access",
         r"invalid bpf_context access off=(?P<offset>-?\d+) size=(?P<size>\d+)|invalid (?:sock\w*|xdp_sock"
@@ -604,6 +642,25 @@ RULES = (
     ),
     Rule(
         "not_a_pointer",
+        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
+        "an address of user space is dereferenced as if it were a pointer that the verifier knows",
+        "What a uprobe's function got lies in the process; only a helper may read it.",
+        "Copy through a helper: bpf_probe_read_user(&value, sizeof(value), &object->field), text with "
+        "bpf_probe_read_user_str(…), or BPF_PROBE_READ_USER(object, field).",
+        also=(r"^fact: section \??(?:u(?:ret)?probe|usdt|ksyscall)",),
+    ),
+    Rule(
+        "not_a_pointer",
+        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
+        "an address in the kernel is dereferenced here that is a number to the verifier",
+        "Arguments of kprobes, fields of a tracepoint's record and what bpf_get_current_task() gives are numbers; only "
+        "tp_btf, fentry and the like get pointers with a type.",
+        "Copy through a helper: value = BPF_CORE_READ(task, pid), or bpf_probe_read_kernel(&value, sizeof(value), "
+        "&task->pid); of the current task use bpf_get_current_task_btf().",
+        also=(r"^fact: section \??(?:k(?:ret)?probe|raw_t|t(?:race)?p(?:oint)?/|perf_event)",),
+    ),
+    Rule(
+        "not_a_pointer",
         r"R(?P<register>\d+) invalid mem access '(?P<type>scalar|inv|fp|ctx)\b"
         r"|is an integer scalar here, not a pointer",
         "what is dereferenced here is a number to the verifier, not a pointer it knows",
@@ -623,6 +680,13 @@ RULES = (
         "a map is written to as if it were a value",
         "What a lookup in a map of maps gives is the inner map, not an entry of it.",
         "Look up a second time, in the inner map: value = bpf_map_lookup_elem(inner, &key); if (!value) return 0;",
+    ),
+    Rule(
+        "read_only_memory",
+        r"cannot write into rdonly_buf|write to change key R\d+",
+        "a map's key, or what an iterator shows, is written, and may only be read",
+        "To change a key would lose the entry.",
+        "Copy it and change the copy: __u32 copy = *key; or delete the entry and insert another.",
     ),
     Rule(
         "read_only_memory",
@@ -652,7 +716,6 @@ RULES = (
         "read_only_memory",
         r"write into map forbidden|read from map forbidden|cannot write into (?P<what>\S+)"
         r"|may write into memory pointed by"
-        r"|write to change key R\d+"
         r"|R\d+ cannot write|is read only",
         "memory is written that is read-only here",
         "A const global, a frozen map, a map made read-only for programs, or an object of the kernel.",
@@ -685,6 +748,15 @@ RULES = (
         "It reads kernel memory; without the capability the kernel acts as if the helper did not exist.",
         "Give the loader CAP_BPF and CAP_PERFMON, or load as root outside a container that drops them.",
         also=(r"^fact: lacks CAP_PERFMON$",),
+    ),
+    Rule(
+        "helper_not_allowed",
+        r"helper call is not allowed in probe",
+        "helper {helper} may be called from some functions only, and this is none of them",
+        "Elsewhere it could deadlock, or the object it works on may be gone.",
+        "Attach to a function on the helper's list (bpf_d_path: fentry/security_file_open, fentry/vfs_truncate, "
+        'fentry/filp_close …), or use SEC("lsm.s/…") or an iterator.',
+        also=(r"^fact: at call (?P<helper>\w+)$",),
     ),
     Rule(
         "helper_not_allowed",
@@ -1150,6 +1222,13 @@ RULES = (
         "text of a tracepoint by bpf_probe_read_kernel(&key, sizeof(key), ctx->field).",
     ),
     Rule(
+        "not_a_pointer",
+        r"R(?P<register>\d+) type=(?:scalar|inv) expected=(?:\w+, )*(?:trusted_|rcu_)?ptr_",
+        "a number is given where the helper takes a pointer to an object of the kernel",
+        "bpf_get_current_task() and what was read by bpf_probe_read_kernel are numbers to the verifier.",
+        "Give a pointer with a type: bpf_get_current_task_btf(), or an argument of a tp_btf, fentry or LSM program.",
+    ),
+    Rule(
         "bad_argument_type",
         r"R(?P<register>\d+) type=(?P<type>\S+) expected=(?P<expected>[^\n\t]+)",
         "the helper gets {type} where it takes {expected}",
@@ -1543,15 +1622,6 @@ RULES = (
         blame=START,
     ),
     Rule(
-        "map_shape",
-        CREATE_EINVAL,
-        "map {map} has a size or flag that its type, {map_type}, does not take",
-        "The kernel says no more than that the request is invalid; this kernel has maps of the type.",
-        "Maps of this type need {shape}.",
-        also=(r"^fact: map type (?!refused)(?P<map_type>\w+)$",),
-        blame=START,
-    ),
-    Rule(
         "unsupported_map_type",
         CREATE_EINVAL,
         "this kernel does not create map {map}: its type is unknown here, or a size or flag does not suit the type",
@@ -1742,27 +1812,6 @@ MAPS_FOR = (
     (r"bpf_map_lookup_percpu_elem", "PERCPU_ARRAY or PERCPU_HASH"),
     (r"bpf_map_\w+|bpf_for_each_map_elem", "HASH or ARRAY (some others user space alone may read or fill)"),
     (r".*", "the kind in its documentation (man bpf-helpers)"),
-)
-
-# Map type -> what the kernel asks of its definition.
-MAP_SHAPES = (
-    (
-        r"(?:sk|task|inode|cgrp)_storage",
-        "max_entries 0, __uint(map_flags, BPF_F_NO_PREALLOC), __type(key, int) and BTF",
-    ),
-    (r"(?:user_)?ringbuf", "max_entries in bytes, pages to a power of two, 256 * 1024; no key and no value"),
-    (r"lpm_trie", "__uint(map_flags, BPF_F_NO_PREALLOC) and a key that starts with __u32 prefixlen"),
-    (r"(?:prog|perf_event|cgroup)_array|cpumap|xskmap", "keys and values of 4 bytes (8 for a cpumap's with a program)"),
-    (r"devmap\w*", "keys of 4 bytes, values of 4 or 8"),
-    (r"sock(?:map|hash)|reuseport_sockarray", "values of 4 or 8 bytes"),
-    (r"stack_trace", "keys of 4 bytes, values of a multiple of 8: __uint(value_size, 127 * sizeof(__u64))"),
-    (r"queue|stack|bloom_filter", "no key: leave __type(key, …) out"),
-    (r"cgroup_storage|percpu_cgroup_storage", "max_entries 0 and struct bpf_cgroup_storage_key or __u64 as key"),
-    (r"(?:percpu_)?array", "keys of 4 bytes, and no BPF_F_NO_PREALLOC"),
-    (r"lru_(?:percpu_)?hash", "no BPF_F_NO_PREALLOC, and max_entries above 0"),
-    (r"arena", "__uint(map_flags, BPF_F_MMAPABLE), pages as max_entries, no key and no value"),
-    (r"struct_ops", "a struct of operations that this kernel knows, in section .struct_ops"),
-    (r".*", "max_entries above 0, keys of at most 512 bytes, and flags of their own type alone"),
 )
 
 # Section -> what loading it asks for beside CAP_BPF (is_net_admin_prog_type, is_perfmon_prog_type in bpf/syscall.c).

@@ -23,7 +23,6 @@ from .rules import (
     FALLBACK,
     LAST,
     LEFT,
-    MAP_SHAPES,
     MAPS_FOR,
     RELEASES,
     RETURNED,
@@ -158,7 +157,6 @@ def diagnose(
         capabilities=" and ".join(needed_capabilities(section)),
         give_back=_known(RELEASES, groups["acquirer"]),
         wanted_map=_known(MAPS_FOR, groups["helper"]),
-        shape=_known(MAP_SHAPES, groups["map_type"]),
         verdict=_deciding(words).split("\t")[0]
         or "it gave no reason" + (f", only {_errno_name(abs(errno))}" if errno else ""),
     )
@@ -267,13 +265,19 @@ def _registers(before, text, is_instruction):
     if is_instruction:
         text = text.partition(")")[2]  # the opcode's own parenthesis
         whole = re.search(r"\b\d+: (?:frame\d+: ?)?(?=R\d+\w*=)", text)
-        text = text[whole.end() :] if whole else text.partition("; ")[2]
+        if not whole:
+            return {**before, **_shown(text.partition("; ")[2])}
+        text = text[whole.end() :]
     elif not re.match(r"\s*(?:from \d+ to )?(?:\d+: |\d+ \(spec[^:]*: )?(?:frame\d+: ?)?R\d+\w*=", text):
         return before
-    shown = {found["name"]: found["state"].strip() for found in ONE_REGISTER.finditer(text)}
+    shown = _shown(text)
     if re.search(r"\bR10\w*=fp", text) and len(shown) > 2:
         return shown
     return {**before, **shown}
+
+
+def _shown(text):
+    return {found["name"]: found["state"].strip() for found in ONE_REGISTER.finditer(text)}
 
 
 def _headed(report):
