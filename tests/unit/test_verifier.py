@@ -741,7 +741,8 @@ def test_step_that_shows_the_stack_pointer_is_no_whole_state():
     """Only a line of registers alone is; what an instruction shows is what it touched."""
     log = (
         "57: (0f) r1 += r2                     ; R1=map_value(map=rows,ks=4,vs=256,smax=0xffffffff) R2=scalar()\n"
-        "58: (79) r3 = *(u64 *)(r10 -16)       ; R3=scalar() R10=fp0 fp-16=mmmmmmmm\n60: (85) call bpf_probe_read_user#112\n"
+        "58: (79) r3 = *(u64 *)(r10 -16)       ; R3=scalar() R10=fp0 fp-16=mmmmmmmm\n"
+        "60: (85) call bpf_probe_read_user#112\n"
         "R1 unbounded memory access, make sure to bounds check any such access\n"
     )
     found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")

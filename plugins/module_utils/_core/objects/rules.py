@@ -652,11 +652,12 @@ RULES = (
     Rule(
         "not_a_pointer",
         r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
-        "an address in the kernel is dereferenced here that is a number to the verifier",
+        "an address is dereferenced here that is a number to the verifier, not a pointer it knows",
         "Arguments of kprobes, fields of a tracepoint's record and what bpf_get_current_task() gives are numbers; only "
         "tp_btf, fentry and the like get pointers with a type.",
-        "Copy through a helper: value = BPF_CORE_READ(task, pid), or bpf_probe_read_kernel(&value, sizeof(value), "
-        "&task->pid); of the current task use bpf_get_current_task_btf().",
+        "Copy through a helper: of the kernel's value = BPF_CORE_READ(task, pid), or bpf_probe_read_kernel(&value, "
+        "sizeof(value), address); of user space, as a syscall's arguments are, bpf_probe_read_user(&value, "
+        "sizeof(value), address); of the current task use bpf_get_current_task_btf().",
         also=(r"^fact: section \??(?:k(?:ret)?probe|raw_t|t(?:race)?p(?:oint)?/|perf_event)",),
     ),
     Rule(
@@ -1223,7 +1224,7 @@ RULES = (
     ),
     Rule(
         "not_a_pointer",
-        r"R(?P<register>\d+) type=(?:scalar|inv) expected=(?:\w+, )*(?:trusted_|rcu_)?ptr_",
+        r"R(?P<register>\d+) type=(?:scalar|inv) expected=(?:(?:trusted_|rcu_)?ptr_(?:, )?)+(?=\t|$)",
         "a number is given where the helper takes a pointer to an object of the kernel",
         "bpf_get_current_task() and what was read by bpf_probe_read_kernel are numbers to the verifier.",
         "Give a pointer with a type: bpf_get_current_task_btf(), or an argument of a tp_btf, fentry or LSM program.",
