@@ -28,7 +28,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, rules
 
 
 def xdp():
@@ -311,18 +311,24 @@ def test_release_that_the_kernel_refuses_and_no_earlier_one_stays_confirmed_for_
     assert counts(host) == [1]
 
 
-def test_loader_that_was_killed_is_no_verdict(host, reboot, monkeypatch):
+@pytest.mark.parametrize("diagnosis", rules.NO_VERDICT)
+def test_what_says_nothing_of_the_release_is_no_verdict(host, reboot, monkeypatch, diagnosis):
     """The release before must not take the place of one that only ran out of memory while it was loaded."""
     attached(host)
     attached(host, 2)
     reboot()
+    load, given = elf.load, []
 
-    def killed(*dummy, **more):
-        raise VerifierRefused("killed", "", diagnosis="loader_killed")
+    def kept_from(*arguments, **more):
+        given.append(arguments)
+        if len(given) == 1:
+            raise VerifierRefused("not now", "", diagnosis=diagnosis)
+        return load(*arguments, **more)
 
     with monkeypatch.context() as booted:
-        booted.setattr(elf, "load", killed)
-        boot.restore_all()
+        booted.setattr(elf, "load", kept_from)
+        assert [failure.code for name, failure in boot.restore_all()] == ["verifier_refused"]
+    assert host.facts().links == {}
 
     assert boot.restore_all() == [(NAME, None)]
     assert counts(host) == [2]

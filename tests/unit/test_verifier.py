@@ -518,6 +518,10 @@ def test_every_rule_is_shown():
     assert {rule.code for rule in rules.RULES} - shown == {"jit_failed"}
 
 
+def test_codes_that_are_no_verdict_are_codes():
+    assert {*rules.NO_VERDICT} <= {rule.code for rule in rules.RULES}
+
+
 @pytest.mark.parametrize("old_line", ["R0 invalid mem access 'map_value_or_null'\n", ""])
 def test_log_with_headings(old_line):
     """Linux 7.3: code, place and registers, with the old line or, should it go one day, without."""

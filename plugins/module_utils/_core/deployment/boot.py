@@ -15,7 +15,7 @@ import os
 
 from ..errors import Failure, MapChanged, NotFound, Unsupported, VerifierRefused
 from ..kernel import files
-from ..objects import bcc, elf, source
+from ..objects import bcc, elf, rules, source
 from . import guard, observe, plan, store, trial
 
 
@@ -123,9 +123,9 @@ def _shared(home, seen, generation):
 
 
 def _is_verdict(failure):
-    """Whether this kernel refused the release: no disk, memory, package or damage, nor a loader that was killed."""
+    """Whether this kernel refused the release: no disk, memory, package or damage, nor what tells nothing of it."""
     if isinstance(failure, VerifierRefused):
-        return failure.detail.get("diagnosis") != "loader_killed"
+        return failure.detail.get("diagnosis") not in rules.NO_VERDICT
     return isinstance(failure, Unsupported)
 
 

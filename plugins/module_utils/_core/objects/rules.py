@@ -35,6 +35,20 @@ from __future__ import annotations
 import mmap
 from typing import NamedTuple
 
+# codes that say nothing of the release on this kernel: the host had too little just then, withheld what the loader
+# needs, lacked a module that is loaded later in the boot, or the verdict was lost
+NO_VERDICT = (
+    "loader_killed",
+    "log_too_small",
+    "map_no_memory",
+    "no_memory",
+    "memlock",
+    "jit_failed",
+    "missing_capability",
+    "denied_by_policy",
+    "kfunc_missing",
+)
+
 # whose line is to blame: of the last instruction that was looked at; of the program's first; of the one that made the
 # value returned; of the one by which a locked region was left; of the one that reaches furthest down the largest stack
 # frame; or any other words: of the last instruction that shows so
