@@ -15,6 +15,7 @@ import private_host
 import programs
 import pytest
 from private_host import NAME, attachment, counted
+from test_guard_killed import pass_the_deadline
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
@@ -220,11 +221,12 @@ def test_soft_reboot_gives_a_live_trial_its_guard_again(host):
     """The guard takes it back when its time has passed, or nobody would."""
     attached(host)
     host.stage(2)
-    host.attach(confirm_within=4)
+    host.attach(confirm_within=60)
 
     assert private_host.in_child(boot.restore_all).value == [(NAME, None)]
 
     assert private_host.eventually(lambda: counts(host) == [2])
+    pass_the_deadline()
     assert private_host.eventually(lambda: host.facts().trial is None)
     assert counts(host) == [1]
     files.remove_tree(code.FOLDER)
