@@ -17,9 +17,9 @@ A pattern is a regular expression over all of these lines:
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
   "fact: section cgroup/bind4", "fact: at call bpf_snprintf" (the last instruction is one);
   what the verdict's register held went with a call: "fact: released by bpf_sk_release", "fact: packet moved by
-  bpf_xdp_adjust_head", "fact: lent until bpf_spin_unlock", "fact: RCU left by bpf_rcu_read_unlock"; or it holds the
-  first argument, which instruction 3 read: "fact: argument 0 read by 3"; "fact: acquired by bpf_ringbuf_reserve" (whose
-  result was not released),
+  bpf_xdp_adjust_head", "fact: slice ended by bpf_dynptr_write", "fact: lent until bpf_spin_unlock", "fact: RCU left by
+  bpf_rcu_read_unlock"; or it holds the first argument, which instruction 3 read: "fact: argument 0 read by 3";
+  "fact: acquired by bpf_ringbuf_reserve" (whose result was not released),
   "fact: no verdict" (the kernel gave no word), "fact: verified" (it gave its figures alone); and what the host said
   when it was asked afterwards: "fact: program type refused" (or "loads": the smallest program of the same type), and
   of the map that could not be created "fact: map type ringbuf", "fact: map type refused", "fact: max_entries 0",
@@ -27,7 +27,8 @@ A pattern is a regular expression over all of these lines:
 
 Named groups fill the sentences; what stands in several wordings is NAME in one and NAME__2 or the like in the others.
 program, section, verdict and capabilities are always there, `bytes` is group size in words, `give_back` what RELEASES
-has for group acquirer. Group `instruction` moves the blame to that instruction of the program.
+has for group acquirer, `taken` where the lock that is held was taken (", taken in line 29"). Group `instruction` moves
+the blame to that instruction of the program.
 """
 
 from __future__ import annotations
@@ -454,6 +455,15 @@ RULES = (
     ),
     # ---- context
     Rule(
+        "argument_mismatch",
+        r"func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument",
+        "{function} has no argument number {number} on this kernel",
+        "What the program declares has more arguments than the function or tracepoint; of some the list changed from "
+        "one kernel to the other. A function's result comes after all of them, and at fexit alone.",
+        "Declare the arguments of the prototype and no more; where kernels differ, write a program for each prototype "
+        "and load the one that fits (programs).",
+    ),
+    Rule(
         "context_access",
         r"func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument",
         "{function} has no argument number {number}",
@@ -506,7 +516,6 @@ RULES = (
     Rule(
         "context_access",
         r"dereference of modified ctx ptr|variable ctx access|variable offset ctx"
-        r"|func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument"
         r"|func '[^']*' (?:arg\d+ (?:has btf_id|type|'?\S+'? has type)|offset \d+ is not|size \d+ must be)"
         r"|func '[^']*' arg\d+[^\n]* Only pointer access|invalid ctx access|negative offset ctx ptr"
         r"|invalid (?:access to (?:flow keys|context)|sock\w* access|xdp_sock access)|R\d+ invalid (?:sock|tcp_sock"
@@ -606,6 +615,15 @@ RULES = (
         "Use it before {mover}, or read data and data_end again after {mover}: data = (void *)(long)ctx->data; "
         "data_end = (void *)(long)ctx->data_end; and compare again before use.",
         also=(r"^fact: packet moved by (?P<mover>\w+)$",),
+    ),
+    Rule(
+        "packet_pointer_stale",
+        r"R\d+ ",
+        "the slice is no longer valid: {mover} may have moved what it points into",
+        "A slice of a dynptr points into the packet (or the record) and ends with every call that may change that.",
+        "Use it before {mover}, or ask for the slice again after {mover}: data = bpf_dynptr_slice(&ptr, 0, buffer, "
+        "sizeof(buffer)); if (!data) return 0;",
+        also=(r"^fact: slice ended by (?P<mover>\w+)$",),
     ),
     Rule(
         "use_after_unlock",
@@ -983,7 +1001,7 @@ RULES = (
     Rule(
         "lock_held",
         r"function calls are not allowed while holding a lock|[Ll]ocking two|AA deadlock",
-        "a second lock is taken while one is held",
+        "a second lock is taken while one is held{taken}",
         "A program may hold one bpf_spin_lock at a time, since the order of two could deadlock.",
         "One after the other: copy what you need under the first, bpf_spin_unlock(&first->lock); then "
         "bpf_spin_lock(&second->lock); or put both values under one lock.",
@@ -1001,9 +1019,9 @@ RULES = (
     Rule(
         "lock_held",
         r"function calls are not allowed while holding a lock|(?:helper|function) call[^\n]*(?:spin_lock|lock)-ed",
-        "a function is called while a lock is held",
+        "a function is called while a lock is held{taken}",
         "Between bpf_spin_lock and bpf_spin_unlock no call is allowed, of helpers neither.",
-        "Call before you take the lock: __u64 now = bpf_ktime_get_ns(); bpf_spin_lock(&value->lock); value->last = "
+        "Move the call before the lock: __u64 now = bpf_ktime_get_ns(); bpf_spin_lock(&value->lock); value->last = "
         "now; "
         "bpf_spin_unlock(&value->lock);",
         also=(r"^fact: at call (?!bpf_spin_lock)",),
@@ -1011,7 +1029,7 @@ RULES = (
     Rule(
         "lock_held",
         r"global function calls are not allowed (?:while|with)|use static function instead",
-        "a global function is called where a lock is held or preemption is off",
+        "a global function is called where a lock is held or preemption is off{taken}",
         "A function without static is verified by itself, so what it does under the lock is not known.",
         "Make the function static (static __noinline), or call it after bpf_spin_unlock(&value->lock).",
     ),
@@ -1019,7 +1037,7 @@ RULES = (
         "lock_held",
         r"cannot be used inside (?P<acquirer>bpf_\w+)-ed region|(?P<acquirer__2>bpf_\w+?)(?:-ed)? is missing"
         r"|(?P<acquirer__3>bpf_\w+) is still inside|while holding a lock",
-        "the program leaves here while a lock is still held",
+        "the program leaves here while a lock is still held{taken}",
         "Between bpf_spin_lock and bpf_spin_unlock no exit is allowed, on any path; the same holds for RCU, "
         "preemption and "
         "interrupts.",

@@ -42,10 +42,15 @@ ENDINGS = (  # what a register held, as the log shows it, the calls that end it,
     (r"\S+\(\S*non_own_ref", r"bpf_\w*(?:spin_unlock\w*|rbtree_remove|list_pop\w*)", "lent until"),
     (r"rcu_ptr_", r"bpf_rcu_read_unlock", "RCU left by"),
     (
-        r"pkt|(?:rd\w+_)?mem\b",  # as bpf_helper_changes_pkt_data in net/core/filter.c; of memory: a slice of a packet
+        r"pkt",  # as bpf_helper_changes_pkt_data in net/core/filter.c
         r"bpf_(?:(?:xdp|skb)_(?:adjust|pull|store|change|vlan)\w*|l\d_csum_replace|clone_redirect|msg_\w+_data|lwt_\w+"
-        r"|store_hdr\w*|tail_call|dynptr_write)",
+        r"|store_hdr\w*|tail_call)",
         "packet moved by",
+    ),
+    (
+        r"(?:rd\w+_)?mem\b",
+        r"bpf_(?:(?:xdp|skb)_(?:adjust|pull|store|change|vlan)\w*|l\d_csum_replace|dynptr_write)",
+        "slice ended by",
     ),
     (r"(?!pkt|scalar|inv)\w", r"bpf_\w*(?:release|submit|discard|_drop|destroy|_put)\w*", "released by"),
 )
@@ -155,6 +160,7 @@ def diagnose(
         program=program,
         section=section or "of this type",
         capabilities=" and ".join(needed_capabilities(section)),
+        taken=_taken(log, verdict),
         give_back=_known(RELEASES, groups["acquirer"]),
         wanted_map=_known(MAPS_FOR, groups["helper"]),
         verdict=_deciding(words).split("\t")[0]
@@ -528,6 +534,13 @@ def _has_own_line(log, step):
     above = log[: step.start()].rpartition("\n")[0].rpartition("\n")[2]
     found = SOURCE.match(above)
     return bool(found and int(found["line"]))
+
+
+def _taken(log, verdict):
+    """Where the lock was taken that was taken last, in words; empty where that is not known."""
+    locks = [step for step in _steps(log, verdict.position) if LOCK.search(step["text"])]
+    place = _source_before(log, locks[-1].start()) if locks else None
+    return f", taken in line {place['line']}" if place and place["line"] else ""
 
 
 def _way_out(log, position):
