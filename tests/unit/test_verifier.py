@@ -718,6 +718,19 @@ def test_pointer_that_a_call_ended_is_told_from_a_number(code, call, state):
         assert call.partition("#")[0] in found.summary
 
 
+@pytest.mark.parametrize(
+    ("section", "advised"), [("uprobe", "bpf_probe_read_user(&value"), ("kprobe/do_nanosleep", "BPF_CORE_READ(")]
+)
+def test_number_out_of_the_context_is_copied_from_where_it_lies(section, advised):
+    log = (
+        "0: R1=ctx() R10=fp0\n0: (79) r6 = *(u64 *)(r1 +112)         ; R1=ctx() R6_w=scalar()\n"
+        "1: (61) r3 = *(u32 *)(r6 +0)\nR6 invalid mem access 'scalar'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
+    assert found.code == "not_a_pointer"
+    assert found.fix.startswith("Copy through a helper: " + advised)
+
+
 def test_number_made_after_a_release_is_not_taken_for_what_was_released():
     log = (
         "4: (bf) r6 = r0                       ; R0=sock(ref_obj_id=2) R6_w=sock(ref_obj_id=2)\n5: (bf) r1 = r6\n"

@@ -660,6 +660,15 @@ RULES = (
     ),
     Rule(
         "not_a_pointer",
+        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
+        "an address of user space is dereferenced as if it were a pointer that the verifier knows",
+        "What a uprobe's function got lies in the process; only a helper may read it.",
+        "Copy through a helper: bpf_probe_read_user(&value, sizeof(value), &object->field), text with "
+        "bpf_probe_read_user_str(…), or BPF_PROBE_READ_USER(object, field).",
+        also=(r"^fact: argument \d+ read by", r"^fact: section \??(?:u(?:ret)?probe|usdt|ksyscall)"),
+    ),
+    Rule(
+        "not_a_pointer",
         r"R\d+ (?:invalid mem access '|type=)(?:scalar|inv)\b",
         "an address is dereferenced that came as a number in the context",
         "In a program of this type the arguments, registers and fields of an event are numbers to the verifier, even "
@@ -671,15 +680,6 @@ RULES = (
             r"^fact: argument \d+ read by",
             r"^fact: section \??(?:k|u|raw_t|tp/|tracepoint|perf_event|usdt)",
         ),
-    ),
-    Rule(
-        "not_a_pointer",
-        r"R(?P<register>\d+) invalid mem access '(?:scalar|inv)\b",
-        "an address of user space is dereferenced as if it were a pointer that the verifier knows",
-        "What a uprobe's function got lies in the process; only a helper may read it.",
-        "Copy through a helper: bpf_probe_read_user(&value, sizeof(value), &object->field), text with "
-        "bpf_probe_read_user_str(…), or BPF_PROBE_READ_USER(object, field).",
-        also=(r"^fact: section \??(?:u(?:ret)?probe|usdt|ksyscall)",),
     ),
     Rule(
         "not_a_pointer",
