@@ -132,7 +132,7 @@ def test_other_map_is_refused_and_merge_moves_its_counts(host):
     host.receive(3)
 
     path = os.path.join(store.home(NAME).loads, second.load, "maps", programs.SEEN)
-    assert private_host.counted_in(programs.XDP, "pinned", path) == {1: 2, 10: 3}
+    assert private_host.counted_in("pinned", path)[programs.XDP] == {1: 2, 10: 3}
 
 
 def test_rollback_needs_no_bcc(host):

@@ -339,7 +339,7 @@ def test_other_size_takes_the_entries_along_where_the_user_says_so(host):
     load = host.facts().confirmed.load
     assert shown_map(load)["max_entries"] == 300
     path = os.path.join(store.home(NAME).loads, load, "maps", programs.SEEN)
-    assert private_host.counted_in(programs.XDP, "pinned", path) == {1: 2 * 10 + 3 * 1}
+    assert private_host.counted_in("pinned", path)[programs.XDP] == {1: 2 * 10 + 3 * 1}
 
 
 MAPS = """
