@@ -187,8 +187,9 @@ LIMIT = 128 * MIB
 def limited_cgroup(host):
     """The path of a cgroup that may take 128 MiB; it is gone afterwards."""
     with private_host.memory_cgroup(host) as folder:
-        limits = [os.path.join(folder, name) for name in ("memory.limit_in_bytes", "memory.max")]
-        with open(next(filter(os.path.exists, limits)), "w", encoding="ascii") as stream:
+        limit = os.path.join(folder, "memory.limit_in_bytes")
+        limit = limit if os.path.exists(limit) else os.path.join(folder, "memory.max")
+        with open(limit, "w", encoding="ascii") as stream:
             stream.write(str(LIMIT))
         yield folder
 

@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 def pairs(old, new, is_one, path="", at=0, to=0):
     """A Pair for each part of the old value, in its order; structs or arrays with `is_one(path, old, new)` are one."""
-    if not old["kind"] == new["kind"] in ("struct", "array") or is_one(path, old, new):
+    if old["kind"] != new["kind"] or old["kind"] not in ("struct", "array") or is_one(path, old, new):
         yield Pair(path, old, at, new, to)
     elif old["kind"] == "struct":
         yield from _by_field(old, new, is_one, path, at, to)
