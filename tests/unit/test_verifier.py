@@ -731,6 +731,18 @@ def test_number_out_of_the_context_is_copied_from_where_it_lies(section, advised
     assert found.fix.startswith("Copy through a helper: " + advised)
 
 
+def test_weak_kfunc_that_this_kernel_lacks_is_no_forgotten_variable():
+    log = (
+        "; value = bpf_no_such(); @ a.bpf.c:11\n0: (85) call #0                       ;\n"
+        "; return value & 1; @ a.bpf.c:12\n1: (57) r0 &= 1\nR0 !read_ok\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    assert (found.code, found.source["line"]) == ("kfunc_missing", 11)
+
+    found = verifier.diagnose(log.replace("call #0", "call pc+7") + COUNT, errno=errno.EACCES, program="p")
+    assert found.code == "uninitialised_register"
+
+
 def test_number_made_after_a_release_is_not_taken_for_what_was_released():
     log = (
         "4: (bf) r6 = r0                       ; R0=sock(ref_obj_id=2) R6_w=sock(ref_obj_id=2)\n5: (bf) r1 = r6\n"

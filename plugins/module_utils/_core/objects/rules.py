@@ -16,6 +16,7 @@ A pattern is a regular expression over all of these lines:
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
   "fact: section cgroup/bind4", "fact: at call bpf_snprintf" (the last instruction is one);
+  "fact: unresolved call" (R0 was to come from a weak kfunc);
   what the verdict's register held went with a call: "fact: released by bpf_sk_release", "fact: packet moved by
   bpf_xdp_adjust_head", "fact: slice ended by bpf_dynptr_write", "fact: lent until bpf_spin_unlock", "fact: RCU left by
   bpf_rcu_read_unlock"; or it holds the first argument, which instruction 3 read: "fact: argument 0 read by 3";
@@ -535,6 +536,15 @@ RULES = (
         "Keep the pointer as you got it for the call, bpf_sk_release(sk) and not &sk->field, and reach fields by name.",
     ),
     # ---- registers
+    Rule(
+        "kfunc_missing",
+        r"R0 !read_ok",
+        "a kernel function is called that this kernel does not have",
+        "It is declared weak, so libbpf leaves a call of nothing, which gives no result, where no check keeps it out.",
+        "Ask before the call, and keep the other way: if (bpf_ksym_exists(bpf_foo)) value = bpf_foo(); else value = 0;",
+        also=(r"^fact: unresolved call$",),
+        blame="call #0",
+    ),
     Rule(
         "uninitialised_register",
         r"R0 !read_ok",

@@ -152,6 +152,7 @@ def diagnose(
     verdict = _verdict(log)
     figures = stats(log)
     more = [*_ended(log, verdict), *_argument(log, verdict), *_acquired(log, verdict)]
+    more += _unresolved(log, verdict)
     more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
@@ -400,6 +401,14 @@ def _known(table, name):
     """The text of the table's first pattern that is the whole name; the last of each table takes any."""
     found = ((re.fullmatch(pattern, name), text) for pattern, text in table)
     return next(match.expand(text) for match, text in found if match)
+
+
+def _unresolved(log, verdict):
+    """The fact that R0, which the verdict misses, was to come from a weak kfunc that this kernel lacks."""
+    if not (verdict.lines or [""])[0].startswith("R0 !read_ok"):
+        return []
+    calls = [step["text"].strip() for step in _steps(log, verdict.position) if step["opcode"] == CALL]
+    return ["fact: unresolved call"] if calls[-1:] == ["call #0"] else []
 
 
 def _capability_facts(section, capabilities):
