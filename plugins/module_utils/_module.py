@@ -102,7 +102,7 @@ def outcome_fields(module, outcome):
         "left_out": outcome.left_out,
     }
     for text in outcome.left_out:
-        module.warn(f"Declared entries that do not fit the release: {text}")
+        module.warn(f"The release cannot hold all entries: {text}")
     if outcome.after.confirmed and not (module.check_mode and outcome.steps):
         fields["generation"] = outcome.after.confirmed.number
     if module._diff:

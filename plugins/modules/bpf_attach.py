@@ -235,8 +235,8 @@ steps:
   sample: ["attach xdp_packet_counter of load 3f1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
 left_out:
   description:
-    - What M(ebpf.deploy.bpf_map) declared and a map of the release gone back to cannot hold, in words. Each also is a
-      warning.
+    - What a map of the release gone back to cannot hold of declared entries (M(ebpf.deploy.bpf_map)) and of merged
+      counts, in words. Each also is a warning.
   returned: success
   type: list
   elements: str
@@ -246,7 +246,8 @@ carried:
     - What became of the entries of maps that changed with the release, as O(ebpf.deploy.bpf_program#module:maps) says.
       C(before) counts the entries of the old map, C(after) those of the new one, C(carried) those that were copied or
       whose counts were moved.
-    - C(left) counts the entries whose counts could not be moved, as those of a CPU that is offline.
+    - C(left) counts the entries whose counts could not be moved, as those of a CPU that is offline, or those that found
+      no room on the way back.
   returned: success, unless a guard makes the switch
   type: list
   elements: dict

@@ -23,8 +23,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest, MapChanged
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest, Failure, MapChanged
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
 
 FLOWS = f"{programs.MARK}_flows"
 TEXT = """
@@ -186,6 +186,57 @@ def test_trial_that_goes_back_takes_the_counts_along(host, kind):
     assert host.facts().carries == {}
 
 
+@pytest.mark.parametrize("is_guarded", [True, False])
+def test_way_back_leaves_out_the_counts_that_the_old_map_has_no_room_for(host, is_guarded):
+    """The old map has room for 64 flows, and holds one; on the new one there are a hundred more."""
+    upgraded_by_merge(host, is_guarded)
+    load = next(each for each in host.facts().loads if host.facts().runs(each))
+    with bpf.get_pinned(f"{store.home(NAME).loads}/{load}/maps/{FLOWS}") as new:
+        for key in range(100, 200):
+            bpf.map_update(new, struct.pack("=I", key), struct.pack("=QIIQ", 1, 0, 0, 1))
+
+    outcome = transitions.roll_back(NAME)
+
+    assert outcome.left_out == [f"counts of 37 entries of {FLOWS}, which has no room for them"]
+    if is_guarded:
+        assert list(store.ended(store.home(NAME), 2).left_out) == outcome.left_out
+    with open(f"{store.home(NAME).folder}/journal.jsonl", encoding="utf-8") as journal:
+        assert outcome.left_out[0] in journal.read()
+    host.receive(1)
+    assert flows(host.facts().confirmed.load) == [1] * 63 + [8]
+    assert host.facts().trial is None
+    assert not transitions.confirm(NAME).changed
+
+
+def test_trial_ends_although_its_counts_cannot_come_back(host):
+    upgraded_by_merge(host, is_guarded=True)
+    load = host.facts().trial.load
+    files.remove(f"{store.home(NAME).carry}/{load}/{FLOWS}-back")
+
+    with pytest.raises(Failure):
+        transitions.roll_back(NAME)
+
+    seen = host.facts()
+    assert (seen.trial, seen.deadline, seen.runs(load), seen.carries) == (None, None, False, {})
+    assert not transitions.confirm(NAME).changed
+
+
+def upgraded_by_merge(host, is_guarded):
+    """Version 2 runs, on trial or confirmed, and has the seven packets that version 1 counted."""
+    deployed(host)
+    host.receive(7)
+    stage(host, 2, "merge")
+    host.attach(confirm_within=60 if is_guarded else 0)
+    assert trial.switch(NAME) == is_guarded
+
+
+def flows(load):
+    """The packets of each flow in the map of this load, by bpftool, the least first."""
+    path = f"{store.home(NAME).loads}/{load}/maps/{FLOWS}"
+    rows = private_host.bpftool("map", "dump", "pinned", path)
+    return sorted(row["formatted"]["value"]["packets"] for row in rows)
+
+
 def test_merge_that_fails_half_way_leaves_hooks_and_counts_where_they_were(host):
     """The new map has room for one entry, and there are three: seen when the hook runs the new release already."""
     deployed(host)
@@ -284,6 +335,23 @@ def test_rollback_two_releases_deep_leaves_the_shared_map_alone(host, on_change)
 
     host.receive(1)
     assert counted(host.facts().confirmed.load) == 6
+
+
+def test_rollback_two_releases_deep_takes_the_counts_of_the_shared_map_along(host):
+    deployed(host)
+    host.receive(7)
+    stage(host, 2, "merge")
+    host.attach()
+    stage(host, 4)
+    host.attach()
+    host.receive(5)
+    first = host.facts().generations[1]
+
+    transitions.roll_back(NAME, first.release)
+
+    host.receive(1)
+    assert counted(first.load) == 13
+    assert not transitions.confirm(NAME).changed
 
 
 def test_release_that_is_taken_off_and_attached_again_keeps_its_entries(host):

@@ -204,16 +204,18 @@ def _merge(step, home):
 
 
 def _merge_back(step, home):
+    """Once: were it asked for again and again, a map without room would keep a trial from ending."""
     back = {name: carry.reversed_moves(rows) for name, rows in step.rows.items()}
-    told = [_moved(home, step, name, step.load, step.onto, rows, "back") for name, rows in back.items()]
-    _drop_merge(step, home)
-    return told
+    try:
+        return [_moved(home, step, name, step.load, step.onto, rows, "back") for name, rows in back.items()]
+    finally:
+        _drop_merge(step, home)
 
 
 def _moved(home, step, name, source, target, rows, way):
     program = bpf.get_pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
     with _map(home, source, name) as old, _map(home, target, name) as new, program as fd:
-        return {"map": name, **carry.merge(old, new, fd, rows)._asdict()}
+        return {"map": name, **carry.merge(old, new, fd, rows, must_fit=way == "in")._asdict()}
 
 
 def _drop_merge(step, home):

@@ -99,11 +99,15 @@ class Merge(NamedTuple):
 
 
 class MergeBack(NamedTuple):
-    """The counts are in the maps of `onto` again, whatever hooks run now; their programs are gone."""
+    """The counts are in the maps of `onto` again, whatever hooks run now; their programs are gone.
+
+    `left` tells, once it was carried out, {map: entries whose counts found no room there}.
+    """
 
     load: str
     onto: str
     rows: dict
+    left: dict = {}
 
 
 class DropMerge(NamedTuple):
@@ -249,8 +253,9 @@ COMMITS = (WriteStaged, WriteEnded)
 
 
 def can_be_passed_over(step):
-    """Whether the other steps go on without this one once the change is decided: each hook that can goes back."""
-    return isinstance(step, HOOK_STEPS) or (isinstance(step, FillMap) and step.can_wait)
+    """Whether the other steps go on without this one once the change is decided: each hook that can goes back, and a
+    trial ends whatever became of its counts."""
+    return isinstance(step, (*HOOK_STEPS, MergeBack)) or (isinstance(step, FillMap) and step.can_wait)
 
 
 def is_commit(step):
@@ -276,7 +281,7 @@ _HOUSEKEEPING = {
     "CopyMap": lambda step: f"copy map {step.map} of load {step.onto} into that of load {step.load}",
     "PrepareMerge": lambda step: f"prepare to merge {', '.join(step.rows)} of load {step.onto} into load {step.load}",
     "Merge": lambda step: f"merge {', '.join(step.rows)} of load {step.onto} into load {step.load}",
-    "MergeBack": lambda step: f"merge {', '.join(step.rows)} of load {step.load} back into load {step.onto}",
+    "MergeBack": lambda step: "; left out are ".join([_merged_back(step), *_counts_left(step)]),
     "DropMerge": lambda step: f"forget how to merge back from load {step.load}",
     "Settle": lambda step: f"finish the interrupted attachment {step.key}",
     "WriteRelease": lambda step: f"keep release {step.release.id}",
@@ -308,13 +313,33 @@ def _counted(edit):
     return f"write {len(edit.puts)} and delete {len(edit.deletes)}"
 
 
+def _merged_back(step):
+    return f"merge {', '.join(step.rows)} of load {step.load} back into load {step.onto}"
+
+
+def _counts_left(step):
+    return [f"counts of {number} entries of {name}, which has no room for them" for name, number in step.left.items()]
+
+
 def _filled(step):
     return f"fill map {step.map} of load {step.load} as declared ({_counted(step.lacks.edit)})"
 
 
 def left_out(steps):
-    """What declared entries did not fit the map that the steps fill, in words."""
-    return [f"map {step.map}: {text}" for step in steps if isinstance(step, FillMap) for text in step.lacks.left_out]
+    """What did not fit the maps that the steps fill or take counts back to, in words."""
+    filled = [f"map {step.map}: {text}" for step in steps if isinstance(step, FillMap) for text in step.lacks.left_out]
+    return filled + [text for step in steps if isinstance(step, MergeBack) for text in _counts_left(step)]
+
+
+def as_told(steps, told):
+    """The steps, each MergeBack with what apply.carry_out told of it."""
+    left = {row["map"]: row["left"] for row in told if row["left"]}
+    return [
+        step._replace(left={**step.left, **{name: left[name] for name in step.rows if name in left}})
+        if isinstance(step, MergeBack)
+        else step
+        for step in steps
+    ]
 
 
 HOOK_STEPS = (Settle, Attach, Swap, Detach)
@@ -504,8 +529,18 @@ def _counts(seen, generation, is_prepared=False):
 
 
 def _left(seen, generation):
-    """The loads that a rollback left; one of them may be on its way in again."""
-    return {each.leaves for each in (generation, seen.confirmed) if each} - {generation.load}
+    """The loads that a rollback left, and those whose counts they went on with; one may be on its way in again."""
+    left = {each.leaves for each in (generation, seen.confirmed) if each}
+    came = [each for each in seen.generations.values() if each.onto == generation.load]
+    return {*left, *(each.load for each in came if any(_shares_counts(seen, each, load) for load in left))} - {
+        generation.load
+    }
+
+
+def _shares_counts(seen, generation, load):
+    """Whether the load goes on with a map that counts were merged into for the generation."""
+    theirs, its = (seen.loads[each].maps if each in seen.loads else {} for each in (generation.load, load))
+    return any(name in its and its[name] == theirs.get(name) for name in _merged_rows(generation))
 
 
 def _counts_back(seen, *loads):

@@ -39,8 +39,8 @@ class Outcome(NamedTuple):
 
     @property
     def left_out(self):
-        """What declared entries did not fit the maps that the hooks run with now, in words."""
-        return plan.left_out([*self.repaired, *self.steps])
+        """What did not fit the maps that the hooks run with now, in words: declared entries, and counts taken back."""
+        return plan.left_out(plan.as_told([*self.repaired, *self.steps], self.carried))
 
 
 TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_program ran in check mode too
@@ -345,9 +345,9 @@ def _refuse_ended(home, seen, number):
 def _as_confirmed(home, seen, repaired, check_mode):
     seen = observe.hooks(seen, seen.confirmed)
     steps = plan.change(seen, seen.confirmed)
-    _carry_out(home, steps, "repair", check_mode)
+    told = _carry_out(home, steps, "repair", check_mode)
     after = seen if check_mode else _expect_settled(home, seen.confirmed)
-    return Outcome(tuple(steps), seen, after, seen.confirmed, repaired)
+    return Outcome(tuple(steps), seen, after, seen.confirmed, repaired, carried=told)
 
 
 def remove(name, check_mode=False, *, only_unattached=False):

@@ -171,13 +171,24 @@ def _go_back(home, outcome="", why="", *, is_punished=False):
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
     steps = plan.back(_seen_behind(seen), ended, quarantine)
     try:
-        carry_out(home, steps, "back", is_decided=bool(seen.ended))
+        told = carry_out(home, steps, "back", is_decided=bool(seen.ended))
     except Failure as failure:
         if seen.trial.guarded and not store.ended(home, seen.trial.number):
             over = {"outcome": outcome, "why": why, "is_punished": is_punished}
             _hooks_back_at_least(home, seen, over, failure)
         raise
+    steps = plan.as_told(steps, told)
+    back = [step for step in steps if isinstance(step, plan.MergeBack)]
+    _tell_counts_left(home, seen.trial.number, plan.left_out(back))
     return tuple(steps)
+
+
+def _tell_counts_left(home, number, lines):
+    """How the trial ended says so to who asks later, as far as the disk lets it: the journal does, too."""
+    ended = store.ended(home, number) if lines else None
+    if ended:
+        with contextlib.suppress(OSError):
+            store.write_ended(home, ended._replace(left_out=(*ended.left_out, *lines)))
 
 
 def _hooks_back_at_least(home, seen, over, failure):
@@ -215,7 +226,8 @@ def carry_out(home, steps, event, is_decided=False):
     except Failure as failure:
         store.journal(home, f"{event}_failed", why=str(failure), step=failure.detail.get("step"))
         raise
-    store.journal(home, event, steps=[plan.describe(step) for step in steps], **({"carried": told} if told else {}))
+    lines = [plan.describe(step) for step in plan.as_told(steps, told)]
+    store.journal(home, event, steps=lines, **({"carried": told} if told else {}))
     return told
 
 

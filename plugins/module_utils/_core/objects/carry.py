@@ -220,32 +220,43 @@ def merger(old_fd, new_fd, rows):
     return bpf.prog_load(bpf.PROG_XDP, "ebpf_merge", _program(old_fd, new_fd, old.bytes_key, counted))
 
 
-def merge(old_fd, new_fd, program, rows):
+def merge(old_fd, new_fd, program, rows, *, must_fit=True):
     """Each entry's counts of the old map are added to the new one's and gone from the old one. The Report.
 
     All runs of programs that still saw the old map have ended before (files.membarrier). Each CPU moves its own counts
-    of a per-CPU map; those of one that is offline, or barred to this process, are `left`.
+    of a per-CPU map; those of one that is offline, or barred to this process, are `left`. So are, unless must_fit,
+    entries that the new map has no room for; those with counts take what room there is first.
     """
     files.membarrier()
     old, new = bpf.map_info(old_fd), bpf.map_info(new_fd)
     entries = contents.read(old_fd, old)
     counting = [(key, value) for key, value in entries if old.type_number not in contents.FIXED or any(value)]
-    if new.type_number not in contents.FIXED:
-        _add_missing(new_fd, old, new, counting, rows)
-    _run(program, [key for key, dummy in counting], old.type_number in contents.PER_CPU)
-    left = sum(1 for dummy, value in contents.read(old_fd, old) if _counts(value, old, rows))
-    return Report(len(entries), len(contents.read(new_fd, new)), len(counting), left)
+    if not must_fit:
+        counting.sort(key=lambda entry: not _counts(entry[1], old, rows, COUNTED))
+    without_room = _add_missing(new_fd, old, new, counting, rows, must_fit)
+    moving = [key for key, dummy in counting if key not in without_room]
+    _run(program, moving, old.type_number in contents.PER_CPU)
+    after = contents.read(old_fd, old)
+    left = sum(1 for key, value in after if _counts(value, old, rows, COUNTED if key in without_room else ("sum",)))
+    return Report(len(entries), len(contents.read(new_fd, new)), len(moving), left)
 
 
-def _add_missing(new_fd, old, new, entries, rows):
-    """Every key is in the new map: an entry that it did not have begins with what is kept, and counts of zero."""
-    for key, value in entries:
+def _add_missing(new_fd, old, new, entries, rows, must_fit):
+    """Every key is in the new map: an entry that it did not have begins with what is kept, and counts of zero.
+
+    The keys that found no room there.
+    """
+    without_room = set()
+    for key, value in entries if new.type_number not in contents.FIXED else ():
         try:
             bpf.map_update(new_fd, key, _converted(value, old, new, rows), bpf.NOEXIST)
         except FileExistsError:
             continue
         except OSError as error:
-            raise contents.explained(error, new, 0) from error
+            if must_fit:
+                raise contents.explained(error, new, 0) from error
+            without_room.add(key)
+    return without_room
 
 
 def _run(program, keys, is_per_cpu):
@@ -264,10 +275,10 @@ def _run(program, keys, is_per_cpu):
         os.sched_setaffinity(0, allowed)
 
 
-def _counts(value, old, rows):
-    """Whether a sum is left in an old value."""
+def _counts(value, old, rows, words):
+    """Whether something of what the words count is in an old value."""
     parts = contents.split(value, old.bytes_value) if old.type_number in contents.PER_CPU else [value]
-    return any(any(part[at : at + size]) for part in parts for at, size, *dummy, how in rows if how == "sum")
+    return any(any(part[at : at + size]) for part in parts for at, size, *dummy, how in rows if how in words)
 
 
 # ---- the merge's program: instructions as the kernel takes them ----------------------------------
