@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: bpf_release
 short_description: Confirm, roll back or remove a deployment
 description:
-  - V(confirmed) confirms a guarded change that is on trial. Without one it makes the hooks run the confirmed
-    generation again where something moved them, and finishes what a killed run began.
+  - V(confirmed) confirms a guarded change that is on trial, the one that O(generation) names and no other. Without one
+    it makes the hooks run the confirmed generation again where something moved them, and finishes what a killed run
+    began.
   - Where the deployment's files are damaged or lost (state V(unknown) in M(ebpf.deploy.bpf_info)), V(confirmed) without
     O(generation) takes what its links run now for confirmed.
   - V(rolled_back) takes a guarded change back that is on trial. Without one it makes the hooks run the release that
@@ -171,7 +172,7 @@ def work(module):
     kept = transitions.keep(params["name"], params["keep"], module.check_mode) if params["keep"] else ()
     return {
         **_module.outcome_fields(module, outcome._replace(steps=(*outcome.steps, *kept))),
-        "state": "trial" if outcome.after.trial else "confirmed" if outcome.after.confirmed else "absent",
+        "state": outcome.state,
         "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }
 

@@ -6,6 +6,8 @@ off."""
 
 from __future__ import annotations
 
+import json
+
 import private_host
 import programs
 import pytest
@@ -41,6 +43,21 @@ def test_confirming_in_check_mode_says_what_confirming_would_do_and_does_nothing
     assert [step for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == []
     assert plan.Point("confirmed", 2, 1) in outcome.steps
     assert outcome.generation.number == 2
+    assert on_trial.facts() == before
+
+
+@pytest.mark.parametrize("ask", [guard.look, guard.confirm])
+def test_asking_again_about_what_is_confirmed_leaves_the_next_trial_alone(on_trial, capsys, ask):
+    """As when the answer to a confirmation was lost, and another controller began its change meanwhile."""
+    transitions.confirm(NAME, 2)
+    on_trial.stage(3)
+    on_trial.attach(confirm_within=60, rollout_id="another")
+    assert trial.switch(NAME)
+    before = on_trial.facts()
+
+    ask(NAME, 2)
+
+    assert json.loads(capsys.readouterr().out)["state"] == "confirmed"
     assert on_trial.facts() == before
 
 

@@ -82,9 +82,9 @@ def look(name, number):
 def _print_answer(work):
     """One line of JSON: {state, attachments}, or {failure: {code, what, do, …}, msg}."""
     try:
-        after = work().after
-        rows = observe.attachment_rows(after, after.trial or after.confirmed)
-        answer = {"state": "trial" if after.trial else "confirmed", "attachments": rows}
+        outcome = work()
+        rows = observe.attachment_rows(outcome.after, outcome.generation)
+        answer = {"state": outcome.state, "attachments": rows}
     except Failure as failure:
         answer = {"failure": failure.as_fields(), "msg": str(failure)}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -38,6 +38,14 @@ class Outcome(NamedTuple):
         return bool(self.steps or self.repaired)
 
     @property
+    def state(self):
+        """What the generation is now: on trial, or confirmed, whatever came after it; absent where there is none."""
+        trial_now = self.after.trial
+        if trial_now and (self.generation is None or self.generation.number == trial_now.number):
+            return "trial"
+        return "confirmed" if self.after.confirmed else "absent"
+
+    @property
     def left_out(self):
         """What did not fit the maps that the hooks run with now, in words: declared entries, and counts taken back."""
         return plan.left_out(plan.as_told([*self.repaired, *self.steps], self.carried))
@@ -271,7 +279,8 @@ def _goal(seen, release):
 def confirm(name, number=None, check_mode=False):
     """The trial is confirmed; without one, what a killed run left is finished, and the hooks run what is confirmed.
 
-    `number` names the generation to confirm. RolledBack where it was taken back.
+    `number` names the generation to confirm: where it is confirmed already, the trial of another change is left alone.
+    RolledBack where it was taken back.
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
@@ -284,6 +293,8 @@ def confirm(name, number=None, check_mode=False):
         if number is None and _is_unknown(seen):
             return _adopt(home, seen, repaired, check_mode)
         if seen.confirmed is None:
+        if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
+            return Outcome((), seen, seen, seen.confirmed)
             raise NotFound(
                 f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first"
             )
@@ -319,18 +330,19 @@ def keep(name, number, check_mode=False):
 
 
 def look(name, number):
-    """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed.
+    """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed, whatever came after it.
 
     NotSwitched, RolledBack otherwise.
     """
     place = store.home(name)
     seen = observe.facts(place)
     _refuse_ended(place, seen, number)
-    if seen.trial and seen.ended:
+    is_on_trial = seen.trial is not None and seen.trial.number == number
+    if is_on_trial and seen.ended:
         raise trial.too_late(seen.ended, number)
-    generation = seen.trial or seen.confirmed
+    generation = seen.trial if is_on_trial else seen.confirmed
     seen = observe.hooks(seen, generation)
-    if seen.trial and plan.mend(seen, generation):
+    if is_on_trial and plan.mend(seen, generation):
         raise trial.not_switched(number)
     return Outcome((), seen, seen, generation)
 
