@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 
-from ..errors import BadRequest, DiskRefused, Failure, RolledBack
+from ..errors import BadRequest, DiskRefused, Failure
 from ..kernel import files
 from . import code, observe, store, transitions, trial, units
 
@@ -182,10 +182,19 @@ def _is_left(name, stops):
         _locked_patiently(trial.expire, name)
     elif not seen.deadline.probe:
         _await_end_of(seen.deadline, place, stops)
-    elif _probe_passes(seen.deadline.probe) and not stops:
-        with contextlib.suppress(RolledBack):  # too late: the next look sees it
-            _locked_patiently(transitions.confirm, name, seen.trial.number)
+    else:
+        _probe(name, seen, stops)
+        time.sleep(TICK)
     return True
+
+
+def _probe(name, seen, stops):
+    """The trial is confirmed if its probe passes, once begun after the switch to this very trial: before, it would tell
+    of the old program. What keeps it from being confirmed now, the next look sees."""
+    with contextlib.suppress(Failure):
+        transitions.look(name, seen.trial.number)
+        if _probe_passes(seen.deadline.probe) and not stops:
+            transitions.confirm(name, seen.trial.number)
 
 
 @contextlib.contextmanager
@@ -235,30 +244,37 @@ def expect_probe(probe):
     """BadRequest where the probe could never pass because it cannot be read."""
     try:
         if probe.startswith("tcp:"):
-            int(probe.rpartition(":")[2])
-        else:
-            shlex.split(probe)
+            _address(probe)
+        elif probe and not shlex.split(probe):
+            raise ValueError("it names no command")
     except ValueError as error:
         raise BadRequest(
             f"confirm_probe {probe!r} cannot be read: {error}", "Give tcp:HOST:PORT, or a command as a shell quotes it"
         ) from error
 
 
+def _address(probe):
+    """(HOST, PORT) of tcp:HOST:PORT; ValueError where there is none such."""
+    host, dummy, port = probe[4:].rpartition(":")
+    host = host.strip("[]")
+    if not host or not 0 < int(port) < 65536:
+        raise ValueError("it has no host, or no port from 1 to 65535")
+    host.encode("idna")  # as the resolver will: a UnicodeError is a ValueError
+    return host, int(port)
+
+
 def _probe_passes(probe):
-    """tcp:HOST:PORT answers, or the command ends with 0, within five seconds."""
-    if probe.startswith("tcp:"):
-        host, dummy, port = probe[4:].rpartition(":")
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS):
-                return True
-        except OSError:
-            time.sleep(TICK)
-            return False
+    """tcp:HOST:PORT answers, or the command ends with 0, within five seconds.
+
+    Whatever else comes of asking is a probe that failed: a guard that died of it would only ask again.
+    """
     try:
+        if probe.startswith("tcp:"):
+            with socket.create_connection(_address(probe), PROBE_SECONDS):
+                return True
         run = subprocess.run(  # pylint: disable=ansible-bad-function
             shlex.split(probe), stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+        return run.returncode == 0
+    except Exception:
         return False
-    time.sleep(TICK)
-    return run.returncode == 0
