@@ -14,6 +14,7 @@ description:
   - A deployment never mixes releases. Moving to a release moves every attachment, all or none. When one hook refuses,
     those before it run again what they ran.
   - With O(name) alone, the attachments that are there move to the staged release. Named attachments are added to them.
+    While a guarded change of the same O(rollout_id) is on trial, what is there is what that change attaches.
   - Warns of ring and perf buffers that no process holds open, because what nobody reads there is lost.
   - Programs of others are never touched. Where only one program may sit, the holder is named and the run fails.
 extends_documentation_fragment:

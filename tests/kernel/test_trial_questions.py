@@ -126,6 +126,30 @@ def test_same_change_again_during_its_own_trial_is_on_trial_again(on_trial):
     assert transitions.confirm(NAME, 3).generation.load == on_trial.facts().staged.load
 
 
+def test_attachments_of_a_later_task_join_those_on_trial(host):
+    host.stage(1)
+    host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
+    assert trial.switch(NAME)
+
+    host.attach(attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress"), confirm_within=60)
+
+    assert trial.switch(NAME)
+    transitions.confirm(NAME, 2)
+    host.receive(1)
+    assert [private_host.counted(program) for program in (programs.XDP, programs.TCX)] == [{1: 1}, {1: 1}]
+
+
+@pytest.mark.parametrize("wrong", [{"interface": "nosuch0"}, {"program": "no_such"}])
+def test_task_that_cannot_be_leaves_the_trial_of_its_rollout_alone(on_trial, wrong):
+    before = on_trial.facts()
+    wish = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
+
+    with pytest.raises(NotFound):
+        on_trial.attach(private_host.catalogue.attachment_from({**wish, **wrong}), confirm_within=60)
+
+    assert on_trial.facts() == before
+
+
 def test_removal_during_a_trial_says_nothing_against_its_source(on_trial):
     transitions.remove(NAME)
 

@@ -590,13 +590,14 @@ def expect_empty(steps):
 # ---- the transitions -----------------------------------------------------------------------------
 
 
-def wanted(seen, attachments, load, *, replace=False, without=()):
-    """The Generation, not numbered yet, in which `attachments` are added to the confirmed ones and all run `load`.
+def wanted(seen, attachments, load, *, replace=False, without=(), base=None):
+    """The Generation, not numbered yet, in which `attachments` are added to those of `base` and all run `load`.
 
-    replace: exactly these. `without`: attachments to take off, where it is their program that is there.
+    `base` is what is confirmed, unless another is given. replace: exactly these. `without`: attachments to take off,
+    where it is their program that is there.
     """
-    base = seen.confirmed.attachments if seen.confirmed and not replace else {}
-    merged = {**base, **by_id(attachments)}
+    base = base or seen.confirmed
+    merged = {**(base.attachments if base and not replace else {}), **by_id(attachments)}
     for key, named in by_id(without).items():
         if key in merged and merged[key].program == named.program:
             del merged[key]

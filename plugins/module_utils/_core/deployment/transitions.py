@@ -79,20 +79,16 @@ def attach(name, wish, check_mode=False):
     """The wished attachments run the wished release, and so do all others of the deployment.
 
     All or none: when one hook refuses, those before it run again what they ran. With confirm_within no hook has moved
-    yet: the trial is armed, and the caller starts its guard (guard.arm).
+    yet: the trial is armed, and the caller starts its guard (guard.arm). A live trial of the same rollout is superseded
+    by one that has its attachments, too; a wish that cannot be leaves it alone.
     """
     with _home(name, check_mode) as home:
-        repaired = trial.settle(home, wish.rollout_id)
-        seen = observe.sound_facts(home)
-        generation = _signed(plan_for(seen, wish, check_mode), wish, seen)
-        _refuse_quarantined(home, seen, generation, wish)
-        plan.expect_maps_fit(seen, generation)
-        seen = observe.hooks(seen, generation)
-        if check_mode and generation.load not in seen.loads:
-            _refuse_risk(wish, _without_kernel(seen, generation))
-            return Outcome(_without_kernel(seen, generation), seen, seen, generation)
-        steps = plan.change(seen, generation)
-        _refuse_risk(wish, steps)
+        seen = observe.facts(home)
+        own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
+        if own:
+            _planned(home, observe.sound_facts(home), wish, own, check_mode)
+        repaired = trial.settle(home, wish.rollout_id, seen=seen)
+        seen, generation, steps = _planned(home, observe.sound_facts(home), wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
             after = observe.facts(home)
@@ -100,6 +96,18 @@ def attach(name, wish, check_mode=False):
         told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
         after = seen if check_mode else _expect_settled(home, generation)
         return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
+
+
+def _planned(home, seen, wish, own, check_mode):
+    """(Facts with the generation's hooks, generation, steps) of the wish; raises what speaks against it."""
+    generation = _signed(plan_for(seen, wish, check_mode, own), wish, seen)
+    _refuse_quarantined(home, seen, generation, wish)
+    plan.expect_maps_fit(seen, generation)
+    seen = observe.hooks(seen, generation)
+    is_unloaded = check_mode and generation.load not in seen.loads
+    steps = _without_kernel(seen, generation) if is_unloaded else plan.change(seen, generation)
+    _refuse_risk(wish, steps)
+    return seen, generation, steps
 
 
 def _refuse_risk(wish, steps):
@@ -132,8 +140,8 @@ def _refuse_quarantined(home, seen, generation, wish):
         trial.refuse_quarantined(home, digest, what, is_retried=wish.retry_quarantined)
 
 
-def plan_for(seen, wish, check_mode=False):
-    """The Generation, not numbered yet, that the wish makes of what is confirmed.
+def plan_for(seen, wish, check_mode=False, own=None):
+    """The Generation, not numbered yet, that the wish makes of what is confirmed, or of its rollout's live trial `own`.
 
     In check mode its load may be one that bpf_program would have made, had it not run in check mode too.
     """
@@ -141,10 +149,10 @@ def plan_for(seen, wish, check_mode=False):
         if seen.confirmed is None:
             return plan.NOTHING
         return plan.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
-    load = _load_for(seen, wish.release, check_mode)
+    load = _load_for(seen, wish.release, check_mode, own)
     if wish.purge and not wish.attachments:
         raise BadRequest("purge with no attachments would take everything off", "Use state: detached and name them")
-    generation = plan.wanted(seen, wish.attachments, load, replace=wish.purge)
+    generation = plan.wanted(seen, wish.attachments, load, replace=wish.purge, base=own)
     if not generation.attachments:
         raise BadRequest(
             f"Deployment {seen.name} has no attachments yet, and none were given", "Add program:, hook: and its target"
@@ -152,9 +160,9 @@ def plan_for(seen, wish, check_mode=False):
     return generation
 
 
-def _load_for(seen, release, check_mode):
-    """The load of the release: staged, else confirmed, else the newest that is pinned."""
-    current = [each.load for each in (seen.staged, seen.confirmed) if each]
+def _load_for(seen, release, check_mode, own):
+    """The load of the release: staged, else on trial or confirmed, else the newest that is pinned."""
+    current = [each.load for each in (seen.staged, own, seen.confirmed) if each]
     if not release:
         if current:
             return current[0]
@@ -285,6 +293,8 @@ def confirm(name, number=None, check_mode=False):
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
         _refuse_ended(home, seen, number)
+        if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
+            return Outcome((), seen, seen, seen.confirmed)
         if seen.trial and seen.trial.guarded:
             steps = trial.confirm(home, seen)
             return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
@@ -293,8 +303,6 @@ def confirm(name, number=None, check_mode=False):
         if number is None and _is_unknown(seen):
             return _adopt(home, seen, repaired, check_mode)
         if seen.confirmed is None:
-        if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
-            return Outcome((), seen, seen, seen.confirmed)
             raise NotFound(
                 f"Deployment {name} has nothing to confirm on this host", "Run bpf_program and bpf_attach first"
             )
