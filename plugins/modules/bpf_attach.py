@@ -131,6 +131,8 @@ options:
     description:
       - What to do when the host boots with a kernel that refuses the release. V(previous) runs the release before,
         V(off) runs nothing.
+      - Where that kernel lacks only some of the hooks, V(previous) runs the release before if it has all of that one's.
+        Otherwise, and with V(off), the other hooks run the release.
     type: str
     choices: [previous, "off"]
     default: previous

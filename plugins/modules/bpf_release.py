@@ -169,6 +169,8 @@ def work(module):
     if params["keep"] is not None and (params["state"] != "confirmed" or params["keep"] < 1):
         raise BadRequest("keep goes with state: confirmed, and is 1 or more", "Leave keep out, or correct it")
     outcome = moved(params, module.check_mode)
+    for failure in transitions.blocked(outcome) if params["state"] == "rolled_back" else ():
+        module.warn(f"A hook does not run what was gone back to: {failure}")
     kept = transitions.keep(params["name"], params["keep"], module.check_mode) if params["keep"] else ()
     return {
         **_module.outcome_fields(module, outcome._replace(steps=(*outcome.steps, *kept))),

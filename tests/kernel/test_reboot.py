@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 
 import private_host
 import programs
@@ -22,6 +23,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     code,
     plan,
+    stage,
     store,
     transitions,
     trial,
@@ -362,3 +364,140 @@ def test_library_that_is_missing_at_boot_costs_no_release(host, reboot, monkeypa
 
 def missing_library(*dummy):
     raise ToolMissing("libbpf is not installed on this host")
+
+
+def tcx():
+    return attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress")
+
+
+def without_tcx(patch):
+    """As a kernel before 6.6 answers. Put where its answer comes in: this kernel has tcx."""
+    query = bpf.prog_query
+
+    def asked(target, attach_type):
+        if attach_type == bpf.ATTACH_TCX_INGRESS:
+            raise OSError(errno.EINVAL, "Invalid argument", "bpf_prog_query")
+        return query(target, attach_type)
+
+    patch.setattr(bpf, "prog_query", asked)
+
+
+def journal():
+    return (pathlib.Path(store.home(NAME).folder) / "journal.jsonl").read_text()
+
+
+def test_kernel_without_a_hook_runs_the_release_before_that_needs_none(host, reboot, monkeypatch):
+    attached(host)
+    host.stage(2)
+    host.attach(xdp(), tcx())
+    reboot()
+
+    with monkeypatch.context() as booted:
+        without_tcx(booted)
+        assert boot.restore_all() == [(NAME, None)]
+
+    seen = host.facts()
+    assert list(seen.confirmed.attachments.values()) == [xdp()]
+    assert (counts(host), [link.type for link in seen.links.values()]) == ([1], ["xdp"])
+    assert "Hook tcx needs Linux 6.6" in journal()
+    assert tcx().describe() in journal()
+
+
+def test_kernel_without_the_hook_of_the_release_before_runs_what_it_can(host, reboot, monkeypatch):
+    host.stage(1)
+    host.attach(xdp(), tcx())
+    host.stage(2)
+    host.attach()
+    number = host.facts().confirmed.number
+    reboot()
+
+    with monkeypatch.context() as booted:
+        without_tcx(booted)
+        ((name, failure),) = boot.restore_all()
+
+    assert (name, failure.code, host.facts().confirmed.number) == (NAME, "unsupported", number)
+    assert counts(host) == [2]
+    assert "Hook tcx needs Linux 6.6" in journal()
+    assert boot.restore_all() == [(NAME, None)], "the next kernel has it"
+    assert len(host.facts().links) == 2
+
+
+def test_rolling_back_says_which_hook_does_not_run_its_program(host):
+    attached(host)
+    attached(host, 2)
+    host.destroy_interface()
+
+    found = transitions.blocked(transitions.roll_back(NAME))
+
+    host.make_interface()
+    assert [failure.code for failure in found] == ["not_found"]
+
+
+def test_kernel_that_refuses_a_release_with_a_new_program_runs_the_one_before(host, reboot, monkeypatch):
+    """The release before has no program for the place that was added: the others have theirs."""
+    stage.stage(NAME, programs.given(1, programs=(programs.XDP,)))
+    host.attach(xdp())
+    host.stage(2)
+    host.attach(tcx())
+    reboot()
+
+    with monkeypatch.context() as booted:
+        refuse(booted, 2)
+        assert boot.restore_all() == [(NAME, None)]
+
+    assert list(host.facts().confirmed.attachments.values()) == [xdp()]
+    assert counts(host) == [1]
+    assert tcx().describe() in journal()
+
+
+def refuse(patch, version):
+    """This version's object is refused as by a kernel that lacks its helper; all others load."""
+    load, refused = elf.load, programs.object_of(version)
+
+    def given(data, *arguments, **more):
+        if data == refused:
+            raise VerifierRefused("refused", "", diagnosis="unknown_helper")
+        return load(data, *arguments, **more)
+
+    patch.setattr(elf, "load", given)
+
+
+def test_release_before_can_be_gone_back_to_after_a_reboot_with_what_was_counted(host, reboot):
+    attached(host)
+    attached(host, 2)
+    reboot()
+    boot.restore_all()
+    assert counts(host) == [2]
+
+    transitions.roll_back(NAME)
+
+    assert counts(host) == [1]
+    assert counted(programs.XDP) == {1: 1, 2: 1}, "both share the map"
+
+
+@pytest.mark.parametrize(("version", "on_change"), [(60, "merge"), (2, "fresh")])
+def test_map_that_was_changed_is_not_shared_with_the_release_before_at_boot(host, reboot, version, on_change):
+    attached(host)
+    host.stage(version, on_change=on_change)
+    host.attach()
+    reboot()
+
+    boot.restore_all()
+
+    loads = host.facts().loads.values()
+    assert len({load.maps[programs.SEEN] for load in loads}) == len(loads) == 2
+    transitions.roll_back(NAME)
+    assert boot.restore(NAME) == ()
+
+
+def test_release_before_that_cannot_be_loaded_at_boot_costs_the_running_one_nothing(host, reboot, monkeypatch):
+    attached(host)
+    attached(host, 2)
+    reboot()
+
+    with monkeypatch.context() as booted:
+        refuse(booted, 1)
+        assert boot.restore_all() == [(NAME, None)]
+
+    assert counts(host) == [2]
+    assert "previous_not_loaded" in journal()

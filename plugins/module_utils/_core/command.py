@@ -61,7 +61,7 @@ def _status(name=""):
 def _rollback(name):
     outcome = transitions.roll_back(name, why="ebpf-deploy rollback on the host")
     _say(f"{name}: release {outcome.generation.release if outcome.generation else 'none'}")
-    return 0
+    return _told([(name, failure) for failure in transitions.blocked(outcome)])
 
 
 def _off(name):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Failure, MapChanged, NotFound, Unsupported, VerifierRefused
+from ..errors import Failure, HookHeld, MapChanged, NotFound, Unsupported, VerifierRefused
 from ..kernel import files
 from ..objects import bcc, elf, rules, source
 from . import guard, observe, plan, store, trial
@@ -22,18 +22,38 @@ from . import guard, observe, plan, store, trial
 def restore_all():
     """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, what went wrong or None)].
 
-    A trial that is still live, as after a soft reboot, has a guard again.
+    A trial that is still live, as after a soft reboot, has a guard again. When all hooks run, the release before is
+    loaded, too, where that is possible: going back needs no verifier.
     """
-    results = []
-    for name in store.deployments():
-        try:
-            restore(name)
-            if os.path.exists(store.deadline_path(name)):
-                guard.arm(name, at_boot=True)
-            results.append((name, None))
-        except Exception as error:  # whatever it is, the other deployments have theirs nevertheless
-            results.append((name, error))
+    names = store.deployments()
+    results = [(name, _restored(name)) for name in names]
+    for name in names:
+        _load_previous(name)
     return results
+
+
+def _restored(name):
+    """What went wrong, or None."""
+    try:
+        restore(name)
+        if os.path.exists(store.deadline_path(name)):
+            guard.arm(name, at_boot=True)
+    except Exception as error:  # whatever it is, the other deployments have theirs nevertheless
+        return error
+    return None
+
+
+def _load_previous(name):
+    """The release before is loaded, or the journal says why not: nothing that runs depends on it."""
+    home = store.home(name)
+    try:
+        with store.locked(name) as home:
+            seen = observe.facts(home)
+            previous = seen.generations.get(seen.confirmed.previous) if seen.confirmed else None
+            if previous:
+                load_again(home, seen, previous)
+    except Exception as error:
+        store.journal(home, "previous_not_loaded", why=str(error))
 
 
 def restore(name):
@@ -42,7 +62,8 @@ def restore(name):
     The steps that the hooks took. Declared entries are in the maps before. HookHeld where somebody else was there
     first: all other hooks run theirs. MapChanged where not all declared entries fit. Where this kernel refuses the
     release: the one before, or nothing, as the generation's on_boot_refusal says; that is no quarantine, since another
-    kernel may take it. A live trial goes on, and nothing but its hooks that are back is touched.
+    kernel may take it. Unsupported where it has not all hooks, nor those of the release before: the others run theirs.
+    A live trial goes on, and nothing but its hooks that are back is touched.
     """
     files.mount_bpffs()
     with store.locked(name) as home:
@@ -61,7 +82,10 @@ def restore(name):
             if not _is_verdict(failure):
                 raise  # the release stays confirmed, for when that is mended
             return _refused(home, seen, failure)
-        return _applied(home, observe.facts(home) if seen.confirmed.load not in seen.loads else seen)
+        seen = observe.facts(home) if seen.confirmed.load not in seen.loads else seen
+        seen = observe.hooks(seen, seen.confirmed)
+        missing = _missing_hooks(seen, seen.confirmed)
+        return _without(home, seen, missing[0]) if missing else _applied(home, seen)
 
 
 def _back_on_trial(home, seen):
@@ -115,11 +139,14 @@ def _tuning(home, release):
 
 
 def _shared(home, seen, generation):
-    """{map: pin} of a load that is there already and shares maps by name: after a reboot that is none."""
-    if not seen.confirmed or seen.confirmed.load == generation.load or seen.confirmed.load not in seen.loads:
+    """{map: pin} of what the release before has in common with the confirmed one, which is loaded first: the maps that
+    both declare alike, but for those that a policy took over."""
+    both = [seen.releases.get(each.release) for each in (seen.confirmed, generation)]
+    if seen.confirmed.load not in seen.loads or None in both:
         return {}
     folder = os.path.join(home.loads, seen.confirmed.load, "maps")
-    return {name: os.path.join(folder, name) for name in seen.loads[seen.confirmed.load].maps}
+    alike = [each["name"] for each in both[0].maps if each in both[1].maps]
+    return {name: os.path.join(folder, name) for name in alike if name not in seen.confirmed.policies}
 
 
 def _is_verdict(failure):
@@ -147,18 +174,60 @@ def _refused(home, seen, failure):
     return _return(home, previous, str(failure))
 
 
+def _missing_hooks(seen, generation):
+    """An Unsupported for each attachment whose hook this kernel does not have; `kernel` tells it from a mount's."""
+    failures = plan.blocked(seen, generation)
+    return [each for each in failures if isinstance(each, Unsupported) and "kernel" in each.detail]
+
+
+def _without(home, seen, failure):
+    """This kernel has not all hooks of the confirmed release: back to the previous one, if it has all of that one's.
+
+    Else Unsupported, and all other hooks run theirs.
+    """
+    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
+    previous = seen.generations.get(seen.confirmed.previous)
+    if previous is None or seen.confirmed.on_boot_refusal != "previous":
+        return _applied(home, seen)
+    if _missing_hooks(observe.hooks(seen, previous), previous):
+        return _applied(home, seen)
+    try:
+        load_again(home, seen, previous)
+    except (Failure, OSError) as second:
+        store.journal(home, "boot_refused", release=previous.release, why=str(second))
+        return _applied(home, seen)
+    return _return(home, previous, str(failure))
+
+
 def _return(home, target, why):
-    """As a rollback, but nothing is quarantined."""
+    """As a rollback, but nothing is quarantined, and what this kernel or the target cannot run is off."""
     seen = observe.facts(home)
+    kept = _runnable(seen, target)
+    left_off = [each.describe() for key, each in seen.confirmed.attachments.items() if key not in kept]
+    if left_off:
+        store.journal(home, "boot_left_off", release=target.release, attachments=left_off)
+    seen = seen._replace(confirmed=seen.confirmed._replace(attachments=kept))
     generation = plan.returning(seen, target)
     seen = observe.hooks(seen, generation)
     steps = [step for step in plan.going_back(seen, target, why) if not isinstance(step, plan.WriteQuarantine)]
     trial.carry_out(home, steps, "boot")
+    _expect_own(seen, generation)
     return tuple(steps)
 
 
+def _runnable(seen, target):
+    """Today's attachments as far as the target has their program and this kernel their hook; where that is none, the
+    target's own."""
+    places = observe.hooks(seen, seen.confirmed).places
+    kept = {
+        key: each
+        for key, each in seen.confirmed.attachments.items()
+        if each.program in seen.loads[target.load].programs and not isinstance(places[key], Unsupported)
+    }
+    return kept or target.attachments
+
+
 def _applied(home, seen):
-    seen = observe.hooks(seen, seen.confirmed)
     steps = plan.mend(seen, seen.confirmed, skip_blocked=True)
     trial.carry_out(home, steps, "boot", is_decided=True)
     _expect_own(seen, seen.confirmed)
@@ -172,10 +241,13 @@ def _applied(home, seen):
 
 
 def _expect_own(seen, generation):
-    """HookHeld where somebody else sat at a hook that had nothing of ours."""
-    for key, attachment in generation.attachments.items():
-        if key not in seen.links or seen.links[key].is_severed:
-            plan.refuse_foreign(seen, key, attachment)
+    """HookHeld where somebody else sat at a hook that had nothing of ours, Unsupported where there is no such hook.
+
+    An interface or cgroup that is not there brings its hook back when it comes.
+    """
+    for failure in plan.blocked(seen, generation):
+        if isinstance(failure, (HookHeld, Unsupported)):
+            raise failure
 
 
 def come_back(target):

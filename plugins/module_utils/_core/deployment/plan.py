@@ -373,6 +373,17 @@ def switch(seen, generation, skip_blocked=False):
     return steps + _away(seen, generation)
 
 
+def blocked(seen, generation):
+    """What skip_blocked passes over, a Failure each: no such place or hook here, or somebody else's program."""
+    found = []
+    for key, attachment in generation.attachments.items():
+        try:
+            _towards(seen, key, attachment, generation.load, 0)
+        except Failure as failure:
+            found.append(failure)
+    return found
+
+
 def _program(load, attachment, generation):
     if attachment.program not in load.programs:
         raise NotFound(
@@ -391,7 +402,7 @@ def _towards(seen, key, attachment, load, program):
         raise place
     attach = Attach(key, attachment, place, load)
     if link is None or link.is_severed or not place.is_of(link):
-        refuse_foreign(seen, key, attachment)
+        _refuse_foreign(seen, key, attachment)
         return [attach]
     if attachment.mode and seen.modes[key] != attachment.mode:
         return [Detach(key, attachment._replace(mode=seen.modes[key]), link.prog_id, link.attach_type), attach]
@@ -408,7 +419,7 @@ def renews(seen, step):
     return link is not None and link.prog_id == seen.loads[step.load].programs[step.attachment.program]
 
 
-def refuse_foreign(seen, key, attachment):
+def _refuse_foreign(seen, key, attachment):
     """HookHeld where somebody else's program sits alone at the attachment's place."""
     if seen.holders[key]:
         who = owners.sentence(seen.holders[key][0])

@@ -263,6 +263,13 @@ def _lifted(home, seen, goal):
     return plan.RemoveQuarantine(digest, record["why"], record["generation"]) if record else None
 
 
+def blocked(outcome):
+    """A Failure for each hook that cannot run what the Outcome says: the others went back without it."""
+    if outcome.generation is None:
+        return []
+    return plan.blocked(observe.hooks(outcome.after, outcome.generation), outcome.generation)
+
+
 def _goal(seen, release):
     """The generation whose load is to run again."""
     if release:
