@@ -72,18 +72,26 @@ class MaybeSecret:
     def read(self, given):
         """The argument without its secrets. TypeError where it is no mapping.
 
-        A word misspelt beside `value` hides the value too: the error that follows shall not tell it.
+        A word misspelt, or a mark too deep within, hides the value too: the error that follows shall not tell it.
         """
         shown = {}
         for name, value in check_type_dict(given).items():
-            others = {key: value[key] for key in value if key != "value"} if isinstance(value, dict) else {}
-            is_wrapped = isinstance(value, dict) and "value" in value and not others.keys() - {"secret"}
-            marks = [mark for key, mark in others.items() if "value" in value and str(key).lower().startswith("sec")]
+            is_wrapped = isinstance(value, dict) and "value" in value and not value.keys() - {"value", "secret"}
             self.values[str(name)] = value["value"] if is_wrapped else value
-            if any(str(mark).lower() not in NOT_SECRET for mark in marks):
+            if _is_marked({"secret": value["secret"]} if is_wrapped and "secret" in value else value):
                 self.secrets.add(str(name))
             shown[name] = {"secret": True} if str(name) in self.secrets else value
         return shown
+
+
+def _is_marked(value):
+    """Whether any mapping within has a key that may be meant as `secret`, and does not say no to it."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_marked, value))
+    if not isinstance(value, dict):
+        return False
+    marks = [mark for key, mark in value.items() if str(key).lower().startswith("sec")]
+    return any(str(mark).lower() not in NOT_SECRET for mark in marks) or any(map(_is_marked, value.values()))
 
 
 def outcome_fields(module, outcome):

@@ -101,6 +101,8 @@ options:
         in results, diff, errors and logs, and lies on the host only where root alone may read it. The digests that name
         a release and its source are made of these values too. A struct with no other fields than these two is written
         within C(value) itself.
+      - A mapping with a key at any depth that begins with C(sec) is taken for a misspelt C(secret) and hidden likewise.
+        For a struct with such a field give C(value) and C(secret=false).
       - Other values make another release, so a roll-back brings the old ones back, and a boot the same ones.
     type: dict
     default: {}

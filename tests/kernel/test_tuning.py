@@ -269,6 +269,23 @@ def test_error_about_a_secret_does_not_quote_it(host, value):
     assert not any(part in str(refusal.value.as_fields()) for part in (str(2**64 + 5), "5ecret", "[5]"))
 
 
+OUT_OF_BOUNDS = TEXT.replace(
+    "    later += start", "    if (packets)\n        later += ((__u8 *)packets)[packet_limit];\n    later += start"
+)
+
+
+def test_refusal_of_a_secret_tells_no_figure_of_the_log(host):
+    """Neither in its sentences nor in its fields, and where nothing is secret it does."""
+    with pytest.raises(VerifierRefused) as told:
+        staged(text=OUT_OF_BOUNDS, globals={"packet_limit": 54321})
+    with pytest.raises(VerifierRefused) as hidden:
+        staged(text=OUT_OF_BOUNDS, globals={"packet_limit": 54321}, secrets=frozenset({"packet_limit"}))
+
+    assert "54321" in told.value.what
+    assert hidden.value.detail["source"] == told.value.detail["source"]
+    assert not re.search(r"5432\d", str(hidden.value.as_fields()))
+
+
 def test_object_without_debug_information_has_no_globals_to_set(host):
     bare = programs.given(1, TEXT)
     bare = bare._replace(source=bare.source._replace(cflags=(*bare.source.cflags, "-g0")))

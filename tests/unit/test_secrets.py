@@ -67,7 +67,32 @@ def test_misspelt_secret_is_one(module, mark):
     assert "s3cret" not in str(lines) + str(made.params)
 
 
-@pytest.mark.parametrize("value", [{"secret": 5}, {"value": 5, "secret": "no"}, {"value": 5, "secret": None}, {"a": 1}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"valeu": "s3cret", "secret": True},
+        {"Value": "s3cret", "Secret": True},
+        {"field": {"value": "s3cret", "secret": True}},
+        {"value": {"fields": [{"value": "s3cret", "sec": "yes"}]}},
+    ],
+)
+def test_value_that_is_marked_in_the_wrong_place_is_a_secret_all_the_same(module, given):
+    made, wishes, lines = module({"key": given})
+
+    assert wishes.secrets == {"key"}
+    assert "s3cret" not in str(lines) + str(made.params)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"secret": False},
+        {"value": {"seconds": 5}, "secret": False},
+        {"value": 5, "secret": "no"},
+        {"value": 5, "secret": None},
+        {"a": 1},
+    ],
+)
 def test_what_is_not_marked_is_no_secret(module, value):
     dummy, wishes, dummy = module({"limits": value})
 

@@ -293,7 +293,14 @@ def test_pack_refuses_and_names_the_field(types, all_id, value, path, said):
 
 
 def test_pack_errors_keep_a_secret(types, all_id):
-    for value in ({"u8": 98765}, {"name": "98765" * 2}, {"be32": "98765."}, {"action": "x98765"}, {"mac": "98765:"}):
+    for value in (
+        {"u8": 98765},
+        {"x98765": 1},
+        {"name": "98765" * 2},
+        {"be32": "98765."},
+        {"action": "x98765"},
+        {"mac": "98765:"},
+    ):
         assert "98765" not in str(refused(types, all_id, value, secret=True))
 
 

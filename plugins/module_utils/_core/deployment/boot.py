@@ -14,8 +14,8 @@ from __future__ import annotations
 import os
 
 from ..errors import Failure, HookHeld, MapChanged, NotFound, Unsupported, VerifierRefused
-from ..kernel import files
-from ..objects import bcc, elf, rules, source
+from ..kernel import files, values
+from ..objects import bcc, elf, refusals, rules, source
 from . import guard, observe, plan, store, trial
 
 
@@ -129,7 +129,8 @@ def _load(home, release, shared, pins):
         return
     programs = [row[0] for row in release.programs]
     data = store.release_file(home, release.id)
-    elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
+    with refusals.hiding(values.SECRET in (release.globals or {}).values()):  # the journal keeps what is refused
+        elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
 
 
 def _tuning(home, release):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files
-from ..objects import bcc, cost, elf, lint, maps, memory, preflight, requires, tuning
+from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
 from . import release as releases
@@ -226,14 +226,9 @@ def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
     if built.source:
         memory.admitted(built.spec.maps, shared or (), limits)  # as elf.load asks for itself
         return bcc.load(built.source, built.release.program_types, shared, pins, log_folder, limits)
-    if not built.is_secret:
+    log_folder = None if built.is_secret else log_folder
+    with refusals.hiding(built.is_secret):
         return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, log_folder, limits)
-    try:
-        return elf.load(built.object, name, built.chosen, shared, pins, built.tuned, None, limits)
-    except Failure as failure:
-        for field in ("log", "registers", "instruction"):
-            failure.detail.pop(field, None)
-        raise
 
 
 def _log_folder(check_mode):

@@ -160,7 +160,7 @@ def _pack_fields(job, type_id, found, value, path, before=b""):
     room, taken = bytearray(before.ljust(found.size, b"\0")), []
     for name, part in value.items():
         if name not in members:
-            raise _unknown(path, job.btf.describe(type_id), name, members)
+            raise _unknown(path, job.btf.describe(type_id), "such name" if job.secret else name, members)
         field = members[name]
         taken.append((field.first_bit, field.first_bit + _width(job, field), name))
         _put(job, room, field, part, f"{path}.{name}")

@@ -9,6 +9,7 @@ It runs in elf.py's child, after the fact: nothing here decides whether an objec
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -18,6 +19,8 @@ from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, btf, features, files, libbpf
 from . import bytecode, maps, rules, verifier
 
+# numbers as the log writes them, and neither R1, __u32 nor the release 5.10
+FIGURE = re.compile(r"0x[0-9a-fA-F]+|\d{3,}|inv-?\d+|(?<![\w.])-?\d+(?!\w|\.\d)")
 LOGS_KEPT = 8  # of up to 16 MiB each
 SIZES = ("max_entries", "key_size", "value_size")
 OPENING = {
@@ -88,6 +91,28 @@ def as_failure(found, program, log, number, log_folder=None):
         errno=number,
         kernel=os.uname().release,
     )
+
+
+@contextlib.contextmanager
+def hiding(is_secret):
+    """Of a load with secret globals no refusal tells a figure of the verifier's log: it has their values as numbers."""
+    try:
+        yield
+    except VerifierRefused as failure:
+        if is_secret:
+            _hide(failure)
+        raise
+
+
+def _hide(failure):
+    for field in ("log", "registers", "instruction"):
+        failure.detail.pop(field, None)
+    source = failure.detail.get("source")
+    place = f"{source['file']}:{source['line']}: " if source else ""
+    start = len(place) if failure.what.startswith(place) else 0
+    failure.what = failure.what[:start] + FIGURE.sub("(hidden)", failure.what[start:])
+    failure.do = FIGURE.sub("(hidden)", failure.do)
+    failure.detail["cause"] = FIGURE.sub("(hidden)", failure.detail["cause"])
 
 
 def unopened(error, file, size):
