@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 from typing import NamedTuple
 
-from ..errors import CompileError, ToolMissing, Unsupported
+from ..errors import BadRequest, CompileError, ToolMissing, Unsupported
 from ..kernel import files, libbpf
 
 CACHE = "/var/cache/ebpf_deploy"
@@ -36,7 +36,10 @@ TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
     "loongarch64": "loongarch",
 }
 ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<message>.*)$", re.M)
-INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)
+INCLUDE = re.compile(rb'^(?:\xef\xbb\xbf)?[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)  # Windows marks UTF-8
+VMLINUX = re.compile(rb"^[ \t]*#[^\n]*\bvmlinux\.h\b", re.M)  # by a macro, too
+HEADER_PATHS = ("CPATH", "C_INCLUDE_PATH")  # where clang looks, too (its manual: ENVIRONMENT)
+ELF_MAGIC = b"\x7fELF"
 
 
 class Source(NamedTuple):
@@ -57,16 +60,20 @@ class Source(NamedTuple):
 
     @property
     def wants_vmlinux(self):
-        return any(b"vmlinux.h" in text for text in (self.text, *(text for dummy, text in self.headers)))
+        return any(VMLINUX.search(text) for text in (self.text, *(text for dummy, text in self.headers)))
 
 
 class Compiled(NamedTuple):
-    """An object and how it came to be."""
+    """An object and how it came to be.
+
+    `headers` are [path, digest] of what the host's own folders gave to it.
+    """
 
     object: bytes
     compiler: str
     was_cached: bool
     messages: tuple
+    headers: tuple = ()
 
 
 def headers_beside(path, text):
@@ -99,17 +106,15 @@ def compile_source(source, keep=True):
     """
     clang = _clang()
     cached = os.path.join(CACHE, "objects", _cache_key(source, clang))
-    try:
-        with open(cached + ".o", "rb") as stream:
-            return Compiled(stream.read(), files.read_json(cached + ".json")["compiler"], True, ())
-    except FileNotFoundError:
-        pass
+    found = _kept(cached)
+    if found:
+        return found
     with tempfile.TemporaryDirectory(prefix="ebpf_deploy-") as folder:
         compiled = _compile(source, clang, folder, keep)
     if keep:
         with contextlib.suppress(OSError):  # a cache that takes nothing costs the next run a compilation, no more
             files.make_private_folder(os.path.dirname(cached))
-            files.write_json(cached + ".json", {"compiler": compiled.compiler})
+            files.write_json(cached + ".json", {"compiler": compiled.compiler, "headers": compiled.headers})
             files.write_durably(cached + ".o", compiled.object)
     return compiled
 
@@ -126,19 +131,30 @@ def _clang():
     return os.path.realpath(found)
 
 
+def _kept(cached):
+    """What the cache has there, where the host's headers that it was made of still are the same; else None."""
+    try:
+        record = files.read_json(cached + ".json")
+        if "headers" not in record or any(_file_digest(path) != digest for path, digest in record["headers"]):
+            return None
+        with open(cached + ".o", "rb") as stream:
+            return Compiled(stream.read(), record["compiler"], True, ())
+    except OSError:  # nothing kept, or a header is gone
+        return None
+
+
 def _cache_key(source, clang):
-    """Everything that decides the object's bytes; the compiler by path, size and time, which spares starting it."""
+    """What decides the object's bytes but for headers; the compiler by path, size, time, which spares starting it."""
     tool = os.stat(clang)
     kernel = _kernel_btf_digest() if source.wants_vmlinux else ""
-    headers = [
-        [name, _file_digest(os.path.join("/usr/include/bpf", name))] for name in files.names_in("/usr/include/bpf")
-    ]
-    return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, headers, os.uname().machine])
+    paths = [os.environ.get(name, "") for name in HEADER_PATHS]
+    return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, paths, os.uname().machine])
 
 
 def _compile(source, clang, folder, keep):
     _write_sources(source, folder)
-    command = [clang, *_flags(source, folder, keep), "-c", source.file, "-o", "object.o"]
+    name = f"./{source.file}" if source.file.startswith("-") else source.file
+    command = [clang, *_flags(source, folder, keep), "-MD", "-MF", "object.d", "-c", name, "-o", "object.o"]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
@@ -146,9 +162,32 @@ def _compile(source, clang, folder, keep):
         if os.strerror(errno.ENOSPC) in run.stderr:
             raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
         raise compile_error(source, run.stderr, f"clang ended with {run.returncode}")
-    with open(os.path.join(folder, "object.o"), "rb") as stream:
-        data = stream.read()
-    return Compiled(data, _compiler_version(clang), False, tuple(run.stderr.splitlines()[:40]))
+    data = _object(source, folder)
+    return Compiled(data, _compiler_version(clang), False, tuple(run.stderr.splitlines()[:40]), _headers(folder))
+
+
+def _object(source, folder):
+    try:
+        with open(os.path.join(folder, "object.o"), "rb") as stream:
+            data = stream.read()
+    except FileNotFoundError:
+        data = b""
+    if not data.startswith(ELF_MAGIC):
+        raise BadRequest(
+            f"clang ended well and made no object of {source.file}: one of cflags asks for something else",
+            "Take out what stops it earlier or prints, such as -E, -S, -fsyntax-only, -emit-llvm and --version",
+            cflags=list(source.cflags),
+        )
+    return data
+
+
+def _headers(folder):
+    """[path, digest] of each file that clang read from outside the folder, out of the rule for make that it wrote."""
+    with open(os.path.join(folder, "object.d"), encoding="utf-8", errors="surrogateescape") as stream:
+        rule = stream.read().replace("\\\n", " ").partition(":")[2]
+    words = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in re.findall(r"(?:\\.|\S)+", rule)]
+    paths = {os.path.normpath(os.path.join(folder, word)) for word in words}
+    return tuple([path, _file_digest(path)] for path in sorted(paths) if not path.startswith(folder + os.sep))
 
 
 def _write_sources(source, folder):
@@ -191,6 +230,11 @@ def compile_error(source, text, otherwise):
     first = errors[0]
     what = f"{source.file} does not compile: {first['file']}:{first['line']}: {first['message']}"
     do = "Mend the source; nothing on the host was changed"
+    if "file not found" in first["message"]:
+        do = (
+            'Headers travel that the text names by #include "…" and that lie in the source\'s folder or below. Put it '
+            "there, or have it on the host and give its folder by cflags: [-I/…]"
+        )
     if "'bpf/" in first["message"] and "file not found" in first["message"]:
         do = "Install libbpf's headers on the host (Debian and Ubuntu: libbpf-dev, Fedora and RHEL: libbpf-devel)"
     return CompileError(what, do, errors=errors[:20], output=output)
@@ -207,18 +251,19 @@ def _compiler_version(clang):
 
 
 def provide_vmlinux(folder, keep):
-    """`folder` holds vmlinux.h of the running kernel, or is a link to the cache's folder that does.
+    """`folder`, where the user's own headers may lie too, holds vmlinux.h of the running kernel, or a link to it.
 
     One path for the object.
     """
-    cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32])
-    if not files.size_of(os.path.join(cached, "vmlinux.h")):  # empty: what a power cut can leave of a file
-        os.mkdir(folder)
-        write_vmlinux(os.path.join(folder, "vmlinux.h"))
-        if keep:
-            _keep_vmlinux(os.path.join(folder, "vmlinux.h"), os.path.join(cached, "vmlinux.h"))
+    made = os.path.join(folder, "vmlinux.h")
+    cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32], "vmlinux.h")
+    os.makedirs(folder, exist_ok=True)
+    if files.size_of(cached):
+        os.symlink(cached, made)
         return
-    os.symlink(cached, folder)
+    write_vmlinux(made)  # empty in the cache: what a power cut can leave of a file
+    if keep:
+        _keep_vmlinux(made, cached)
 
 
 def _keep_vmlinux(made, cached):
@@ -276,7 +321,8 @@ def _kernel_btf_digest():
     except OSError as error:
         raise Unsupported(
             f"The source includes vmlinux.h, but this kernel shows no BTF at {KERNEL_BTF}",
-            "Use a kernel with CONFIG_DEBUG_INFO_BTF=y, or compile on a host that has one (bpf_program state=built)",
+            "Use a kernel with CONFIG_DEBUG_INFO_BTF=y, or compile on a host that has one (bpf_program state=built), "
+            "or put types of your own beside the source under another name",
             kernel=os.uname().release,
         ) from error
 
