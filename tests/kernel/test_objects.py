@@ -112,6 +112,17 @@ GOOD_FOR_NOTHING = {
 }
 
 
+def test_folder_that_is_made_is_roots_alone(counting):
+    """Whatever the umask; those above them are the host's."""
+    places = (store.STATE, store.RUN, store.PINS, source.CACHE)
+
+    made = [path for place in places for path in [place, *private_host.tree(place)]]
+
+    folders = [path for path in made if os.path.isdir(path) and not os.path.islink(path)]
+    assert store.home(NAME).loads in folders and os.path.join(store.home(NAME).folder, "releases") in folders
+    assert [path for path in folders if os.stat(path).st_mode & 0o077] == []
+
+
 @pytest.mark.parametrize("kind", GOOD_FOR_NOTHING)
 def test_file_that_is_no_object_is_refused_in_a_sentence(counting, kind):
     data = GOOD_FOR_NOTHING[kind]()

@@ -122,8 +122,15 @@ def membarrier():
 
 
 def make_private_folder(path):
-    """`path` is a folder that root alone can enter; parents likewise."""
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    """`path` is a folder; what is made for that, parents too, root alone can enter. What was there stays as it is."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):  # os.makedirs gives its mode to the last one alone
+        make_private_folder(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
 
 
 def write_durably(path, data, mode=0o600):
