@@ -199,7 +199,7 @@ def _tuned(data, name, spec, given):
     if given.globals:
         types, sections = elf.initial_globals(data, name)
         rows, shown = tuning.set_globals(types, sections, given.globals, given.secrets)
-    if given.btf is not None and not given.btf.startswith((b"\x9f\xeb", b"\xeb\x9f", b"\x7fELF")):
+    if given.btf is not None and not elf.holds_types(given.btf):
         raise BadRequest(
             "The file given as btf holds no BTF", "Give a raw BTF file or a vmlinux, as pahole and bpftool write them"
         )

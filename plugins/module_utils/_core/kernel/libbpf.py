@@ -311,6 +311,8 @@ SYMBOLS = {
     # const void *btf__get_raw_data(const struct btf *, __u32 *size); btf__raw_data since 0.6
     "btf__raw_data": ("pointer", (c_void_p, POINTER(c_uint32))),
     "btf__get_raw_data": ("pointer", (c_void_p, POINTER(c_uint32))),
+    # struct btf *btf__parse(const char *path, struct btf_ext **btf_ext), raw or out of an ELF file
+    "btf__parse": ("pointer", (c_char_p, c_void_p)),
     # struct btf *btf__load_vmlinux_btf(void), 0.5; libbpf_find_kernel_btf before
     "btf__load_vmlinux_btf": ("pointer", ()),
     "libbpf_find_kernel_btf": ("pointer", ()),

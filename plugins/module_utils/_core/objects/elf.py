@@ -187,6 +187,18 @@ def ask(data, name, question, tuned=UNTUNED):
     return in_child(work, "open")
 
 
+def holds_types(data):
+    """Whether libbpf reads types of a kernel out of the bytes, raw BTF or an ELF file with a section of it."""
+
+    def work():
+        try:
+            return bool(libbpf.call("btf__parse", _path_of(data), None))
+        except OSError:
+            return False
+
+    return in_child(work, "open")
+
+
 def shapes(data, name):
     """The maps' shapes without layouts, internal ones too, an inner map's as "NAME[]". To be called in a child."""
     found = []
