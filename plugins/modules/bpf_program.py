@@ -513,6 +513,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
 from ..module_utils._core.errors import BadRequest
 from ..module_utils._core.kernel import bpf
+from ..module_utils._core.kernel.values import SECRET
 from ..module_utils._core.objects import cost, lint, signature
 from ..module_utils._core.objects.source import Source, headers_beside
 
@@ -732,6 +733,7 @@ def staged(module, result):
     if module._diff:
         after = _view(result.built.release, _tags(fields["programs"]))
         fields["diff"] = _module.diff(before_staging(result) if steps else after, after)
+        _hide(fields["diff"])
     return fields
 
 
@@ -744,6 +746,16 @@ def before_staging(result):
     tags = {name: row["tag"] for name, row in _in_kernel(seen, current.load)}
     release = seen.releases.get(current.release)
     return _view(release, tags) if release else {"release": current.release, "programs": tags}
+
+
+def _hide(diff):
+    """What is secret afterwards is not shown of before either."""
+    before, after = (diff[side].get("globals", {}) for side in ("before", "after"))
+    if before:
+        diff["before"] = {
+            **diff["before"],
+            "globals": {name: SECRET if after.get(name) == SECRET else before[name] for name in before},
+        }
 
 
 def _view(release, tags):

@@ -254,6 +254,21 @@ def test_secret_global_is_not_shown_by_its_map_either(host, section):
         assert not any(str(secret) in str(entry) for secret in secrets.values())
 
 
+def test_global_that_becomes_secret_is_hidden_in_what_is_on_the_disk_already(host):
+    """Its value is the same, so it is the same release: the manifest alone changes, once."""
+    first = attached(host, globals={"start": 54321, "step": 2})
+
+    told = stage.stage(NAME, given(globals={"start": 54321}, secrets=frozenset({"start"})), check_mode=True)
+    second, third = (staged(globals={"start": 54321, "step": 2}, secrets=frozenset({"start"})) for dummy in range(2))
+
+    assert [type(step).__name__ for step in told.steps][:1] == ["HideGlobals"]
+    assert (second.load, [type(step).__name__ for step in second.steps]) == (first.load, ["HideGlobals"])
+    assert third.steps == ()
+    assert [each.globals for each in third.after.releases.values()] == [{"start": "(secret)", "step": 2}]
+    shown = edit.deployed(NAME, "data", edit.Asked())
+    assert shown.secrets == {"start"}
+
+
 def any_in(path, shapes):
     with open(path, encoding="latin-1") as stream:
         text = stream.read()
@@ -617,8 +632,12 @@ def test_object_is_relocated_against_the_given_types_at_boot_too(host, other_btf
     assert result.built.release.id != stage.build(NAME, given(text=CORE)).release.id
 
 
-@pytest.mark.parametrize("data", [b"", b"no types"])
-def test_file_without_types_is_refused(host, data):
+@pytest.mark.parametrize("kind", ["empty", "text", "an ELF file without", "cut"])
+def test_file_without_types_is_refused(host, other_btf, kind):
+    data = {"empty": b"", "text": b"no types", "cut": other_btf[:-9]}.get(kind)
+    if data is None:
+        with open("/bin/true", "rb") as stream:
+            data = stream.read()
     with pytest.raises(BadRequest, match="holds no BTF"):
         stage.build(NAME, given(text=CORE, btf=data))
 

@@ -280,7 +280,8 @@ def _declare(seen, given, attachments):
 def _stage(seen, given, attachments):
     wanted = made_release(store.release_of(given["load"]))
     staged = store.Staged(given["load"], wanted.id)
-    return plan.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}), None
+    hidden = tuple(made_release(name) for name in given.get("hides", ()))
+    return plan.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
 
 
 WORK = {

@@ -287,6 +287,7 @@ _DO = {
     plan.Swap: _swap,
     plan.Detach: _detach,
     plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.files),
+    plan.HideGlobals: lambda step, home: store.write_manifest(home, step.release),
     plan.RemoveRelease: lambda step, home: store.remove_release(home, step.release),
     plan.PinLoad: _pin_load,
     plan.RemoveLoad: _remove_load,

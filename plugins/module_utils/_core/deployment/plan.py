@@ -123,6 +123,12 @@ class WriteRelease(NamedTuple):
     files: dict
 
 
+class HideGlobals(NamedTuple):
+    """The manifest on the disk is this release's, which tells less than it did."""
+
+    release: object
+
+
 class RemoveRelease(NamedTuple):
     release: str
 
@@ -285,6 +291,7 @@ _HOUSEKEEPING = {
     "DropMerge": lambda step: f"forget how to merge back from load {step.load}",
     "Settle": lambda step: f"finish the interrupted attachment {step.key}",
     "WriteRelease": lambda step: f"keep release {step.release.id}",
+    "HideGlobals": lambda step: f"hide globals of release {step.release.id}",
     "RemoveRelease": lambda step: f"remove release {step.release}",
     "PinLoad": lambda step: f"pin load {step.load}",
     "RemoveLoad": lambda step: f"unload {step.load}",
@@ -815,15 +822,17 @@ def returning(seen, target):
     )
 
 
-def stage(seen, release, aside, staged, files):
+def stage(seen, release, aside, staged, files, hidden=()):
     """Steps that make `staged` (store.Staged) the staged load.
 
-    `aside` names the pins to take over, None where the load is there already; `files` are the release's own.
+    `aside` names the pins to take over, None where the load is there already; `files` are the release's own, `hidden`
+    the releases on the disk whose manifests show what is secret now, without that.
     """
-    load = staged.load
+    load, steps = staged.load, [HideGlobals(each) for each in hidden]
     if aside is None and seen.staged and seen.staged.load == load:
-        return prune(seen)
-    steps = [] if seen.releases.get(release.id) else [WriteRelease(release, files)]
+        return [*steps, *prune(seen)]
+    if not seen.releases.get(release.id):
+        steps.append(WriteRelease(release, files))
     if aside is not None:
         steps.append(PinLoad(aside, load))
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:

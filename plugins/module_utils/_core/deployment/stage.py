@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
-from ..kernel import files
+from ..kernel import files, values
 from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
 from . import apply, observe, plan, store, takeover, trial
@@ -256,7 +256,8 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
         warnings = () if load else _warnings(name, built)
         figures = figures or _loaded(name, built, taken.shared, limits=given.limits)
         aside, load = None if load else "new", load or free_name(seen, built.release)
-        steps = plan.stage(seen, built.release, aside, _staged(load, built, rollout_id, taken), {})
+        staged = _staged(load, built, rollout_id, taken)
+        steps = plan.stage(seen, built.release, aside, staged, {}, _hidden(seen, given))
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
     return _load_and_stage(place, built, given, rollout_id, taken)
 
@@ -321,7 +322,8 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             files.remove_tree(os.path.join(home.loads, aside))
             aside = None
         load = load or free_name(seen, built.release)
-        steps = plan.stage(seen, built.release, aside, _staged(load, built, rollout_id, taken), _files(built, given))
+        staged = _staged(load, built, rollout_id, taken)
+        steps = plan.stage(seen, built.release, aside, staged, _files(built, given), _hidden(seen, given))
         if steps:
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)
@@ -330,6 +332,17 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             store.journal(home, "stage", load=load, **record, **({"lint_accepted": accepted} if accepted else {}))
         after = observe.facts(home)
         return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
+
+
+def _hidden(seen, given):
+    """The releases on the disk that show a global which is secret now, as they are to be."""
+    hidden = []
+    for release in seen.releases.values():
+        shown = release.globals or {}
+        secret = {name: values.SECRET for name in given.secrets & shown.keys() if shown[name] != values.SECRET}
+        if secret:
+            hidden.append(release._replace(globals={**shown, **secret}))
+    return tuple(hidden)
 
 
 def _files(built, given):

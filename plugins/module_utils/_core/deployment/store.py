@@ -439,6 +439,11 @@ def write_release(place, made, contents):
     files.sync_folder(os.path.dirname(folder))
 
 
+def write_manifest(place, made):
+    """The manifest of a release that is on the disk tells what `made` does."""
+    files.write_json(os.path.join(place.folder, "releases", made.id, "manifest.json"), made.as_record())
+
+
 def remove_release(place, number):
     files.remove_tree(os.path.join(place.folder, "releases", number))
 
