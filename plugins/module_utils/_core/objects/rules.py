@@ -1301,7 +1301,7 @@ RULES = (
         "return_value_range",
         r"(?:At (?P<where>program exit|callback return|async callback return"
         r"|subprogram exit)[^\n]* )?(?:the )?register R0 [^\n]*"
-        r"should have been in (?P<range>[\[(](?P<low>-?\w+)[^\])\n]*[\])])",
+        r"should have been in (?P<range>[\[(](?:0x(?=\d;))?(?P<low>-?\w+)[^\])\n]*[\])])",  # 6.1: (0x0; 0x3)
         "the value returned is not in {range}, the only ones allowed here",
         "What a value means is fixed by the program type; others are refused before the program ever runs.",
         "Return one of them by name or constant, on every path: return {low};",
