@@ -14,7 +14,7 @@ import socket
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._core.errors import NotFound
+from ..module_utils._core.errors import BadRequest, NotFound
 from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import headers_beside
 
@@ -34,10 +34,13 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()  # as bpf_attach's: one rollout
-        if not self._is_remote(arguments):
+        if not self._is_remote(arguments) and arguments.get("state") != "absent":
             try:
                 arguments.update(self._shipped(arguments.get("src"), arguments.get("signature")))
-            except NotFound as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
+            except (
+                BadRequest,
+                NotFound,
+            ) as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
                 return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
         if not self._task.async_val:
@@ -49,9 +52,9 @@ class ActionModule(ActionBase):
 
     def _shipped(self, source, seal):
         """The argument _shipped, where the module needs any of the controller's files."""
-        path = self._find(source) if source else None
+        path = self._find(str(source)) if source else None
         shipped = self._source(path) if path else {}
-        seal = self._find(seal, "signature") if seal else path and signature.beside(path)
+        seal = self._find(str(seal), "signature") if seal else path and signature.beside(path)
         if seal:
             listed = signature.signed_path(seal)
             shipped["signature"] = _encoded(_bytes_of(seal))
@@ -97,8 +100,13 @@ class ActionModule(ActionBase):
 
 
 def _bytes_of(path):
-    with open(path, "rb") as stream:
-        return stream.read()
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise BadRequest(
+            f"{path} cannot be read on the controller: {error.strerror}", "Give a file that can be read", path=path
+        ) from error
 
 
 def _encoded(data):

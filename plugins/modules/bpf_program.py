@@ -650,7 +650,7 @@ def signed_by(params, source):
 
 
 def _seal_on_host(params):
-    path = params["signature"] or signature.beside(params["src"])
+    path = params["signature"] or (signature.beside(params["src"]) if params["src"] else None)
     if not path:
         return signature.Seal()
     listed = signature.signed_path(path)
@@ -660,9 +660,15 @@ def _seal_on_host(params):
 def _text(params):
     """(file name, bytes, headers) of what is to be compiled or loaded."""
     if params["content"] is not None and params["content"].startswith(BASE64_MAGIC):
-        return f"{params['name']}.bpf.o", _decoded(params["content"]), ()
+        return (
+            f"{params['name']}.bpf.o",
+            _decoded("".join(params["content"].split())),
+            (),
+        )  # in lines, as base64 writes it
     if params["content"] is not None:
         return f"{params['name']}.bpf.c", params["content"].encode(), ()
+    if not params["src"]:
+        raise BadRequest("src is empty", "Give the path of a source or an object")
     shipped = params["_shipped"]
     if params["remote_src"]:
         data = _read(params["src"])

@@ -54,6 +54,14 @@ def test_later_entries_win_and_the_type_brings_its_attach_type():
     assert rows == (("count", 3, 0, "", ""), ("debug", 3, 0, "", ""), ("guard", bpf.PROG_LSM, 27, "file_open", ""))
 
 
+@pytest.mark.parametrize(
+    "entry", [{"name": 5}, {"name": "count", "type": ["xdp"]}, {"name": "count", "target": {"a": 1}}, {"name": True}]
+)
+def test_word_about_a_program_that_is_no_text_is_refused(entry):
+    with pytest.raises(BadRequest, match="must be text"):
+        tuning.choose(SPEC, [entry])
+
+
 @pytest.mark.parametrize("target", ["file_open", "bpf_lsm_file_open"])
 def test_lsm_hook_may_be_named_as_its_function_in_the_kernel(target):
     rows = tuning.choose(SPEC, [{"name": "guard", "type": "lsm", "target": target}])[1]

@@ -215,6 +215,10 @@ def _entry(given):
     if isinstance(given, str):
         return {"name": given, "autoload": True}
     _expect_options(given, PROGRAM_OPTIONS, "programs")
+    for option in set(given) - {"autoload"}:
+        if not isinstance(given[option], (str, type(None))):
+            what = f"programs.{option} must be text, not {given[option]!r}"
+            raise BadRequest(what, "Put it in quotation marks, one value to an entry", path=f"programs.{option}")
     if not given.get("name"):
         raise BadRequest(
             "An entry of programs has no name", "Say which program it is for, by name or pattern", entry=given
