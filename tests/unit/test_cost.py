@@ -53,6 +53,13 @@ def test_maps_beyond_their_limit_name_the_largest():
     cost.expect_within({"map_bytes": 0}, {}, {})
 
 
+def test_section_beyond_the_limit_is_not_told_to_have_fewer_entries():
+    with pytest.raises(BeyondLimits) as refused:
+        cost.expect_within({"map_bytes": 1000}, {}, {"rodata": {**MAPS["flows"]}})
+
+    assert "Make the variables smaller in map rodata" in refused.value.do
+
+
 def test_comparison_has_the_programs_of_both_with_the_figures_of_both():
     before = {"counter": SMALL, "gone": SMALL, "bare": {"processed_insns": 1}}
     after = {"counter": LARGE, "new": LARGE, "bare": LARGE}

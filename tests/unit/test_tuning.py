@@ -83,6 +83,21 @@ def test_section_that_is_none_has_close_ones(section, close):
     assert tuning.close_sections(section)[0] == close
 
 
+def test_section_that_only_newer_libbpf_knows_is_no_typing_error():
+    spec = SPEC._replace(programs=(elf.ProgramSpec("count", "netkit/primary", 0, 0),))
+
+    with pytest.raises(BadRequest) as refusal:
+        tuning.choose(spec, [])
+
+    assert "Update libbpf" in refusal.value.do
+    assert "Did you mean" not in refusal.value.do
+
+
+def test_target_of_a_program_that_takes_none_is_refused():
+    with pytest.raises(BadRequest, match="count is of type xdp"):
+        tuning.choose(SPEC, [{"name": "count", "target": "vfs_read"}])
+
+
 def test_section_like_no_other_has_no_close_ones():
     assert tuning.close_sections("my_own_functions") == []
 

@@ -269,7 +269,7 @@ def test_replace_keeps_what_is_not_named_in_a_struct_within(types, all_id):
         ({"action": "DORP"}, "value.action", "Did you mean DROP?"),
         ({"action": "DROP|PASS"}, "value.action", "enum action has no DROP|PASS"),
         ({"name": "much too long"}, "value.name", "13 bytes, and 8 fit"),
-        ({"name": 5}, "value.name", "a list of char"),
+        ({"name": 5}, "value.name", "text of at most 8 bytes"),
         ({"list": [1, 2, 3, 4]}, "value.list", "4 elements, and 3 fit"),
         ({"list": 1}, "value.list", "a list of __u64, 3 at most"),
         ({"inner": 1}, "value.inner", "the fields of a struct inner (tag, count)"),

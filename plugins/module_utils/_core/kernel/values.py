@@ -133,6 +133,8 @@ def _pack_array(job, type_id, found, value, path):
     element = job.btf.type(job.btf.resolve(found.target))
     if element.is_char and isinstance(value, str):
         return _pack_text(job, found.count, value, path)
+    if element.is_char and not isinstance(value, (list, tuple)):
+        raise _wrong(job, path, f"text of at most {found.count} bytes", value)
     if not isinstance(value, (list, tuple)):
         raise _wrong(job, path, f"a list of {job.btf.describe(found.target)}, {found.count} at most", value)
     if len(value) > found.count:

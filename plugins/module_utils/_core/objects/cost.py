@@ -13,6 +13,7 @@ from ..errors import BeyondLimits
 
 MOST_INSNS, MOST_STACK = 1_000_000, 512  # BPF_COMPLEXITY_LIMIT_INSNS, MAX_BPF_STACK
 FIGURES = {"insns": "processed_insns", "states": "total_states", "stack": "stack_depth"}  # our word: the verifier's
+SECTIONS = ("data", "bss", "rodata", "kconfig")  # their maps have one entry
 WORDS = {
     "insns": ("instructions were verified", "Split it, or bound its loops by smaller constants"),
     "states": ("states were held", "Make its branches fewer, or bound its loops by smaller constants"),
@@ -44,9 +45,10 @@ def expect_maps_within(limits, sizes):
     limit, needed = limits.get("map_bytes"), sum(sizes.values())
     if limit is not None and needed > limit:
         largest = max(sizes, key=sizes.get)
+        smaller = "Make the variables smaller in" if largest in SECTIONS else "Lower max_entries of"
         raise BeyondLimits(
             f"The maps are beyond limits.map_bytes: they take {needed} bytes, and {limit} are allowed",
-            f"Lower max_entries of map {largest}, which takes {sizes[largest]}, or raise limits.map_bytes",
+            f"{smaller} map {largest}, which takes {sizes[largest]}, or raise limits.map_bytes",
             map=largest,
             limit="map_bytes",
             allowed=limit,

@@ -285,6 +285,15 @@ def _expect_known(program, number):
             "called are to be static inline, or left out by choosing the others",
             program=program.name,
         )
+    if program.section in SECTIONS:
+        raise BadRequest(
+            f"{program.name}: this host's libbpf does not know the section {program.section}, which newer ones do",
+            "Update libbpf on the host, or say what the program is by type and attach_type in its entry of programs",
+            diagnosis="unknown_section",
+            program=program.name,
+            section=program.section,
+            close=[],
+        )
     close = close_sections(program.section)
     meant = f"Did you mean {' or '.join(close)}? " if close else ""
     kind = bpf.section_type(close[0]) if close else ""
@@ -311,9 +320,12 @@ def close_sections(section):
 
 def _expect_target(program, number, function, pinned):
     """These types are loaded for one function; ext also for one program."""
-    if number not in (bpf.PROG_TRACING, bpf.PROG_EXT, bpf.PROG_LSM):
-        return
     kind, entry = bpf.prog_type_name(number), f"{{name: {program.name}"
+    if number not in (bpf.PROG_TRACING, bpf.PROG_EXT, bpf.PROG_LSM):
+        if function or pinned:
+            what = f"{program.name} is of type {kind}, which is loaded for no function in particular"
+            raise BadRequest(what, "Leave target and target_program out of its entry", program=program.name)
+        return
     if not function and "/" not in program.section:
         raise BadRequest(
             f"{program.name} is of type {kind}, and neither its section nor you name a function for it",
