@@ -743,6 +743,66 @@ def test_weak_kfunc_that_this_kernel_lacks_is_no_forgotten_variable():
     assert found.code == "uninitialised_register"
 
 
+@pytest.mark.parametrize(
+    ("said", "held", "code", "mover"),
+    [
+        ("Func#1 ('linearize') is global and assumed valid.", "pkt(r=14)", "packet_pointer_stale", "linearize"),
+        ("Func#1 is global and valid. Skipping.", "pkt(r=14)", "packet_pointer_stale", "the global function"),
+        ("Func#1 ('linearize') is global and assumed valid.", "sock()", "not_a_pointer", ""),
+    ],
+)
+def test_packet_pointer_goes_with_a_global_function_too(said, held, code, mover):
+    log = (
+        f"1: (bf) r6 = r0                       ; R0={held} R6={held}\n22: (85) call pc+24\n{said}\n23: R0=scalar()\n"
+        "; port = udp->dest; @ a.bpf.c:9\n28: (07) r6 += 34\n29: (69) r1 = *(u16 *)(r6 +2)\n"
+        "R6 invalid mem access 'scalar'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="tc")
+    assert (found.code, found.named.get("mover", "")) == (code, mover)
+
+    log = log.replace("22: ", "21: (85) call bpf_skb_pull_data#39\n22: ")
+    assert verifier.diagnose(log + COUNT, program="p", section="tc").named.get("mover", "") == (
+        mover and "bpf_skb_pull_data"
+    )
+
+
+@pytest.mark.parametrize(("map_name", "is_table"), [("a.rodata", True), ("a.data", True), ("hits", False)])
+def test_pointer_out_of_a_table_is_told_from_other_numbers(map_name, is_table):
+    """What is read there lived in another register, and had an index added."""
+    log = (
+        f"49: (18) r3 = 0xffffc900029e1000      ; R3=map_value(map={map_name},ks=4,vs=32)\n"
+        "53: (79) r2 = *(u64 *)(r3 +8)         ; R2=scalar()\n63: (bf) r4 = r2\n64: (0f) r4 += r1\n"
+        "; char c = names[1][i]; @ a.bpf.c:22\n68: (71) r4 = *(u8 *)(r4 +0)\nR4 invalid mem access 'scalar'\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    assert (found.code, found.source["line"]) == ("not_a_pointer", 22)
+    assert ("names[][16]" in found.fix) == is_table
+
+
+def test_constant_returned_without_a_line_is_blamed_on_the_callback_it_is_in():
+    """The line above it is that of a call: the compiler gave the constant none."""
+    log = (
+        "; bpf_timer_set_callback(&f->timer, idle); @ a.bpf.c:52\n"
+        "46: (85) call bpf_timer_set_callback#170 58: R1=map_ptr(map=flows,ks=4,vs=32) R10=fp0 async_cb\n"
+        "; static int idle(void *map, __u32 *key, struct flow *f) @ a.bpf.c:22\n58: (bf) r6 = r3\n"
+        "; count(); @ a.bpf.c:24\n59: (85) call pc+9\n69: (b7) r0 = 0\n70: (95) exit\n"
+        "; bpf_timer_start(&f->timer, IDLE, 0); @ a.bpf.c:26\n60: (bf) r1 = r6\n61: (85) call bpf_timer_start#171\n"
+        "62: (b7) r0 = 1\n; } @ a.bpf.c:31\n63: (95) exit\n"
+        "At async callback return the register R0 has smin=1 smax=1 should have been in [0, 0]\n"
+    )
+    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    assert (found.code, found.source["line"]) == ("return_value_range", 22)
+
+    without_call = log.replace("61: (85) call bpf_timer_start#171\n", "61: (07) r1 += 8\n")
+    assert verifier.diagnose(without_call + COUNT, errno=errno.EINVAL, program="p").source["line"] == 26
+
+
+def test_map_without_types_is_told_from_one_that_was_created_without():
+    log = "14: (85) call bpf_spin_lock#93\nmap 'buckets' has to have BTF in order to use bpf_spin_lock\n" + COUNT
+    assert "__type(value" in verifier.diagnose(log, program="p", facts=("fact: maps as declared",)).fix
+    assert "per-CPU" in verifier.diagnose(log, program="p").fix
+
+
 def test_number_made_after_a_release_is_not_taken_for_what_was_released():
     log = (
         "4: (bf) r6 = r0                       ; R0=sock(ref_obj_id=2) R6_w=sock(ref_obj_id=2)\n5: (bf) r1 = r6\n"

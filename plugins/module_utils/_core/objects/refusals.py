@@ -177,7 +177,12 @@ def _map_types(opened):
 
 
 def _facts(error, program_type):
-    """Lines for rules.py: what the failed map lacks, and whether any program of this type loads here."""
+    """Lines for rules.py: what the maps lack, and whether any program of this type loads here."""
+    declared = [] if "Retrying without BTF" in "\n".join(error.log) else ["fact: maps as declared"]
+    return declared + _failed_facts(error, program_type)
+
+
+def _failed_facts(error, program_type):
     failed = re.search(r"map '([^']*)': failed to create", "\n".join(error.log))
     if failed:
         return _map_facts(error.opened, failed[1])
@@ -219,6 +224,8 @@ def _hint(found):
         return f"Near it this kernel has {', '.join(near)}." if near else ""
     if found.code == "kfunc_signature":
         return _prototype("function", found.named["name"])
+    if found.code == "kernel_struct_out_of_bounds" and found.named.get("member"):
+        return _member(found.named["type"], found.named["member"])
     if found.code in ("argument_mismatch", "context_access") and found.named.get("function"):
         return _prototype(found.named.get("kind", ""), found.named["function"])
     if found.code == "helper_not_allowed" and found.named.get("number"):
@@ -232,8 +239,7 @@ def _prototype(kind, name):
     # of a tracepoint the kernel's own data comes before what programs get
     symbols = [(("bpf_lsm_" if kind.startswith("lsm") else "") + name, 0), ("__bpf_trace_" + name, 1)]
     try:
-        with open(features.VMLINUX_BTF, "rb") as stream:
-            types = btf.parse(stream.read())
+        types = _kernel_types()
         for symbol, first in symbols[::-1] if kind == "tp_btf" else symbols:
             found = types.find(symbol, "func")
             if found:
@@ -241,6 +247,21 @@ def _prototype(kind, name):
     except (OSError, ValueError):
         pass
     return ""
+
+
+def _member(struct, name):
+    """The type and size that this kernel gives a struct's member, in a sentence; empty where its BTF does not say."""
+    try:
+        types = _kernel_types()
+        field = types.members(types.find(struct, "struct"))[name]
+        return f"This kernel has {types.describe(field.type)} {name}, of {types.size(field.type)} bytes."
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _kernel_types():
+    with open(features.VMLINUX_BTF, "rb") as stream:
+        return btf.parse(stream.read())
 
 
 # ---- the whole log -------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ A pattern is a regular expression over all of these lines:
 - facts, one per line: "fact: errno EPERM", "fact: kernel before 5.11", "fact: lockdown integrity",
   "fact: lacks CAP_BPF", "fact: has every capability", "fact: at exit" (the last instruction is one),
   "fact: section cgroup/bind4", "fact: at call bpf_snprintf" (the last instruction is one);
-  "fact: unresolved call" (R0 was to come from a weak kfunc);
+  "fact: unresolved call" (R0 was to come from a weak kfunc), "fact: read out of a table" (what the verdict's register
+  holds, out of .rodata or .data), "fact: maps as declared" (libbpf left no map's types out to have it created);
   what the verdict's register held went with a call: "fact: released by bpf_sk_release", "fact: packet moved by
   bpf_xdp_adjust_head", "fact: slice ended by bpf_dynptr_write", "fact: lent until bpf_spin_unlock", "fact: RCU left by
   bpf_rcu_read_unlock"; or it holds the first argument, which instruction 3 read: "fact: argument 0 read by 3";
@@ -447,6 +448,16 @@ RULES = (
     ),
     Rule(
         "kernel_struct_out_of_bounds",
+        r"access beyond the end of member (?P<member>\w+) \(mend:\d+\) in struct (?P<type>\w+)"
+        r" with off \d+ size (?P<size>\d+)",
+        "{bytes} read here reach beyond the end of {member}, as this kernel has it in struct {type}",
+        "CO-RE moves a field to its place, but reads it in the size that the program declares it with: libbpf adjusts "
+        "the size of unsigned fields and pointers alone.",
+        "Declare the field {member} with the kernel's type, as vmlinux.h has it, in the program's own struct {type} "
+        "(or {type}___old, or with another such suffix); of an array read nothing behind its end.",
+    ),
+    Rule(
+        "kernel_struct_out_of_bounds",
         r"access beyond (?:struct|the end of member) (?P<type>\S+)|cannot access ptr member"
         r"|doesn't have field at offset"
         r"|field \S+ doesn't have size|Type '\w*' is not a struct",
@@ -624,7 +635,7 @@ RULES = (
         "data_end.",
         "Use it before {mover}, or read data and data_end again after {mover}: data = (void *)(long)ctx->data; "
         "data_end = (void *)(long)ctx->data_end; and compare again before use.",
-        also=(r"^fact: packet moved by (?P<mover>\w+)$",),
+        also=(r"^fact: packet moved by (?P<mover>.+)$",),
     ),
     Rule(
         "packet_pointer_stale",
@@ -633,7 +644,7 @@ RULES = (
         "A slice of a dynptr points into the packet (or the record) and ends with every call that may change that.",
         "Use it before {mover}, or ask for the slice again after {mover}: data = bpf_dynptr_slice(&ptr, 0, buffer, "
         "sizeof(buffer)); if (!data) return 0;",
-        also=(r"^fact: slice ended by (?P<mover>\w+)$",),
+        also=(r"^fact: slice ended by (?P<mover>.+)$",),
     ),
     Rule(
         "use_after_unlock",
@@ -652,6 +663,17 @@ RULES = (
         "Use it before {unlocker}(), or own it before that: task = bpf_task_acquire(task); if (!task) …; "
         "bpf_rcu_read_unlock(); … bpf_task_release(task);",
         also=(r"^fact: RCU left by (?P<unlocker>\w+)$",),
+    ),
+    Rule(
+        "not_a_pointer",
+        r"R\d+ (?:invalid mem access '|type=)(?:scalar|inv)\b",
+        "what was read out of a global variable is a number to the verifier, not a pointer",
+        "libbpf does not relocate addresses in data sections: a table of pointers, as of strings, holds no addresses "
+        "when the program is loaded.",
+        "Let the table hold the text itself, an array of arrays and no array of pointers: static const char "
+        'names[][16] = {{ "sshd", … }}; an address that user space stored there copy by bpf_probe_read_kernel(&value, '
+        "sizeof(value), (void *)address).",
+        also=(r"^fact: read out of a table$",),
     ),
     Rule(
         "argument_mismatch",
@@ -916,6 +938,15 @@ RULES = (
     Rule(
         "field_not_for_map",
         r"map '(?P<map>[^']*)' has to have BTF in order to use (?P<what>\w+)",
+        "map {map} is declared without the types of its key and value, so that the kernel knows of no {what} in it",
+        "key_size and value_size give sizes alone; where a {what} lies the kernel learns from the value's type.",
+        "Declare the map with types, __type(key, __u32); __type(value, struct value); instead of __uint(key_size, …) "
+        "and __uint(value_size, …), both of them.",
+        also=(r"^fact: maps as declared$",),
+    ),
+    Rule(
+        "field_not_for_map",
+        r"map '(?P<map>[^']*)' has to have BTF in order to use (?P<what>\w+)",
         "map {map} cannot hold a {what}",
         "The kernel took the map without its types only (libbpf tries that second), because a map of this type may not "
         "hold such a field; or the object has no types at all.",
@@ -1174,6 +1205,15 @@ RULES = (
     ),
     Rule(
         "constant_argument",
+        r"must be a known constant",
+        "the length of a slice must be a number that is known at load, and is not",
+        "The slice is memory of that size to the verifier from then on.",
+        "Give a constant, the largest length or sizeof(buffer), where the packet has that much; for a length that "
+        "varies copy instead: if (length > sizeof(buffer)) return 0; bpf_dynptr_read(buffer, length, &ptr, offset, 0).",
+        also=(r"^fact: at call bpf_dynptr_slice\w*$",),
+    ),
+    Rule(
+        "constant_argument",
         r"is not a known constant|must be a known constant|is not a const$|local type ID argument|exceeds u32 max",
         "an argument must be a number that is known at load, and is not",
         "The verifier needs its value, since the size or type of something depends on it.",
@@ -1330,6 +1370,13 @@ RULES = (
         "a function runs past its end",
         "A path has no return; clang leaves that out where the C has none, or where it saw undefined behaviour.",
         "End every path with a return: return 0; and read the compiler's warnings.",
+    ),
+    Rule(
+        "atomic_not_allowed",
+        r"(?:BPF_)?(?:ATOMIC|XADD)\w* (?:stores into|loads from) R\d+ ctx",
+        "an atomic operation is done on a field of the context, which takes none",
+        "The kernel rewrites each access to the context, and only plain reads and writes.",
+        "Write it without an atomic operation, skb->mark += 1; (no other program runs on this context meanwhile).",
     ),
     Rule(
         "atomic_not_allowed",

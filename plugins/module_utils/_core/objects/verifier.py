@@ -59,18 +59,22 @@ ENDED = re.compile(
 )
 NUMBER = re.compile(r"R(\d+) (?:invalid mem access '(?:scalar|inv)|type=(?:scalar|inv) expected=\S*ptr_)")
 LOAD = re.compile(r"r\d+ = \*\(u64 \*\)\(r(?P<base>\d+) \+(?P<offset>\d+)\)")
+TABLE = re.compile(r"map_value\([^)\n]*\bmap=[^,)\n]*\.(?:rodata|data)\b")
 STEP = re.compile(r"^(?P<number>\d+): \((?P<opcode>[0-9a-f]{2})\) (?P<text>[^;\n]*)", re.M)
 COPY = re.compile(r"[rw](?P<to>\d+) = [rw](?P<of>\d+)\s*$")
 FILL = re.compile(r"r(?P<to>\d+) = \*\(u64 \*\)\(r10 (?P<of>-\d+)\)")
 SPILL = re.compile(r"\*\(u64 \*\)\(r10 (?P<to>-\d+)\) = r(?P<of>\d+)")
 SUM = re.compile(r"r\d+ [+-]= ")
 WRITE = re.compile(r"[rw](?P<to>\d+) \S*= ")
+CONSTANT = re.compile(r"[rw]0 = -?(?:0x)?[0-9a-f]+\s*$")
 STACK_SLOT = re.compile(r"\(r10 -(?P<written>\d+)\)|\+= -(?P<pointed>\d+)\s*$")
 FUNCTION = re.compile(r"^func#\d+ @(\d+)$", re.M)
 SHOWN = re.compile(r"^; .*:[1-9]\d*\n(?=\d+: )", re.M)
 LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*irq_save)\w*#")
 ACQUIRED = re.compile(r"Unreleased reference id=\d+ alloc_insn=(\d+)|acquired at instruction (\d+)")
 CALLED = re.compile(r"^\d+: \(85\) call (?P<name>[a-z]\w+)#", re.M)
+GLOBAL = re.compile(r"^Func#\d+ (?:\('(?P<name>\w+)'\) )?is global and (?:assumed )?valid", re.M)
+MOVED = ("packet moved by", "slice ended by")
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
     r"^(?:; |;$|\(\d+(?:,\d+)*\) (?:frame|live) |from \d+ to|last_idx |"
@@ -152,7 +156,7 @@ def diagnose(
     verdict = _verdict(log)
     figures = stats(log)
     more = [*_ended(log, verdict), *_argument(log, verdict), *_acquired(log, verdict)]
-    more += _unresolved(log, verdict)
+    more += [*_unresolved(log, verdict), *_out_of_table(log, verdict)]
     more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
     rule, groups = _first_match("\n".join([*words, *more, *facts]))
@@ -340,12 +344,24 @@ def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities,
 
 
 def _ended(log, verdict):
-    """The fact which call ended the pointer that the verdict's register held."""
+    """The fact which call ended the pointer that the verdict's register held.
+
+    The log does not say what a global function does, so helpers come first.
+    """
     register = _accused(verdict)
     if not register or verdict.position is None:
         return []
-    for call in reversed(list(CALLED.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
-        ends = [(state, words) for state, calls, words in ENDINGS if re.fullmatch(calls, call["name"])]
+    return _ended_by(CALLED, log, verdict, register) or _ended_by(GLOBAL, log, verdict, register)
+
+
+def _ended_by(kind, log, verdict, register):
+    for call in reversed(list(kind.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
+        name = call["name"] or "the global function"
+        ends = [
+            (state, words)
+            for state, calls, words in ENDINGS
+            if (words in MOVED if kind is GLOBAL else re.fullmatch(calls, name))
+        ]
         if not ends:
             continue
         made, holder = _traced_back(_steps(log, verdict.position, call.end()), register, is_pointer=True)
@@ -354,7 +370,7 @@ def _ended(log, verdict):
         held = _shown_before(log, call.start(), holder)
         for state, words in ends:
             if re.match(state, held):
-                return [f"fact: {words} {call['name']}"]
+                return [f"fact: {words} {name}"]
     return []
 
 
@@ -379,6 +395,17 @@ def _argument(log, verdict):
     if not load or not _shown_before(log, made.start(), load["base"]).startswith("ctx"):
         return []
     return [f"fact: argument {int(load['offset']) // 8} read by {made['number']}"]
+
+
+def _out_of_table(log, verdict):
+    """The fact that the verdict's register holds what was read out of a global variable or table."""
+    register = _accused(verdict)
+    if not register or verdict.position is None:
+        return []
+    made, dummy = _traced_back(_steps(log, verdict.position), register, is_pointer=True)
+    load = made and LOAD.match(made["text"])
+    held = _shown_before(log, made.start(), load["base"]) if load else ""
+    return ["fact: read out of a table"] if TABLE.match(held) else []
 
 
 def _shown_before(log, position, holder):
@@ -535,7 +562,26 @@ def _returned(log, position):
     if not given or _has_own_line(log, given):
         return given
     shown = re.compile(r"^; return\b.*\n(?=\d+: )", re.M).search(log, given.end(), position)
-    return STEP.match(log, shown.end()) if shown else given
+    if shown:
+        return STEP.match(log, shown.end())
+    return _head(_steps(log, given.start())) or given if CONSTANT.match(given["text"]) else given
+
+
+def _head(steps):
+    """The first step of the function that was called, or begun as a callback, and has not returned; else None.
+
+    For a constant that follows a call on its line: the compiler gave it no line, and that of the call is another's.
+    """
+    if not steps or steps[-1]["opcode"] != CALL:
+        return None
+    returned = 0
+    for before, step in zip(steps[-2::-1], steps[:0:-1]):
+        returned += before["opcode"] == EXIT
+        if before["opcode"] == CALL and int(step["number"]) != int(before["number"]) + 1:
+            if not returned:
+                return step
+            returned -= 1
+    return None
 
 
 def _has_own_line(log, step):
