@@ -461,6 +461,7 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
         ["prog 'p': BPF program load failed: Invalid argument"],
         {"errno": errno.EINVAL, "facts": ("fact: program type loads",)},
     ),
+    ("tail_target_missing", "libbpf", ["map 'jumps': failed to initialize slot [1] to prog 'p' fd=-1: -9"], {}),
     ("tail_call_incompatible", "libbpf", ["map 'jumps': failed to initialize slot [0] to prog 'p' fd=7: -22"], {}),
     (
         "unsupported_program_type",

@@ -1153,6 +1153,13 @@ RULES = (
         "helpers instead of kfuncs).",
     ),
     Rule(
+        "tail_target_missing",
+        r"map '(?P<map>[^']+)': failed to initialize slot \[\d+\] to prog '(?P<name>[^']+)' fd=-",
+        "the object puts program {name} into prog array {map}, and that program is not among those chosen",
+        "What is not loaded cannot be called.",
+        "Choose {name} in programs, too, or leave programs out.",
+    ),
+    Rule(
         "tail_call_incompatible",
         r"tail_calls? (?:are|is) not allowed|tail_call (?:abusing|is only allowed|lead)|mix(?:ing|es)? of tail_?calls"
         r"|cannot tail call|expected prog array map for tail call|tracking tail call prog|tail call poke"
