@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+import shutil
 
 import private_host
 import programs
@@ -22,6 +23,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     apply,
     boot,
     code,
+    inventory,
     plan,
     stage,
     store,
@@ -488,6 +490,48 @@ def test_map_that_was_changed_is_not_shared_with_the_release_before_at_boot(host
     assert len({load.maps[programs.SEEN] for load in loads}) == len(loads) == 2
     transitions.roll_back(NAME)
     assert boot.restore(NAME) == ()
+
+
+@pytest.mark.parametrize(("folder", "first"), [("releases", "object.o"), ("loads", "maps")])
+def test_what_a_killed_run_had_begun_to_remove_is_not_taken_for_the_whole(host, reboot, folder, first):
+    host.stage(1)
+
+    def work():
+        remove = shutil.rmtree
+
+        def begun(path):
+            if f"/{folder}/" in path:
+                gone = os.path.join(path, first)
+                os.unlink(gone) if os.path.isfile(gone) else remove(gone)
+                private_host.kill_self()
+            remove(path)
+
+        shutil.rmtree = begun
+        host.stage(2)
+
+    assert private_host.in_child(work).signal
+    for release in inventory.deployment(NAME)["releases"]:
+        assert store.release_file(store.home(NAME), release, "object.o")
+    assert [sorted(load.maps) for load in host.facts().loads.values()] == [[programs.SEEN]] * len(host.facts().loads)
+
+    attached(host)
+    reboot()
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
+
+
+def test_release_whose_object_is_gone_is_written_again_when_it_is_staged(host, reboot):
+    """An earlier version's kill left its manifest."""
+    attached(host)
+    files.remove(os.path.join(store.home(NAME).folder, "releases", host.facts().confirmed.release, "object.o"))
+    assert inventory.deployment(NAME)["releases"] == []
+
+    attached(host)
+    reboot()
+
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
 
 
 def test_release_before_that_cannot_be_loaded_at_boot_costs_the_running_one_nothing(host, reboot, monkeypatch):

@@ -163,7 +163,9 @@ def _pin_load(step, home):
 
 
 def _remove_load(step, home):
-    files.remove_tree(os.path.join(home.loads, step.load))
+    """Aside it bears the name of a half-made load, which the next run prunes."""
+    whole = os.path.join(home.loads, step.load)
+    files.remove_whole(whole, whole if step.load.endswith("-tmp") else f"{whole}-{os.getpid()}-tmp")
 
 
 # ---- contents of maps ----------------------------------------------------------------------------
@@ -220,12 +222,8 @@ def _moved(home, step, name, source, target, rows, way):
 
 def _drop_merge(step, home):
     """Renamed first: what is left of it after a kill is not taken for the whole."""
-    whole, aside = os.path.join(home.carry, step.load), os.path.join(home.carry, step.load + "-tmp")
-    if os.path.isdir(whole) and not step.load.endswith("-tmp"):
-        files.remove_tree(aside)
-        os.rename(whole, aside)
-        whole = aside
-    files.remove_tree(whole)
+    whole = os.path.join(home.carry, step.load)
+    files.remove_whole(whole, whole if step.load.endswith("-tmp") else whole + "-tmp")
     files.remove_if_empty(home.carry)
 
 
@@ -316,7 +314,7 @@ _UNDO = {  # what is not here leaves nothing that the next run does not prune
     plan.Swap: _swap_undo,
     plan.Detach: _detach_undo,
     plan.WriteRelease: lambda step, home: store.remove_release(home, step.release.id),
-    plan.PinLoad: lambda step, home: files.remove_tree(os.path.join(home.loads, step.load)),
+    plan.PinLoad: _remove_load,
     plan.RemoveStaged: lambda step, home: store.write_staged(home, step.staged),
     plan.RemoveQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
     plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),

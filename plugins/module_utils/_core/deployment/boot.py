@@ -124,11 +124,11 @@ def load_again(home, seen, generation):
 
 def _load(home, release, shared, pins):
     if release.dialect == "bcc":
-        text = source.Source(release.source, store.release_file(home, release.id, "source"), (), release.cflags)
+        text = source.Source(release.source, store.release_file(home, release.id, release.file), (), release.cflags)
         bcc.load(text, release.program_types, shared, pins)
         return
     programs = [row[0] for row in release.programs]
-    data = store.release_file(home, release.id)
+    data = store.release_file(home, release.id, release.file)
     with refusals.hiding(values.SECRET in (release.globals or {}).values()):  # the journal keeps what is refused
         elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
 

@@ -142,7 +142,7 @@ def deployment(name):
         "generation": generation.number if generation else None,
         "previous": generation.previous if generation else None,
         "staged": seen.staged.release if seen.staged else None,
-        "releases": sorted(seen.releases),
+        "releases": sorted(number for number, each in seen.releases.items() if each),
         "attachments": observe.attachment_rows(seen, generation),
         "maps": _maps(seen, generation),
         "declared": [_declared(seen, each) for each in store.declared_maps(store.home(name))],

@@ -829,10 +829,10 @@ def stage(seen, release, aside, staged, files, hidden=()):
     the releases on the disk whose manifests show what is secret now, without that.
     """
     load, steps = staged.load, [HideGlobals(each) for each in hidden]
-    if aside is None and seen.staged and seen.staged.load == load:
-        return [*steps, *prune(seen)]
     if not seen.releases.get(release.id):
         steps.append(WriteRelease(release, files))
+    if aside is None and seen.staged and seen.staged.load == load:
+        return [*steps, *prune(seen)]
     if aside is not None:
         steps.append(PinLoad(aside, load))
     if seen.staged is None and seen.confirmed and seen.confirmed.load == load:

@@ -55,6 +55,11 @@ class Release(NamedTuple):
         return cls(**{**known, "cflags": tuple(known["cflags"])})
 
     @property
+    def file(self):
+        """The file beside the manifest that a boot loads it from."""
+        return "source" if self.dialect == "bcc" else "object.o"
+
+    @property
     def program_types(self):
         """{program: (type, expected attach type)}, the kernel's numbers."""
         return {name: (number, attach) for name, dummy, number, attach in self.programs}

@@ -309,8 +309,10 @@ def releases(place):
 
 
 def release(place, number):
-    """The Release with this id; None where it is not on this disk."""
-    return _read(Release, os.path.join(place.folder, "releases", number, "manifest.json"))
+    """The Release with this id; None where it is not on this disk, with what it is loaded from."""
+    folder = os.path.join(place.folder, "releases", number)
+    found = _read(Release, os.path.join(folder, "manifest.json"))
+    return found if found and os.path.exists(os.path.join(folder, found.file)) else None
 
 
 def deadline_path(name):
@@ -377,7 +379,7 @@ def _declared_path(place, name):
     return os.path.join(place.folder, "entries", name)
 
 
-def release_file(place, number, name="object.o"):
+def release_file(place, number, name):
     """The bytes of a release's file on this disk: object.o, source or btf."""
     with open(os.path.join(place.folder, "releases", number, name), "rb") as stream:
         return stream.read()
@@ -434,7 +436,7 @@ def write_release(place, made, contents):
     for name, data in contents.items():
         files.write_durably(os.path.join(aside, name), data)
     files.write_json(os.path.join(aside, "manifest.json"), made.as_record())
-    files.remove_tree(folder)
+    remove_release(place, made.id)
     os.rename(aside, folder)
     files.sync_folder(os.path.dirname(folder))
 
@@ -445,7 +447,9 @@ def write_manifest(place, made):
 
 
 def remove_release(place, number):
-    files.remove_tree(os.path.join(place.folder, "releases", number))
+    """releases/R is gone: renamed first, so that what a kill leaves of it is not taken for the whole."""
+    folder = os.path.join(place.folder, "releases", number)
+    files.remove_whole(folder, folder + ".gone.aside")
 
 
 def write_staged(place, what):

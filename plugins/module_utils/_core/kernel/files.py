@@ -212,6 +212,14 @@ def remove_tree(path):
         shutil.rmtree(path)
 
 
+def remove_whole(path, aside):
+    """As remove_tree; what a kill leaves lies at `aside`, and `path` is whole or not there."""
+    remove_tree(aside)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(path, aside)
+    remove_tree(aside)
+
+
 def remove_if_empty(*folders):
     """None of the folders is there, from the first on until one that holds something."""
     for folder in folders:
