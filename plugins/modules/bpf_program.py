@@ -114,6 +114,9 @@ options:
       - C(on_change) says what becomes of the entries where the map differs from the one that is in use, by type, sizes,
         flags or the fields of its keys and values. An equal map goes on with its entries in any case, except with
         V(fresh).
+      - A C(prog_array), and a map of maps that the source fills (C(.values = {…})), is each release's own, and nothing
+        is carried into it. A C(prog_array) that somebody filled by hand is refused without V(fresh), since tail calls
+        would go nowhere. Fill the new one before M(ebpf.deploy.bpf_attach).
       - With V(refuse), the default, the release is refused, and the difference is named.
       - With V(copy) the entries are copied before the first hook runs the release. It is for configuration. What is
         written to the old map meanwhile is not there.

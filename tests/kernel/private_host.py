@@ -424,11 +424,20 @@ def open_fds():
 
 
 def ours_in_kernel():
-    """Programs, maps and links of this test run that the kernel still has, in words, by bpftool."""
+    """Programs, maps and links of this test run that the kernel still has, in words, by bpftool.
+
+    But for prog_arrays: one that is opened by its id just when its last user has closed it, as bpftool does here, stays
+    in the kernel for ever, empty (97 of 100 on 6.18: prog_array_map_clear takes a reference for work that is queued
+    already).
+    """
     progs = {each["id"]: each["name"] for each in bpftool("prog", "show") if _is_ours(each)}
     found = [f"program {number} {name}" for number, name in progs.items()]
-    found += [f"map {each['id']} {each['name']}" for each in bpftool("map", "show") if _is_ours(each)]
+    found += [f"map {each['id']} {each['name']}" for each in _maps_shown() if _is_ours(each)]
     return found + [f"link {each['id']}" for each in bpftool("link", "show") if each.get("prog_id") in progs]
+
+
+def _maps_shown():
+    return [each for each in bpftool("map", "show") if each["type"] != "prog_array"]
 
 
 def _is_ours(record):

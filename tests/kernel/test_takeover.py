@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 
 import private_host
 import programs
@@ -23,7 +24,12 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest, Failure, MapChanged
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
+    BadRequest,
+    BeyondLimits,
+    Failure,
+    MapChanged,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
 
 FLOWS = f"{programs.MARK}_flows"
@@ -370,3 +376,135 @@ def test_release_that_is_taken_off_and_attached_again_keeps_its_entries(host):
 def test_policy_for_a_map_that_is_not_there(host):
     with pytest.raises(BadRequest, match="has no map"):
         private_host.stage.stage(NAME, programs.given(1)._replace(maps={"flow": {"on_change": "copy"}}))
+
+
+# ---- maps whose contents are of one release ------------------------------------------------------
+
+TAIL = """
+int MARK_tail(struct xdp_md *ctx);
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 2);
+    __uint(key_size, 4);
+    __array(values, int (struct xdp_md *));
+} MARK_jumps SEC(".maps") = {.values = {[1] = (void *)&MARK_tail}};
+
+struct inner {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 4);
+    __type(key, __u32);
+    __type(value, __u64);
+} MARK_within SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+    __uint(max_entries, 8);
+    __type(key, __u32);
+    __array(values, struct inner);
+} MARK_outer SEC(".maps") = {.values = {[1] = &MARK_within}};
+
+SEC("xdp")
+int MARK_tail(struct xdp_md *ctx)
+{
+    seen(0);
+    return bpf_map_lookup_elem(&MARK_outer, &(__u32){1}) ? XDP_PASS : XDP_DROP;
+}
+
+SEC("xdp")
+int MARK_xdp(struct xdp_md *ctx)
+{
+    bpf_tail_call(ctx, &MARK_jumps, 1);
+    return XDP_PASS;
+}
+"""
+TAIL_TEXT = programs.TEXT.replace(
+    programs.TEXT[programs.TEXT.index('SEC("xdp")') : programs.TEXT.index('SEC("tcx')], TAIL
+)
+BY_HAND = TAIL_TEXT.replace(" = {.values = {[1] = (void *)&MARK_tail}}", "")
+JUMPS, WITHIN, OUTER, TAIL_NAME = (f"{programs.MARK}_{name}" for name in ("jumps", "within", "outer", "tail"))
+
+
+def tail_given(version, text=TAIL_TEXT, **more):
+    return programs.given(version, text)._replace(**more)
+
+
+def tail_staged(version, text=TAIL_TEXT, check_mode=False, **more):
+    return private_host.stage.stage(NAME, tail_given(version, text, **more), check_mode=check_mode)
+
+
+def filled_by_hand(load):
+    """As a user with bpftool fills it: with the tail of the same load."""
+    folder = f"{store.home(NAME).loads}/{load}"
+    private_host.run(
+        *("bpftool", "map", "update", "pinned", f"{folder}/maps/{JUMPS}", "key", "1", "0", "0", "0"),
+        *("value", "pinned", f"{folder}/progs/{TAIL_NAME}"),
+    )
+
+
+def shown(load, name):
+    return private_host.bpftool("map", "show", "pinned", f"{store.home(NAME).loads}/{load}/maps/{name}")["id"]
+
+
+def test_loading_a_release_leaves_the_running_ones_tail_calls_alone(host):
+    tail_staged(1)
+    host.attach(xdp())
+
+    tail_staged(2, check_mode=True)
+    with pytest.raises(BeyondLimits):
+        tail_staged(2, limits={"insns": 1})
+    tail_staged(2)
+
+    host.receive(3)
+    assert private_host.counted(programs.XDP) == {1: 3}
+
+
+def test_tail_calls_go_with_their_release_there_and_back(host):
+    tail_staged(1)
+    host.attach(xdp())
+    tail_staged(2)
+    host.attach()
+    host.receive(2)
+    transitions.roll_back(NAME)
+    host.receive(3)
+
+    assert private_host.counted(programs.XDP) == {1: 3, 2: 2}
+    assert not transitions.confirm(NAME).changed
+
+
+def test_map_of_maps_that_the_object_fills_holds_the_maps_of_its_own_load(host):
+    tail_staged(1)
+    host.attach(xdp())
+
+    load = tail_staged(2, maps={WITHIN: {"on_change": "fresh"}}).load
+
+    (entry,) = private_host.bpftool("map", "dump", "pinned", f"{store.home(NAME).loads}/{load}/maps/{OUTER}")
+    inner = int.from_bytes(bytes(int(byte, 16) for byte in entry["value"]), sys.byteorder)
+    assert inner == shown(load, WITHIN)
+    assert not tail_staged(2, maps={WITHIN: {"on_change": "fresh"}}).steps
+
+
+def test_programs_that_were_put_into_a_prog_array_by_hand_are_neither_called_by_the_next_release_nor_lost(host):
+    first = tail_staged(1, BY_HAND).load
+    host.attach(xdp())
+    assert tail_staged(2, BY_HAND, check_mode=True).steps, "an empty one has nothing to lose"
+    filled_by_hand(first)
+
+    with pytest.raises(MapChanged, match="holds programs of the running release"):
+        tail_staged(2, BY_HAND)
+    second = tail_staged(2, BY_HAND, maps={JUMPS: {"on_change": "fresh"}}).load
+    filled_by_hand(second)
+    host.receive(3)
+    host.attach()
+    host.receive(2)
+
+    assert private_host.counted(programs.XDP) == {1: 3, 2: 2}
+
+
+@pytest.mark.parametrize("name", [JUMPS, OUTER])
+def test_nothing_is_carried_into_a_map_that_belongs_to_its_release(host, name):
+    tail_staged(1)
+    host.attach(xdp())
+
+    with pytest.raises(MapChanged, match="belongs to one release"):
+        tail_staged(2, maps={name: {"on_change": "copy"}})

@@ -25,7 +25,7 @@ WEIGHT = {
     "modules.bpf_host": 598,
     "modules.bpf_info": 200,
     "modules.bpf_map": 281,
-    "modules.bpf_program": 662,
+    "modules.bpf_program": 731,
     "modules.bpf_release": 255,
     "module_utils._core.deployment.apply": 195,
     "module_utils._core.deployment.guard": 265,

@@ -9,7 +9,9 @@
     merge      its counts, moved by the kernel once all hooks run it
     fresh      nothing, even where the map is equal
 
-Globals (.data, .bss, .rodata) are always new: an object's internal maps are none of its `maps`.
+Globals (.data, .bss, .rodata) are always new: an object's internal maps are none of its `maps`. So is what holds the
+release's own programs (prog_array), or the maps that its object puts there: the policy `own`, which is no word of the
+user's.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from ..kernel.namespaces import did_you_mean
 from ..objects import carry, maps
 
 POLICIES = ("refuse", "copy", "merge", "fresh")
+OWN = {"on_change": "own", "copied": [], "counted": []}
 
 
 class Takeover(NamedTuple):
@@ -50,7 +53,7 @@ def of(place, seen, spec, wishes):
     shared, policies = {}, {}
     for shape in (each for each in spec.maps if each.name in load.maps):
         path = os.path.join(place.loads, seen.confirmed.load, "maps", shape.name)
-        policy = _policy(_in_use(path, declared.get(shape.name)), shape, wishes.get(shape.name) or {})
+        policy = _policy(path, declared.get(shape.name), shape, wishes.get(shape.name) or {})
         if policy is None:
             shared[shape.name] = path
         else:
@@ -72,9 +75,13 @@ def _expect_words(name, wish):
             raise BadRequest(f"maps.{name}.fields.{field}: there is no {word!r}", did_you_mean(str(word), carry.WORDS))
 
 
-def _policy(old, new, wish):
+def _policy(path, declared, new, wish):
     """What a generation remembers, None where the map is shared."""
     on_change = wish.get("on_change") or "refuse"
+    if maps.is_own(new):
+        _expect_nothing_to_carry(path, new, on_change)
+        return OWN
+    old = _in_use(path, declared)
     differences = maps.differences(old, new)
     if on_change == "fresh":
         return carry.policy(old, new, on_change)
@@ -89,6 +96,32 @@ def _policy(old, new, wish):
             differences=differences,
         )
     return carry.policy(old, new, on_change, wish.get("fields"))
+
+
+def _expect_nothing_to_carry(path, new, on_change):
+    """MapChanged where the user wants a map's entries carried that belongs to its load, or would lose own ones.
+
+    Programs that were put into a prog_array by hand are the running release's, so that none may be called by the next;
+    but that its tail calls go nowhere until somebody fills the new one must be the user's decision.
+    """
+    if on_change in ("copy", "merge"):
+        raise MapChanged(
+            f"Map {new.name} cannot be carried over: what lies in it belongs to one release",
+            f"Leave maps.{new.name}.on_change out, or say fresh",
+            map=new.name,
+        )
+    if on_change == "refuse" and not new.is_filled and _holds_any(path):
+        raise MapChanged(
+            f"Map {new.name} holds programs of the running release, and the new release's tail calls may not run them",
+            f"Have the source fill it (.values = {{…}}); or say maps: {{{new.name}: {{on_change: fresh}}}} and put the "
+            "new programs into its own map before bpf_attach",
+            map=new.name,
+        )
+
+
+def _holds_any(path):
+    with bpf.get_pinned(path) as fd:
+        return any(True for dummy in bpf.map_items(fd, bpf.map_info(fd)))
 
 
 def _in_use(path, declared):

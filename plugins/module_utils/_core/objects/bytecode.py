@@ -110,6 +110,12 @@ class Image:
                 return symbol
         return None
 
+    def relocated_in(self, name):
+        """The bytes, counted from its start, at which the section of this name is relocated."""
+        for index, section in enumerate(self.sections):
+            if section.name == name:
+                yield from (8 * word for word, dummy in self._relocations(index))
+
     def line(self, section, instruction):
         """The Line that this instruction was compiled from, None where the object does not say (no -g)."""
         if self._lines is None:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from .. import errors
 from ..errors import BadObject, Failure, NotFound, VerifierRefused
 from ..kernel import bpf, btf, features, libbpf
-from . import cost, maps, memory, refusals, verifier
+from . import bytecode, cost, maps, memory, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 TRACE_SECONDS = 20
@@ -316,8 +316,10 @@ def _inspect(data, name, file="The file"):
         if libbpf.call("bpf_map__is_internal", pointer):
             internal.append(_map_name(pointer))
         else:
-            shapes.append(maps.as_record(_shape(pointer, types)))
+            shapes.append(_shape(pointer, types))
             _expect_inner(pointer)
+    filled = _filled(data, types) if any(shape.type in maps.OF_OTHERS for shape in shapes) else ()
+    shapes = [maps.as_record(shape._replace(is_filled=shape.name in filled)) for shape in shapes]
     rows = [
         (
             _program_name(program),
@@ -329,6 +331,19 @@ def _inspect(data, name, file="The file"):
         for program in opened.programs()
     ]
     return {"programs": rows, "maps": shapes, "internal_maps": internal}
+
+
+def _filled(data, types):
+    """Names of the maps that the object fills: within their definitions in .maps it refers to programs or maps."""
+    section = types.find(".maps", "datasec") if types else None
+    if not section:
+        return set()
+    starts = sorted((field.first_bit // 8, field.name) for field in types.fields(section))
+    try:
+        places = list(bytecode.Image(data).relocated_in(".maps"))
+    except ValueError as error:
+        raise BadObject(f"The object is damaged: {error}", "Compile it again") from error
+    return {name for at, name in (max(row for row in starts if row[0] <= place) for place in places)}
 
 
 def _initial_globals(data, name):

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from ..kernel import bpf, btf
 
 # enum bpf_map_type: by number, because libbpf before 1.0 has no names for them
-ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 4, 6, 11
+ARRAY, PROG_ARRAY, PERF_EVENT_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 3, 4, 6, 11
 DEVMAP, DEVMAP_HASH, RINGBUF, USER_RINGBUF = 14, 25, 27, 31
 OF_MAPS = {12, 13}  # array_of_maps, hash_of_maps
+OF_OTHERS = OF_MAPS | {PROG_ARRAY}
 WITHOUT_SIZE = {19, 21, 24, 28, 29, 32}  # storage of cgroups, sockets, inodes, tasks: it grows with these, and says 0
 MAY_SAY_0 = WITHOUT_SIZE | {4, 26}  # libbpf knows better for perf_event_array and struct_ops
 # libbpf creates these without BTF, whatever the object says (bpf_object__create_map): perf_event_array, stack_trace,
@@ -49,7 +50,10 @@ INTERNAL = {"data", "bss", "rodata", "kconfig"}
 
 
 class Shape(NamedTuple):
-    """What two maps must share for one to take the other's place. Sizes in bytes; a layout is None without BTF."""
+    """What two maps must share for one to take the other's place. Sizes in bytes; a layout is None without BTF.
+
+    `is_filled`: the object says what programs or maps lie in it (`.values = …`), and each load puts them there.
+    """
 
     name: str
     type: int
@@ -60,6 +64,7 @@ class Shape(NamedTuple):
     flags: int = 0
     key_layout: Any = None
     value_layout: Any = None
+    is_filled: bool = False
 
 
 def of_kernel(fd, name):
@@ -78,6 +83,14 @@ def of_kernel(fd, name):
         key_layout=layout_of(types, info.btf_key_type_id),
         value_layout=layout_of(types, info.btf_value_type_id),
     )
+
+
+def is_own(shape):
+    """Whether the map belongs to its load, and no other may share it: what lies in it is of one release.
+
+    libbpf writes what an object fills into a map that it uses again, too: loading alone would change what runs.
+    """
+    return shape.is_filled or shape.type == PROG_ARRAY
 
 
 def layout_of(types, type_id):
