@@ -211,7 +211,8 @@ release:
   sample: 3f1c0f4f6c9de2ab
 state:
   description:
-    - V(confirmed), or V(trial) while a guarded change waits for its confirmation.
+    - V(confirmed), or V(trial) while a guarded change waits for its confirmation. V(staged) where there was nothing to
+      detach.
     - Where a guarded change failed, V(rolled_back), or V(unknown) when the host did not answer any more. With
       C(async), V(armed).
   returned: success, and when a guarded change failed
@@ -335,7 +336,7 @@ def work(module):
     outcome = transitions.attach(params["name"], wish, module.check_mode)
     fields = {
         **_module.outcome_fields(module, outcome),
-        "state": "confirmed",
+        "state": "confirmed" if outcome.after.confirmed or outcome.steps else "staged",
         "attachments": observe.attachment_rows(outcome.after, outcome.generation),
     }
     for name in observe.unread_rings(outcome.after, outcome.after.confirmed):

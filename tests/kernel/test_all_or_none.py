@@ -17,7 +17,7 @@ import pytest
 from private_host import NAME, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions, units
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, HookHeld
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, HookHeld, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
@@ -197,3 +197,16 @@ def disk_full_at_the_commit(monkeypatch):
     monkeypatch.undo()
     private_host.run("mount", "-o", "remount,nr_inodes=0", store.STATE)
     assert "not_undone" not in refusal.value.detail
+
+
+def test_detaching_what_was_never_attached_changes_nothing(host):
+    host.stage(1)
+    xdp = attachment("xdp", programs.XDP, interface=private_host.DEVICE)
+
+    outcome = host.attach(xdp, detach=True, on_boot_refusal="off")
+
+    assert not outcome.changed
+    assert (host.facts().confirmed, host.facts().generations) == (None, {})
+    host.attach(xdp)
+    with pytest.raises(NotFound, match="no earlier release"):
+        transitions.roll_back(NAME)

@@ -13,7 +13,7 @@ import programs
 from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import inventory, store
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 
 
 def test_one_program_at_two_interfaces_has_the_link_of_each(host):
@@ -39,3 +39,19 @@ def links_by_interface():
             fields = dict(line.split(":", 1) for line in text.read().splitlines())
         found[socket.if_indextoname(int(fields["ifindex"]))] = int(fields["link_id"])
     return found
+
+
+def test_drift_is_listed_whole_where_one_hook_is_held_and_one_place_is_gone(host):
+    private_host.run("ip", "link", "add", "k2", "type", "veth", "peer", "name", "k3")
+    host.stage(1)
+    tcx = attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress")
+    host.attach(*(attachment("xdp", programs.XDP, interface=name) for name in (private_host.DEVICE, "k2")), tcx)
+    private_host.run("ip", "link", "del", "k2")
+    files.remove_tree(store.home(NAME).links)
+
+    with private_host.stranger(namespaces.ifindex(private_host.DEVICE), bpf.ATTACH_XDP, programs.XDP):
+        lines = inventory.deployment(NAME)["drift"]
+
+    for words in ("is held by", "There is no interface k2", f"attach {programs.TCX}"):
+        assert len([line for line in lines if words in line]) == 1, lines
+    assert len(lines) == 3

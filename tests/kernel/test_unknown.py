@@ -126,6 +126,16 @@ def test_damaged_file_is_dropped_and_what_the_hooks_run_is_confirmed(attached, n
     assert counts(attached) == {program: [4] for program in programs.ROWS}
 
 
+def test_damaged_deployment_without_links_has_nothing_confirmed_of_it(host):
+    host.stage(1)
+    tear("staged.json")
+
+    assert transitions.confirm(NAME).changed
+
+    seen = observe.sound_facts(store.home(NAME))
+    assert (seen.confirmed, seen.generations) == (None, {})
+
+
 def test_folder_that_was_lost_is_made_again_from_what_the_kernel_runs(attached):
     before = ids(attached)
     shutil.rmtree(path())

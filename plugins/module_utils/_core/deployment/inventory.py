@@ -169,8 +169,9 @@ def _drift(seen, generation):
     lines += [f"no generation names link {seen.links[key].id} ({seen.links[key].type})" for key in seen.unnamed]
     if generation is None:
         return lines
+    lines += [str(failure) for failure in plan.blocked(seen, generation)]
     try:
-        return lines + [plan.describe(step) for step in plan.mend(seen, generation)]
+        return lines + [plan.describe(step) for step in plan.mend(seen, generation, skip_blocked=True)]
     except Failure as failure:
         return [*lines, str(failure)]
 

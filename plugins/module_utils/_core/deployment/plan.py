@@ -661,7 +661,8 @@ def change(seen, generation):
     Where nothing but the hooks differs, these alone.
     """
     hook_steps = move(seen, generation)
-    if generation.runs_the_same(seen.confirmed) and generation.on_boot_refusal == seen.confirmed.on_boot_refusal:
+    before = seen.confirmed or NOTHING
+    if generation.runs_the_same(before) and generation.on_boot_refusal == before.on_boot_refusal:
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     prepared = _prepared(seen, generation)
@@ -901,7 +902,7 @@ def adopted(seen):
 def adoption(seen, generation):
     """Steps that confirm what `adopted` made of the links, and drop what could not be read."""
     clearance = [RemoveDamaged(path) for path in seen.damage]
-    if generation.runs_the_same(seen.confirmed):
+    if generation.runs_the_same(seen.confirmed or NOTHING):
         return [*clearance, *mend(seen, generation), *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     return [

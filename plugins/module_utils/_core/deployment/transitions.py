@@ -191,7 +191,7 @@ def _nothing_staged(seen):
 def _signed(generation, wish, seen):
     return generation._replace(
         boot_id=seen.boot_id,
-        on_boot_refusal=seen.confirmed.on_boot_refusal if wish.detach and seen.confirmed else wish.on_boot_refusal,
+        on_boot_refusal=(seen.confirmed or plan.NOTHING).on_boot_refusal if wish.detach else wish.on_boot_refusal,
         by=wish.by,
         why=wish.why,
         rollout_id=wish.rollout_id,
