@@ -584,9 +584,10 @@ def work(module, wishes):
         return _module.outcome_fields(module, outcome)
     given = given_by(module.params, wishes)
     if state == "present":
+        before = before_staging(name) if module._diff else None
         result = stage.stage(name, given, **how(module))
         warn_of_lost_updates(module, result.built.lint)
-        return {**staged(module, result), "signed_by": given.signed_by}
+        return {**staged(module, result, before), "signed_by": given.signed_by}
     built = stage.build(name, given, keep=not module.check_mode)
     warn_of_lost_updates(module, built.lint)
     fields = {"changed": False, "signed_by": given.signed_by}
@@ -719,8 +720,8 @@ def warn_of_lost_updates(module, found):
 # ---- what is returned ----------------------------------------------------------------------------
 
 
-def staged(module, result):
-    """The module's answer for O(state=present)."""
+def staged(module, result, before):
+    """The module's answer for O(state=present). `before` is what the diff shows of what was there."""
     if result.steps and not module.check_mode:
         from ..module_utils._core import command  # everything a boot unit needs: only a run that staged pays for it
 
@@ -741,14 +742,14 @@ def staged(module, result):
     }
     if module._diff:
         after = _view(result.built.release, _tags(fields["programs"]))
-        fields["diff"] = _module.diff(before_staging(result) if steps else after, after)
+        fields["diff"] = _module.diff(before if steps else after, after)
         _hide(fields["diff"])
     return fields
 
 
-def before_staging(result):
-    """What was staged, or else what runs, as the diff shows it."""
-    seen = result.before
+def before_staging(name):
+    """What is staged, or else what runs, as the diff shows it. To be asked first: staging another unloads it."""
+    seen = stage.observe.sound_facts(stage.store.home(name))
     current = seen.staged or seen.confirmed
     if current is None:
         return {"release": None, "programs": {}}
