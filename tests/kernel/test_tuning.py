@@ -447,6 +447,34 @@ def test_map_of_maps_that_declares_no_inner_map_is_refused(host, old, new, said)
         stage.build(NAME, given(text=MORE_MAPS.replace(old, new), maps={RING: {"max_entries": 4096}}))
 
 
+@pytest.mark.parametrize(
+    ("more", "both"),
+    [
+        (
+            '__u32 one SEC(".data.same") = 1; const volatile __u32 two SEC(".rodata.same") = 2;',
+            r"\.data\.same.*\.rodata\.same",
+        ),
+        (
+            "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); "
+            '} data SEC(".maps");',
+            "The map data and the section .data",
+        ),
+    ],
+)
+def test_maps_that_would_be_pinned_under_one_name_are_refused_by_both(host, more, both):
+    with pytest.raises(BadRequest, match=both):
+        stage.build(NAME, given(text=TEXT.replace("\nSEC", f"\n{more}\nSEC", 1)))
+
+
+def test_program_with_a_dot_in_its_name_is_refused(host):
+    dotted = TEXT.replace(
+        "int MARK_xdp(struct xdp_md *ctx)\n",
+        'int MARK_xdp(struct xdp_md *ctx) __asm__("MARK_xdp.v2");\nSEC("xdp") int MARK_xdp(struct xdp_md *ctx)\n',
+    )
+    with pytest.raises(BadRequest, match=f"The program {programs.XDP}.v2 has a dot"):
+        stage.build(NAME, given(text=dotted))
+
+
 # ---- programs ------------------------------------------------------------------------------------
 
 ODD_SECTIONS = programs.TEXT.replace('SEC("xdp")', 'SEC("xpd")').replace('SEC("cgroup_skb/egress")', 'SEC("?cgroup/x")')

@@ -25,7 +25,7 @@ import traceback
 from typing import NamedTuple
 
 from .. import errors
-from ..errors import BadObject, Failure, NotFound, VerifierRefused
+from ..errors import BadObject, BadRequest, Failure, NotFound, VerifierRefused
 from ..kernel import bpf, btf, features, libbpf
 from . import bytecode, cost, maps, memory, refusals, verifier
 
@@ -299,7 +299,11 @@ def _program_name(program):
 def _map_name(pointer):
     """The map's name; an internal one by its section without the dot: data, bss, rodata, kconfig."""
     name = libbpf.call("bpf_map__name", pointer)
-    return name.rpartition(".")[2] if libbpf.call("bpf_map__is_internal", pointer) else name
+    return _short(name) if libbpf.call("bpf_map__is_internal", pointer) else name
+
+
+def _short(section):
+    return section.rpartition(".")[2]
 
 
 def _section_name(pointer):
@@ -314,10 +318,11 @@ def _inspect(data, name, file="The file"):
     shapes, internal = [], []
     for pointer in opened.maps():
         if libbpf.call("bpf_map__is_internal", pointer):
-            internal.append(_map_name(pointer))
+            internal.append(_section_name(pointer))
         else:
             shapes.append(_shape(pointer, types))
             _expect_inner(pointer)
+    _expect_own_names(internal, [shape.name for shape in shapes])
     filled = _filled(data, types) if any(shape.type in maps.OF_OTHERS for shape in shapes) else ()
     shapes = [maps.as_record(shape._replace(is_filled=shape.name in filled)) for shape in shapes]
     rows = [
@@ -330,7 +335,32 @@ def _inspect(data, name, file="The file"):
         )
         for program in opened.programs()
     ]
-    return {"programs": rows, "maps": shapes, "internal_maps": internal}
+    _expect_pinnable([row[0] for row in rows])
+    return {"programs": rows, "maps": shapes, "internal_maps": [_short(section) for section in internal]}
+
+
+def _expect_own_names(sections, others):
+    """BadRequest where two maps would be pinned under one name: those of globals go by the last part of the section."""
+    taken = {name: f"The map {name}" for name in others}
+    for section in sections:
+        name = _short(section)
+        if name in taken:
+            raise BadRequest(
+                f"{taken[name]} and the section {section} are both to be the map {name}",
+                'Rename one of them in the source: of a section the last part, as in SEC(".data.mine")',
+                maps=[taken[name], section],
+            )
+        taken[name] = f"The section {section}"
+
+
+def _expect_pinnable(names):
+    for name in names:
+        if "." in name:
+            raise BadRequest(
+                f"The program {name} has a dot in its name, and the kernel's bpffs pins nothing under such a name",
+                f"Rename it, for example {name.replace('.', '_')}",
+                program=name,
+            )
 
 
 def _filled(data, types):
