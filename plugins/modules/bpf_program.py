@@ -595,7 +595,7 @@ def work(module, wishes):
         raise BadRequest("compiler: bcc gives no object for other hosts", "Have each host compile: leave state out")
     if state == "built":
         return {**fields, **described(built, {}), "object": base64.b64encode(built.object).decode()}
-    figures, warnings = stage.verify(name, built, given.limits, module.check_mode)
+    figures, warnings = stage.verify(name, built, given, module.check_mode)
     warn(module, warnings)
     return {**fields, **described(built, figures.programs), "memory": figures.maps}
 

@@ -215,6 +215,18 @@ def test_what_bcc_cannot_do_is_refused_by_name(host, word, asked):
     assert word in refused(BadRequest, **asked).what
 
 
+@pytest.mark.parametrize(
+    ("maps", "said"),
+    [
+        ({"nowhere": {"on_change": "fresh"}}, "has no map nowhere"),
+        ({programs.SEEN: 5}, "must be a mapping"),
+        ({programs.SEEN: {"on_change": "nonsense"}}, "there is no 'nonsense'"),
+    ],
+)
+def test_wrong_map_is_refused_by_name(host, maps, said):
+    assert said in refused(BadRequest, maps=maps).what
+
+
 def test_type_for_one_function_is_refused(host):
     kind = {"name": programs.XDP, "type": "tracing", "attach_type": "trace_fentry", "target": "vfs_read"}
 

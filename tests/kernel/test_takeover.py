@@ -373,6 +373,33 @@ def test_release_that_is_taken_off_and_attached_again_keeps_its_entries(host):
     assert counted(host.facts().confirmed.load) == 6
 
 
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"on_change": "nonsense"}, "there is no 'nonsense'"),
+        ({"on_change": "merge", "fields": 5}, "is a mapping"),
+        ({"on_change": "merge", "fields": {"bytes": "add"}}, "there is no 'add'"),
+        ({"on_change": "merge", "fields": {"byte": "max"}}, "no field byte. Did you mean bytes"),
+    ],
+)
+def test_words_for_a_map_are_judged_on_a_host_that_has_nothing_yet(host, wish, said):
+    given = programs.given(1, TEXT.replace("KIND", "HASH").replace("LARGER", "128"))
+    with pytest.raises(BadRequest, match=said):
+        private_host.stage.build(NAME, given._replace(maps={FLOWS: wish}))
+
+
+def test_verifying_a_release_judges_its_maps_against_those_in_use(host):
+    deployed(host)
+    given = programs.given(2, TEXT.replace("KIND", "HASH").replace("LARGER", "128"))
+
+    with pytest.raises(MapChanged, match="does not fit"):
+        private_host.stage.verify(NAME, private_host.stage.build(NAME, given), given)
+
+    agreed = given._replace(maps={FLOWS: {"on_change": "merge"}})
+    figures, dummy = private_host.stage.verify(NAME, private_host.stage.build(NAME, agreed), agreed)
+    assert figures.programs[programs.XDP]["tag"]
+
+
 def test_policy_for_a_map_that_is_not_there(host):
     with pytest.raises(BadRequest, match="has no map"):
         private_host.stage.stage(NAME, programs.given(1)._replace(maps={"flow": {"on_change": "copy"}}))

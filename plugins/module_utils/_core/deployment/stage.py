@@ -67,6 +67,9 @@ class Given(NamedTuple):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+GIVEN = Given()  # nothing but the defaults
+
+
 class Built(NamedTuple):
     """An object, what is set before it is loaded, and its identity. The spec is as it is then.
 
@@ -140,6 +143,7 @@ def build(name, given, keep=True, known=None):
 def _built_by_bcc(given, keep):
     _expect_bcc_can(given)
     compiled = bcc.inspect(given.source, keep)
+    tuning.expect_maps(compiled.spec, given.maps)
     chosen, programs = tuning.choose(compiled.spec, given.programs)
     tuned = elf.Tuning(programs=programs)
     spec = tuning.applied(compiled.spec, tuned)
@@ -194,6 +198,7 @@ def _lost_updates(name, data, release, kept):
 def _tuned(data, name, spec, given):
     """(programs chosen, the Tuning, the globals as users may see them) of what was given; BadRequest names a fault."""
     chosen, programs = tuning.choose(spec, given.programs)
+    tuning.expect_maps(spec, given.maps)
     sizes = tuning.set_sizes(spec, given.maps)
     rows, shown = (), {}
     if given.globals:
@@ -206,10 +211,12 @@ def _tuned(data, name, spec, given):
     return chosen, elf.Tuning(rows, sizes, programs, given.btf or b""), shown
 
 
-def verify(name, built, limits=None, check_mode=False):
-    """(elf.Loaded, warnings); nothing stays loaded."""
+def verify(name, built, given=GIVEN, check_mode=False):
+    """(elf.Loaded, warnings); nothing stays loaded. MapChanged where its maps do not fit those in use."""
+    place = store.home(name)
+    taken = _present(place, observe.sound_facts(place), built, given)[1]
     warnings = _warnings(name, built)
-    return _loaded(name, built, log_folder=_log_folder(check_mode), limits=limits), warnings
+    return _loaded(name, built, taken.shared, log_folder=_log_folder(check_mode), limits=given.limits), warnings
 
 
 def _warnings(name, built):

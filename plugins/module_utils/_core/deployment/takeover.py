@@ -19,12 +19,10 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ..errors import BadRequest, MapChanged
+from ..errors import MapChanged
 from ..kernel import bpf
-from ..kernel.namespaces import did_you_mean
 from ..objects import carry, maps
 
-POLICIES = ("refuse", "copy", "merge", "fresh")
 OWN = {"on_change": "own", "copied": [], "counted": []}
 
 
@@ -41,10 +39,8 @@ class Takeover(NamedTuple):
 def of(place, seen, spec, wishes):
     """The Takeover of an object (elf.ObjectSpec) by the user's `wishes`, {map: {on_change, fields}}.
 
-    MapChanged where a map differs and the wish is to refuse that, BadRequest where a wish has no meaning.
+    MapChanged where a map differs and the wish is to refuse that. That the wishes have a meaning is tuning's verdict.
     """
-    for name, wish in wishes.items():
-        _expect_words(name, wish)
     load = seen.loads.get(seen.confirmed.load) if seen.confirmed else None
     if load is None:
         return Takeover()
@@ -60,19 +56,6 @@ def of(place, seen, spec, wishes):
             policies[shape.name] = policy
     ids = {name: load.maps[name] for name in (*shared, *policies)}
     return Takeover(shared, policies, seen.confirmed.load, ids)
-
-
-def _expect_words(name, wish):
-    on_change, fields = wish.get("on_change") or "refuse", wish.get("fields") or {}
-    if on_change not in POLICIES:
-        raise BadRequest(f"maps.{name}.on_change: there is no {on_change!r}", did_you_mean(str(on_change), POLICIES))
-    if not isinstance(fields, dict) or (fields and on_change not in ("copy", "merge")):
-        raise BadRequest(
-            f"maps.{name}.fields is a mapping, for on_change copy and merge", "Leave it out, or correct it"
-        )
-    for field, word in fields.items():
-        if word not in carry.WORDS:
-            raise BadRequest(f"maps.{name}.fields.{field}: there is no {word!r}", did_you_mean(str(word), carry.WORDS))
 
 
 def _policy(path, declared, new, wish):

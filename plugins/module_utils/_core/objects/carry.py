@@ -28,6 +28,7 @@ from ..kernel import bpf, files
 from . import contents
 from .fields import pairs, size_of
 
+POLICIES = ("refuse", "copy", "merge", "fresh")  # what on_change may say
 WORDS = ("sum", "max", "keep", "drop")
 COUNTED = ("sum", "max")  # merged by the kernel after the switch; the rest is copied before it
 TRIES = 4  # of a compare-and-exchange against programs that write the same field

@@ -62,6 +62,13 @@ def carried(data, old, new, old_size, new_size):
     return bytes(room) if is_whole else None, tuple(lost)
 
 
+def names(layout):
+    """The path of each field of a value, of those that hold others too; "value" is the value itself."""
+    whole = []
+    parts = [pair.path for pair in pairs(layout, layout, lambda path, *dummy: whole.append(path))]
+    return [path or "value" for path in (*whole, *parts)]
+
+
 def size_of(layout):
     """Bytes of a value that has this layout."""
     return layout["count"] * size_of(layout["of"]) if layout["kind"] == "array" else layout["size"]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..errors import BadObject, BadRequest
 from ..kernel import bpf, values
 from ..kernel.namespaces import did_you_mean
-from . import maps
+from . import carry, fields, maps
 
 LAST_U32 = (1 << 32) - 1
 MAP_OPTIONS = ("max_entries", "on_change", "fields")  # the last two are the takeover's
@@ -143,14 +143,38 @@ def _packed(types, variable, name, value, is_secret):
 # ---- maps ----------------------------------------------------------------------------------------
 
 
+def expect_maps(spec, wished):
+    """BadRequest where the wish for a map, {map: {max_entries, on_change, fields}}, has no meaning for this object.
+
+    Whether a map fits the one that is in use is takeover.py's verdict.
+    """
+    shapes = {shape.name: shape for shape in spec.maps}
+    for name, options in wished.items():
+        if name not in shapes:
+            raise BadRequest(f"The object has no map {name}", did_you_mean(name, shapes), maps=sorted(shapes))
+        _expect_options(options, MAP_OPTIONS, f"maps.{name}")
+        _expect_words(shapes[name], options.get("on_change") or "refuse", options.get("fields") or {})
+
+
+def _expect_words(shape, on_change, words):
+    path = f"maps.{shape.name}"
+    if on_change not in carry.POLICIES:
+        raise BadRequest(f"{path}.on_change: there is no {on_change!r}", did_you_mean(str(on_change), carry.POLICIES))
+    if not isinstance(words, dict) or (words and on_change not in ("copy", "merge")):
+        raise BadRequest(f"{path}.fields is a mapping, for on_change copy and merge", "Leave it out, or correct it")
+    known = fields.names(shape.value_layout) if words and shape.value_layout else None
+    for field, word in words.items():
+        if word not in carry.WORDS:
+            raise BadRequest(f"{path}.fields.{field}: there is no {word!r}", did_you_mean(str(word), carry.WORDS))
+        if known and field not in known and word != "drop":  # what is dropped may be in the old values alone
+            raise BadRequest(f"{path}.fields: its values have no field {field}", did_you_mean(str(field), known))
+
+
 def set_sizes(spec, wished):
     """Rows for a Tuning of {map: {max_entries: …}}. Every map of the object then has a size, or BadRequest says how."""
     shapes = {shape.name: shape for shape in spec.maps}
     sizes = {}
     for name, options in wished.items():
-        if name not in shapes:
-            raise BadRequest(f"The object has no map {name}", did_you_mean(name, shapes), maps=sorted(shapes))
-        _expect_options(options, MAP_OPTIONS, f"maps.{name}")
         if options.get("max_entries") is not None:
             sizes[name] = _size(shapes[name], options["max_entries"])
     for name, shape in shapes.items():
