@@ -793,6 +793,7 @@ def test_constant_returned_without_a_line_is_blamed_on_the_callback_it_is_in():
     )
     found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, found.source["line"]) == ("return_value_range", 22)
+    assert found.summary.endswith("is 1, and only those in [0, 0] are allowed here")
 
     without_call = log.replace("61: (85) call bpf_timer_start#171\n", "61: (07) r1 += 8\n")
     assert verifier.diagnose(without_call + COUNT, errno=errno.EINVAL, program="p").source["line"] == 26

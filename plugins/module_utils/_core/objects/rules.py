@@ -1346,6 +1346,16 @@ RULES = (
     # ---- structure and end of the program
     Rule(
         "return_value_range",
+        r"register R0 has smin=(?P<value>-?\d+) smax=(?P=value) "
+        r"should have been in (?P<range>[\[(](?P<low>-?\w+)[^\])\n]*[\])])",
+        "the value returned is {value}, and only those in {range} are allowed here",
+        "What a value means is fixed by the program type, or by the function that calls back; others are refused "
+        "before the program ever runs.",
+        "Return one of them by name or constant, on every path: return {low};",
+        blame=RETURNED,
+    ),
+    Rule(
+        "return_value_range",
         r"(?:At (?P<where>program exit|callback return|async callback return"
         r"|subprogram exit)[^\n]* )?(?:the )?register R0 [^\n]*"
         r"should have been in (?P<range>[\[(](?:0x(?=\d;))?(?P<low>-?\w+)[^\])\n]*[\])])",  # 6.1: (0x0; 0x3)
