@@ -50,7 +50,7 @@ def _load_previous(name):
         with store.locked(name) as home:
             seen = observe.facts(home)
             previous = seen.generations.get(seen.confirmed.previous) if seen.confirmed else None
-            if previous:
+            if previous and seen.confirmed.load in seen.loads:  # first, because it has the maps to share
                 load_again(home, seen, previous)
     except Exception as error:
         store.journal(home, "previous_not_loaded", why=str(error))

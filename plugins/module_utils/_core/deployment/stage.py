@@ -344,7 +344,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
 def _hidden(seen, given):
     """The releases on the disk that show a global which is secret now, as they are to be."""
     hidden = []
-    for release in seen.releases.values():
+    for release in filter(None, seen.releases.values()):
         shown = release.globals or {}
         secret = {name: values.SECRET for name in given.secrets & shown.keys() if shown[name] != values.SECRET}
         if secret:
