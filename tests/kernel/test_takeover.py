@@ -18,6 +18,7 @@ from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
+    boot,
     observe,
     plan,
     store,
@@ -497,6 +498,21 @@ def test_tail_calls_go_with_their_release_there_and_back(host):
 
     assert private_host.counted(programs.XDP) == {1: 3, 2: 2}
     assert not transitions.confirm(NAME).changed
+
+
+def test_tail_calls_of_what_is_confirmed_survive_the_load_of_the_release_before_at_boot(host, reboot):
+    tail_staged(1)
+    host.attach(xdp())
+    reboot()
+    tail_staged(2)  # with nothing there that it could take over
+    host.attach()
+    reboot()
+
+    assert boot.restore_all() == [(NAME, None)]
+
+    assert len(host.facts().loads) == 2
+    host.receive(3)
+    assert private_host.counted(programs.XDP) == {2: 3}
 
 
 def test_map_of_maps_that_the_object_fills_holds_the_maps_of_its_own_load(host):

@@ -15,7 +15,7 @@ import os
 
 from ..errors import Failure, HookHeld, MapChanged, NotFound, Unsupported, VerifierRefused
 from ..kernel import files, values
-from ..objects import bcc, elf, refusals, rules, source
+from ..objects import bcc, elf, maps, refusals, rules, source
 from . import guard, observe, plan, store, trial
 
 
@@ -141,13 +141,14 @@ def _tuning(home, release):
 
 def _shared(home, seen, generation):
     """{map: pin} of what the release before has in common with the confirmed one, which is loaded first: the maps that
-    both declare alike, but for those that a policy took over."""
+    both declare alike, but for those that a policy took over, or that belong to one load."""
     both = [seen.releases.get(each.release) for each in (seen.confirmed, generation)]
     if seen.confirmed.load not in seen.loads or None in both:
         return {}
     folder = os.path.join(home.loads, seen.confirmed.load, "maps")
-    alike = [each["name"] for each in both[0].maps if each in both[1].maps]
-    return {name: os.path.join(folder, name) for name in alike if name not in seen.confirmed.policies}
+    alike = [maps.from_record(each) for each in both[0].maps if each in both[1].maps]
+    names = [each.name for each in alike if not maps.is_own(each) and each.name not in seen.confirmed.policies]
+    return {name: os.path.join(folder, name) for name in names}
 
 
 def _is_verdict(failure):
