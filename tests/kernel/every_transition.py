@@ -22,6 +22,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     observe,
     plan,
+    stage,
     store,
     transitions,
     trial,
@@ -174,6 +175,20 @@ def name_second(host):
     transitions.roll_back(NAME, host.facts().generations[2].release)
 
 
+WITH_LIMIT = programs.TEXT + "\nconst volatile __u32 MARK_limit = 1;\n"
+LIMIT = f"{programs.MARK}_limit"
+
+
+def limited(secrets=()):
+    given = programs.given(1, WITH_LIMIT)._replace(globals={LIMIT: 7}, secrets=frozenset(secrets))
+    stage.stage(NAME, given)
+
+
+def limit_shown(host):
+    limited()
+    host.attach(*three(host))
+
+
 def transition(given, work, ran, runs):
     return Transition(given, work, ran, runs, work)
 
@@ -182,6 +197,7 @@ TRANSITIONS = {
     "stage": transition(nothing, lambda host: host.stage(1), None, None),
     "stage a second release": transition(attached, lambda host: host.stage(2), 1, 1),
     "attach": transition(staged, lambda host: host.attach(*three(host)), None, 1),
+    "make a global secret": transition(limit_shown, lambda host: limited({LIMIT}), 1, 1),
     "upgrade": transition(second_staged, lambda host: host.attach(), 1, 2),
     "upgrade and prune": transition(several_releases_old, lambda host: host.attach(), 4, 5),
     "detach": transition(attached, lambda host: host.attach(*three(host), detach=True), 1, None),
@@ -342,6 +358,7 @@ def shape():
         "how many loads": len(seen.loads),
         "can go back": bool(seen.confirmed and store.generation(place, seen.confirmed.previous or 0)),
         "debris": (seen.debris, seen.unsettled),
+        "globals": {number: each.globals for number, each in seen.releases.items() if each and each.globals},
         "declared": {name: store.declared(place, name) for name in store.declared_maps(place)},
         "not in the map": lacking(place, seen),
     }

@@ -47,6 +47,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
 JOURNAL_BYTES = 1 << 18  # then it becomes journal.jsonl.1: some 500 changes are kept, and twice this on the disk
+GONE = ".gone.aside"  # a release on its way out has this behind its id
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
 
@@ -304,14 +305,15 @@ def next_number(place):
 
 
 def releases(place):
-    """The ids of the releases on this disk."""
-    return [name for name in files.names_in(os.path.join(place.folder, "releases")) if "." not in name]
+    """The ids of the releases on this disk, and R.gone.aside of one that a killed run had begun to remove."""
+    names = files.names_in(os.path.join(place.folder, "releases"))
+    return [name for name in names if "." not in name or name.endswith(GONE)]
 
 
 def release(place, number):
     """The Release with this id; None where it is not on this disk, with what it is loaded from."""
     folder = os.path.join(place.folder, "releases", number)
-    found = _read(Release, os.path.join(folder, "manifest.json"))
+    found = None if number.endswith(GONE) else _read(Release, os.path.join(folder, "manifest.json"))
     return found if found and os.path.exists(os.path.join(folder, found.file)) else None
 
 
@@ -449,7 +451,7 @@ def write_manifest(place, made):
 def remove_release(place, number):
     """releases/R is gone: renamed first, so that what a kill leaves of it is not taken for the whole."""
     folder = os.path.join(place.folder, "releases", number)
-    files.remove_whole(folder, folder + ".gone.aside")
+    files.remove_whole(folder, folder if number.endswith(GONE) else folder + GONE)
 
 
 def write_staged(place, what):
