@@ -39,7 +39,7 @@ import mmap
 from typing import NamedTuple
 
 # codes that say nothing of the release on this kernel: the host had too little just then, withheld what the loader
-# needs, lacked a module that is loaded later in the boot, or the verdict was lost
+# needs, or the verdict was lost. Not kfunc_missing: a kernel that lacks it looks like one whose module comes later
 NO_VERDICT = (
     "loader_killed",
     "log_too_small",
@@ -49,7 +49,6 @@ NO_VERDICT = (
     "jit_failed",
     "missing_capability",
     "denied_by_policy",
-    "kfunc_missing",
 )
 
 # whose line is to blame: of the last instruction that was looked at; of the program's first; of the one that made the
