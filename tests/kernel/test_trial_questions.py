@@ -21,7 +21,13 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadRequest, Failure, NotFound, Quarantined
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
+    BadRequest,
+    Failure,
+    NotFound,
+    NotSwitched,
+    Quarantined,
+)
 
 
 @pytest.fixture
@@ -67,6 +73,26 @@ def test_everything_off_ends_the_trial_and_what_it_came_from(on_trial, number):
 
     seen = on_trial.facts()
     assert (seen.trial, seen.links, seen.confirmed.attachments) == (None, {}, {})
+
+
+def test_look_that_meets_the_guard_at_its_switch_is_told_to_ask_again(host, monkeypatch):
+    """The links were read before it, the hooks after it: what sits there is ours, and looked like somebody else's."""
+    host.stage(1)
+    host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
+    read_hooks = observe.hooks
+
+    def hooks(*arguments):
+        with monkeypatch.context() as switching:
+            switching.setattr(observe, "hooks", read_hooks)
+            trial.switch(NAME)
+        return read_hooks(*arguments)
+
+    with monkeypatch.context() as meeting:
+        meeting.setattr(observe, "hooks", hooks)
+        with pytest.raises(NotSwitched):
+            transitions.look(NAME, 1)
+
+    assert transitions.look(NAME, 1).state == "trial"
 
 
 def test_everything_off_serves_a_first_trial_too(host):
