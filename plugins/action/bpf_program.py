@@ -37,10 +37,8 @@ class ActionModule(ActionBase):
         if not self._is_remote(arguments) and arguments.get("state") != "absent":
             try:
                 arguments.update(self._shipped(arguments.get("src"), arguments.get("signature")))
-            except (
-                BadRequest,
-                NotFound,
-            ) as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
+            except (BadRequest, NotFound) as failure:
+                # returned: of what is raised, ansible-core before 2.19 shows a traceback
                 return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
         if not self._task.async_val:

@@ -664,11 +664,8 @@ def _seal_on_host(params):
 def _text(params):
     """(file name, bytes, headers) of what is to be compiled or loaded."""
     if params["content"] is not None and params["content"].startswith(BASE64_MAGIC):
-        return (
-            f"{params['name']}.bpf.o",
-            _decoded("".join(params["content"].split())),
-            (),
-        )  # in lines, as base64 writes it
+        text = "".join(params["content"].split())  # base64 writes it in lines
+        return f"{params['name']}.bpf.o", _decoded(text), ()
     if params["content"] is not None:
         return f"{params['name']}.bpf.c", params["content"].encode(), ()
     if not params["src"]:

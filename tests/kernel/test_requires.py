@@ -18,8 +18,8 @@ from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage, store
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Unsupported, VerifierRefused
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import btf, features, since
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, memory, preflight, requires, source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, btf, features, since
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, preflight, requires, source
 
 HEAD = """#include <vmlinux.h>
 #include <bpf/bpf_helpers.h>
@@ -234,9 +234,9 @@ def drop(*bits):
 # ---- the tables against this kernel --------------------------------------------------------------
 
 
-@pytest.mark.skipif("not os.path.exists(memory.KERNEL_BTF)", reason="this kernel shows no BTF")
+@pytest.mark.skipif("not os.path.exists(bpf.KERNEL_BTF)", reason="this kernel shows no BTF")
 def test_helpers_have_the_kernels_names(host):
-    with open(memory.KERNEL_BTF, "rb") as stream:
+    with open(bpf.KERNEL_BTF, "rb") as stream:
         types = btf.parse(stream.read())
     named = {number: name for name, number in types.enumerators(types.find("bpf_func_id", "enum"))}
 

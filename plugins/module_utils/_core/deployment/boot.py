@@ -163,9 +163,8 @@ def _refused(home, seen, failure):
 
     In the latter case it stays confirmed: another kernel, at the next boot, may take it.
     """
-    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
-    previous = seen.generations.get(seen.confirmed.previous)
-    if previous is None or seen.confirmed.on_boot_refusal != "previous":
+    previous = _instead(home, seen, failure)
+    if previous is None:
         raise failure
     try:
         load_again(home, seen, previous)
@@ -174,6 +173,13 @@ def _refused(home, seen, failure):
             store.journal(home, "boot_refused", release=previous.release, why=str(second))
         raise
     return _return(home, previous, str(failure))
+
+
+def _instead(home, seen, failure):
+    """The generation to run instead of the one that this kernel refused, as the journal tells; None: the user wants
+    none, or there is none."""
+    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
+    return seen.generations.get(seen.confirmed.previous) if seen.confirmed.on_boot_refusal == "previous" else None
 
 
 def _missing_hooks(seen, generation):
@@ -187,11 +193,8 @@ def _without(home, seen, failure):
 
     Else Unsupported, and all other hooks run theirs.
     """
-    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
-    previous = seen.generations.get(seen.confirmed.previous)
-    if previous is None or seen.confirmed.on_boot_refusal != "previous":
-        return _applied(home, seen)
-    if _missing_hooks(observe.hooks(seen, previous), previous):
+    previous = _instead(home, seen, failure)
+    if previous is None or _missing_hooks(observe.hooks(seen, previous), previous):
         return _applied(home, seen)
     try:
         load_again(home, seen, previous)

@@ -208,7 +208,7 @@ def host():
         "kernel": os.uname().release,
         "machine": os.uname().machine,
         "libbpf": libbpf.version(),
-        "kernel_btf": os.path.exists("/sys/kernel/btf/vmlinux"),
+        "kernel_btf": os.path.exists(bpf.KERNEL_BTF),
         "bpffs": files.has_bpffs(),
         "possible_cpus": bpf.possible_cpus(),
     }

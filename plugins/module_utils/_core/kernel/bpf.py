@@ -30,6 +30,7 @@ F_LOCK = 1 << 2  # BPF_F_LOCK
 SMALLEST_PACKET = 14  # bytes of an Ethernet header, which BPF_PROG_TEST_RUN wants at the least
 # cgroup_sock_addr, cgroup_sockopt, sk_lookup: types that load with one of their attach types only
 NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
+KERNEL_BTF = "/sys/kernel/btf/vmlinux"  # where the kernel shows its own types
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
 BPF_PROG_LOAD, BPF_PROG_QUERY = 5, 16  # enum bpf_cmd
 PASSES = 4  # over a map whose entries come and go while it is read

@@ -24,7 +24,6 @@ CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, 
 PROG_TYPES = range(1, 33)  # enum bpf_prog_type up to netfilter (6.4), the last one so far
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
-VMLINUX_BTF = "/sys/kernel/btf/vmlinux"
 BTF_KIND_TYPEDEF = 8
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 MORE_THAN_ANY_SIGNED = 1 << 31
@@ -109,10 +108,10 @@ def types_unknown_to_btf(names):
 
     Empty where it shows none: libbpf then looks elsewhere, and so the answer is not known.
     """
-    if not names or not os.path.exists(VMLINUX_BTF):
+    if not names or not os.path.exists(bpf.KERNEL_BTF):
         return set()
     wanted = {b"\0" + name.encode() + b"\0": name for name in names}
-    for path in [VMLINUX_BTF, *sorted(glob.glob(os.path.join(os.path.dirname(VMLINUX_BTF), "*")))]:
+    for path in [bpf.KERNEL_BTF, *sorted(glob.glob(os.path.join(os.path.dirname(bpf.KERNEL_BTF), "*")))]:
         if not wanted:
             break
         with open(path, "rb") as stream:
@@ -142,9 +141,10 @@ def capabilities():
         return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
 
 
-def has_capability(name):
-    """Whether this process has it: before 5.8 CAP_SYS_ADMIN was all there was, and it still is as good."""
-    effective = capabilities()
+def has_capability(name, effective=None):
+    """Whether this process has it, or who has the `effective` ones: before 5.8 CAP_SYS_ADMIN was all there was, and it
+    still is as good."""
+    effective = capabilities() if effective is None else effective
     return any(effective >> CAPABILITY_BITS[each] & 1 for each in (name, "CAP_SYS_ADMIN"))
 
 

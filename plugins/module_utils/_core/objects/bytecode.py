@@ -129,7 +129,7 @@ class Image:
 
         None where the object does not say, or has no such program in a section of that name.
         """
-        return self._line_in(self._loaded(name, section), instruction)
+        return self._line_in(self.functions_of(name, section), instruction)
 
     def find_as_loaded(self, name, section, is_wanted):
         """The number, as the kernel counts, of the first instruction that is wanted; None where there is none.
@@ -137,20 +137,13 @@ class Image:
         `is_wanted` gets (opcode, dst, src, off, imm) and the name of what the instruction refers to, "" for nothing.
         """
         before = 0
-        for function in self._loaded(name, section):
+        for function in self.functions_of(name, section):
             for at in range(function.start, function.end):
                 symbol = self.reference(function.section, at)
                 if is_wanted(self.code(function.section)[at], symbol.name if symbol else ""):
                     return before + at - function.start
             before += function.end - function.start
         return None
-
-    def _loaded(self, name, section):
-        """The functions of a program in the order in which they are loaded."""
-        for function in self.functions():
-            if function.name == name and self.sections[function.section].name == section:
-                return self._appended(function, [])
-        return []
 
     def line_of_use(self, name):
         """The Line of the first instruction that refers to a symbol of this name; None where there is none."""
@@ -160,10 +153,15 @@ class Image:
                     return self.line(section, instruction)
         return None
 
-    def functions_of(self, program):
-        """The program's own Function and all that it may run, each once; none where the object has no such program."""
-        found = next((each for each in self.functions() if each.name == program), None)
-        return self._appended(found, []) if found else []
+    def functions_of(self, program, section=None):
+        """The program's own Function and all that it may run, each once, in the order in which they are loaded.
+
+        Empty where the object has no such program, in a section of that name where it is given.
+        """
+        for function in self.functions():
+            if function.name == program and section in (None, self.sections[function.section].name):
+                return self._appended(function, [])
+        return []
 
     def called(self, section, instruction):
         """The Function that this instruction calls, or None."""

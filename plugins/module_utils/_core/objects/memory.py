@@ -18,7 +18,6 @@ from ..errors import NoMemory
 from ..kernel import available, bpf, btf
 from . import cost, maps
 
-KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 POINTER = 8
 LOCKS = 8 * 4  # HASHTAB_MAP_LOCK_COUNT ints, for each CPU
 NO_PREALLOC, NO_COMMON_LRU, MMAPABLE = 1 << 0, 1 << 1, 1 << 10
@@ -76,7 +75,7 @@ class Kernel:
 def of_this_host():
     """The Kernel that runs here, or None where it has no BTF. Reading it costs 50 ms."""
     try:
-        with open(KERNEL_BTF, "rb") as stream:
+        with open(bpf.KERNEL_BTF, "rb") as stream:
             return Kernel(btf.parse(stream.read()), bpf.possible_cpus(), mmap.PAGESIZE)
     except (OSError, ValueError):
         return None

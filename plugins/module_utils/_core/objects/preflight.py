@@ -25,6 +25,10 @@ PERCPU_ARRAY = 6
 # Numbers of enum bpf_prog_type and bpf_map_type.
 PROGRAM_TYPES_NOT_ASKED = {*range(1, 9), 17, 26, 27, 28, 29}
 MAP_TYPES_NOT_ASKED = {*range(1, 14), 22, 23, 26, 27}
+TYPES = {  # kind of need -> numbers by name, those not asked for, the probe, the release that brought a number
+    "program_type": (bpf.prog_types, PROGRAM_TYPES_NOT_ASKED, features.has_program_type, since.program_type),
+    "map_type": (bpf.map_types, MAP_TYPES_NOT_ASKED, features.has_map_type, since.map_type),
+}
 IN_BTF = {  # kind of need -> how its name begins in the kernel's BTF
     "kfunc": "",
     "function": "",
@@ -100,10 +104,8 @@ def _unoffered(needs):
     named = {need: IN_BTF[kind] + name for need, kind, name in _split(needs) if kind in IN_BTF}
     unknown = features.types_unknown_to_btf(set(named.values()))
     asked = {
-        "program_type": lambda name: _has_type(
-            name, bpf.prog_types, PROGRAM_TYPES_NOT_ASKED, features.has_program_type
-        ),
-        "map_type": lambda name: _has_type(name, bpf.map_types, MAP_TYPES_NOT_ASKED, features.has_map_type),
+        "program_type": lambda name: _has_type("program_type", name),
+        "map_type": lambda name: _has_type("map_type", name),
         "helper": _has_helper,
         "capability": features.has_capability,
     }
@@ -118,13 +120,14 @@ def _split(needs):
     return [(need, *need.split(" ", 1)) for need in needs]
 
 
-def _has_type(name, numbers, not_asked, has):
-    number = _type_number(name, numbers())
+def _has_type(kind, name):
+    dummy, not_asked, has, dummy = TYPES[kind]
+    number = _type_number(kind, name)
     return None if number is None or number in not_asked else has(number)
 
 
-def _type_number(name, numbers):
-    return int(name[len("type ") :]) if name.startswith("type ") else numbers.get(name)
+def _type_number(kind, name):
+    return int(name[len("type ") :]) if name.startswith("type ") else TYPES[kind][0]().get(name)
 
 
 def _has_helper(name):
@@ -147,11 +150,8 @@ def _lacking(need, users, data):
 
 
 def _since(kind, name):
-    if kind in ("program_type", "map_type"):
-        numbers, table = (
-            (bpf.prog_types, since.program_type) if kind == "program_type" else (bpf.map_types, since.map_type)
-        )
-        return table(_type_number(name, numbers()) or 0)
+    if kind in TYPES:
+        return TYPES[kind][-1](_type_number(kind, name) or 0)
     if kind == "helper":
         return since.helper(since.helper_number(name))
     return since.kfunc(name) if kind == "kfunc" else ""

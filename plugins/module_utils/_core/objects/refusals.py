@@ -57,6 +57,7 @@ def explained(error, culprit, log, log_folder=None):
     log is kept there, and `log_file` names it.
     """
     section, number = _section_and_type(error.opened, culprit)
+    ask = _asking(error.opened.data)
     log = log or "\n".join(error.log)
     found = verifier.diagnose(
         log,
@@ -67,9 +68,9 @@ def explained(error, culprit, log, log_folder=None):
         kernel=os.uname().release,
         capabilities=features.capabilities(),
         lockdown=features.lockdown(),
-        **_places(error.opened.data, culprit, section),
+        **_places(ask, culprit, section),
         facts=_facts(error, number),
-        start=_meant(error.opened, culprit, section, log),
+        start=_meant(ask, error.opened, culprit, section, log),
     )
     return as_failure(found, culprit, log, error.errno, log_folder)
 
@@ -138,23 +139,30 @@ def _section_and_type(opened, culprit):
     return "", 0
 
 
-def _places(data, program, section):
+def _places(ask, program, section):
     """What verifier.diagnose asks for lines of the object: logs before 6.8 have none, and libbpf names none."""
 
     def line_at(instruction):
-        return _of_image(data, lambda image: image.line_as_loaded(program, section, instruction))
+        return ask(lambda image: image.line_as_loaded(program, section, instruction))
 
-    return {"line_at": line_at, "use_of": lambda name: _of_image(data, lambda image: image.line_of_use(name))}
-
-
-def _of_image(data, question):
-    try:
-        return question(bytecode.Image(data))
-    except (ValueError, IndexError, OSError, Unsupported):
-        return None
+    return {"line_at": line_at, "use_of": lambda name: ask(lambda image: image.line_of_use(name))}
 
 
-def _meant(opened, program, section, log):
+def _asking(data):
+    """A function that asks the object's image, read once: None where it does not tell."""
+    images = []
+
+    def ask(question):
+        try:
+            images[:] = images or [bytecode.Image(data)]
+            return question(images[0])
+        except (ValueError, IndexError, OSError, Unsupported):
+            return None
+
+    return ask
+
+
+def _meant(ask, opened, program, section, log):
     """The number of the instruction that the verifier means when it refuses before it walks; 0 where nothing tells."""
     is_meant = next((is_meant for words, is_meant in REFUSED_UNWALKED if re.search(words, log)), None)
     if not is_meant:
@@ -164,7 +172,7 @@ def _meant(opened, program, section, log):
     def found(image):
         return image.find_as_loaded(program, section, lambda code, name: is_meant(code, name, unfit))
 
-    return _of_image(opened.data, found) or 0
+    return ask(found) or 0
 
 
 def _is_helper(code, number):
@@ -200,9 +208,7 @@ def _map_facts(opened, name):
             facts = [f"fact: map type {bpf.map_type_name(number)}"]
             if features.has_map_type(number) is False:
                 facts.append("fact: map type refused")
-            sizes = {
-                size: libbpf.call(f"bpf_map__{size}", pointer) for size in ("max_entries", "key_size", "value_size")
-            }
+            sizes = {size: libbpf.call(f"bpf_map__{size}", pointer) for size in SIZES}
             facts += [f"fact: {size} 0" for size, value in sizes.items() if not value]
             flags = libbpf.call("bpf_map__map_flags", pointer)
             return facts + _broken(maps.Shape(name, number, bpf.map_type_name(number), flags=flags, **sizes))
@@ -260,7 +266,7 @@ def _member(struct, name):
 
 
 def _kernel_types():
-    with open(features.VMLINUX_BTF, "rb") as stream:
+    with open(bpf.KERNEL_BTF, "rb") as stream:
         return btf.parse(stream.read())
 
 

@@ -28,7 +28,7 @@ ATTACH_RAW_TP, ATTACH_ITERATOR = 23, 28  # enum bpf_attach_type
 TARGET = re.compile(r"\??(?P<kind>fentry|fexit|fmod_ret|lsm|lsm_cgroup|tp_btf|iter)(?:\.s)?/(?:[^/:]+:)?(?P<name>\w+)")
 KINDS = {"lsm": "lsm_hook", "lsm_cgroup": "lsm_hook", "tp_btf": "tracepoint", "iter": "iterator"}  # else a function
 STRUCT_OPS = (".struct_ops", ".struct_ops.link")
-EXIT, JUMP, JUMP_FAR, CALL_KFUNC = 0x95, 0x05, 0x06, 2
+EXIT, JUMP, JUMP_FAR = 0x95, 0x05, 0x06
 JUMP_CLASSES = (5, 6)
 JUMP_BY_REGISTER = 0x0D  # where it leads the bytecode does not show
 
@@ -139,11 +139,11 @@ def _code(image, function):
 def _unconditional(data, program, helper):
     try:
         image = bytecode.Image(data)
-        first, *called = image.functions_of(program) or [None]
-        for function in filter(None, [first, *called]):
+        functions = image.functions_of(program)
+        for function in functions:
             for instruction, (opcode, dummy, source, dummy, number) in _code(image, function):
                 is_it = number == helper and _is_helper(image, function, instruction, opcode, source)
-                if is_it and not _ends_without(image, first, (function.section, instruction), {}):
+                if is_it and not _ends_without(image, functions[0], (function.section, instruction), {}):
                     return {"source": _source(image.line(function.section, instruction))}
     except (ValueError, OSError):
         pass

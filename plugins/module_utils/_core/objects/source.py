@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, ToolMissing, Unsupported
 from ..kernel import files, libbpf
+from ..kernel.bpf import KERNEL_BTF
 
 CACHE = "/var/cache/ebpf_deploy"
-KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
     "x86_64": "x86",
     "aarch64": "arm64",

@@ -16,7 +16,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from ..kernel import bpf
-from ..kernel.features import CAPABILITY_BITS
+from ..kernel.features import CAPABILITY_BITS, has_capability
 from .rules import (
     CAPABILITIES,
     DEEPEST,
@@ -442,11 +442,8 @@ def _capability_facts(section, capabilities):
     if capabilities is None:
         return []
 
-    def has(name):
-        return capabilities >> CAPABILITY_BITS[name] & 1 or capabilities >> CAPABILITY_BITS["CAP_SYS_ADMIN"] & 1
-
-    missing = [f"fact: lacks {name}" for name in CAPABILITY_BITS if not has(name)]
-    if all(has(name) for name in needed_capabilities(section)):
+    missing = [f"fact: lacks {name}" for name in CAPABILITY_BITS if not has_capability(name, capabilities)]
+    if all(has_capability(name, capabilities) for name in needed_capabilities(section)):
         missing.append("fact: has every capability")
     return missing
 
