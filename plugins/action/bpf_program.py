@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import os
 import re
@@ -19,6 +20,7 @@ from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import headers_beside
 
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
+VAULT = b"$ANSIBLE_VAULT"  # how what ansible-vault encrypted begins
 IN_COLLECTION = re.compile(r"([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)\.([A-Za-z0-9_]+)")
 
 
@@ -55,19 +57,19 @@ class ActionModule(ActionBase):
         seal = self._find(str(seal), "signature") if seal else path and signature.beside(path)
         if seal:
             listed = signature.signed_path(seal)
-            shipped["signature"] = _encoded(_bytes_of(seal))
-            shipped["listed"] = _encoded(_bytes_of(self._find(listed, "signed list"))) if listed else ""
+            shipped["signature"] = _encoded(self._bytes_of(seal))
+            shipped["listed"] = _encoded(self._bytes_of(self._find(listed, "signed list"))) if listed else ""
         return {"_shipped": shipped} if shipped else {}
 
     def _source(self, path):
-        data = _bytes_of(path)
+        data = self._bytes_of(path)
         shipped = {"file": os.path.basename(path), "headers": {}}
         if len(data) > INLINE_BYTES:
             shipped["path"] = self._transferred(path)
         else:
             shipped["data"] = _encoded(data)
         if path.endswith(".c"):
-            shipped["headers"] = {name: _encoded(text) for name, text in headers_beside(path, data)}
+            shipped["headers"] = {name: _encoded(text) for name, text in headers_beside(path, data, self._bytes_of)}
         return shipped
 
     def _find(self, source, what="source"):
@@ -92,12 +94,37 @@ class ActionModule(ActionBase):
         if self._connection._shell.tmpdir is None:
             self._make_tmp_path()
         remote = self._connection._shell.join_path(self._connection._shell.tmpdir, os.path.basename(path))
-        self._transfer_file(path, remote)
+        with self._decrypted(path) as local:
+            self._transfer_file(local, remote)
         self._fixup_perms2((self._connection._shell.tmpdir, remote))
         return remote
 
+    def _bytes_of(self, path):
+        """What the file holds, in plain where ansible-vault encrypted it."""
+        data = _read(path)
+        if data.startswith(VAULT):
+            with self._decrypted(path) as plain:
+                return _read(plain)
+        return data
 
-def _bytes_of(path):
+    @contextlib.contextmanager
+    def _decrypted(self, path):
+        """A file with the plain content, as copy makes it: `path`, or one in Ansible's private folder until the end."""
+        try:
+            plain = self._loader.get_real_file(path, decrypt=True)
+        except AnsibleError as error:
+            raise BadRequest(
+                f"{path} is encrypted by ansible-vault, and no password that was given decrypts it",
+                "Give the right one to ansible-playbook, by --vault-password-file, --vault-id or --ask-vault-pass",
+                path=path,
+            ) from error
+        try:
+            yield plain
+        finally:
+            self._loader.cleanup_tmp_file(plain)
+
+
+def _read(path):
     try:
         with open(path, "rb") as stream:
             return stream.read()

@@ -33,6 +33,8 @@ options:
       - C(NAMESPACE.COLLECTION.NAME) takes C(bpf/NAME.bpf.c) of an installed collection, for example
         V(ebpf.deploy.xdp_packet_counter).
       - Headers that the source includes by C(#include "…") from beside itself travel with it.
+      - What ansible-vault encrypted (sources, headers, objects, signatures and their lists) is decrypted on the
+        controller, as M(ansible.builtin.copy) does it.
       - With O(remote_src=true) a path on the host.
     type: path
   content:

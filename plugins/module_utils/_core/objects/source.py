@@ -76,11 +76,12 @@ class Compiled(NamedTuple):
     headers: tuple = ()
 
 
-def headers_beside(path, text):
+def headers_beside(path, text, read=None):
     """((relative name, bytes), …) of what the source at `path` includes by "…" from its folder or below, and what
     these do.
 
     As in C a name is looked for beside the file that includes it, then beside the source; vmlinux.h is ours to make.
+    `read` gives the bytes at a path; without it they are the file's.
     """
     folder, found, waiting = os.path.dirname(os.path.abspath(path)), {}, [("", text)]
     while waiting:
@@ -92,11 +93,15 @@ def headers_beside(path, text):
                 if os.path.basename(name) == "vmlinux.h" or name.startswith(("/", "..")) or not os.path.isfile(beside):
                     continue
                 if name not in found:
-                    with open(beside, "rb") as stream:
-                        found[name] = stream.read()
+                    found[name] = (read or _bytes_of)(beside)
                     waiting.append((os.path.dirname(name), found[name]))
                 break
     return tuple(sorted(found.items()))
+
+
+def _bytes_of(path):
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 def compile_source(source, keep=True):
