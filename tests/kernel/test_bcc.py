@@ -279,12 +279,11 @@ def hide_bcc(host):
     private_host.run("mount", "-t", "tmpfs", "tmpfs", PACKAGE)
 
 
-def package(folder, monkeypatch, **texts):
-    """A module bcc that the distribution's Python finds before its own."""
-    (folder / "bcc").mkdir()
+def package(folder, **texts):
+    """Another module where the distribution's is: this host's namespace alone sees it."""
     for name, text in texts.items():
-        (folder / "bcc" / f"{name}.py").write_text(text, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    private_host.run("mount", "--bind", str(folder), PACKAGE)
 
 
 def test_missing_bcc_names_the_packages(host):
@@ -297,21 +296,21 @@ def test_missing_bcc_names_the_packages(host):
 
 
 @pytest.mark.parametrize("text", ["from .lattice import Lattice\n", "class Lattice:\n    pass\n"])
-def test_impostor_from_pypi_is_named(host, tmp_path, monkeypatch, text):
+def test_impostor_from_pypi_is_named(host, tmp_path, text):
     """It wants numpy, which may be there or not."""
-    package(tmp_path, monkeypatch, __init__=text)
+    package(tmp_path, __init__=text)
 
     failure = refused(ToolMissing, text=TEXT + "/* not in the cache */\n")
 
     assert failure.detail["reason"] == "impostor"
-    assert str(tmp_path / "bcc" / "__init__.py") in failure.what
+    assert f"{PACKAGE}/__init__.py" in failure.what
     assert "pip uninstall bcc" in failure.do
 
 
-def test_bcc_whose_library_is_gone_is_named(host, tmp_path, monkeypatch):
+def test_bcc_whose_library_is_gone_is_named(host, tmp_path):
     texts = {path.stem: path.read_text(encoding="utf-8") for path in pathlib.Path(PACKAGE).glob("*.py")}
     texts["libbcc"] = texts["libbcc"].replace("libbcc.so.0", "libbcc.so.99")
-    package(tmp_path, monkeypatch, **texts)
+    package(tmp_path, **texts)
 
     failure = refused(ToolMissing, text=TEXT + "/* not in the cache */\n")
 
@@ -327,7 +326,7 @@ def test_bcc_whose_library_is_gone_is_named(host, tmp_path, monkeypatch):
     ],
 )
 def test_bcc_that_crashes_or_hangs_is_told_so_and_ended(host, tmp_path, monkeypatch, text, seconds, sentence):
-    package(tmp_path, monkeypatch, __init__=text)
+    package(tmp_path, __init__=text)
     monkeypatch.setattr(bcc, "SECONDS", seconds)
 
     assert refused(CompileError, text=TEXT + "/* not in the cache */\n").what == sentence
@@ -336,7 +335,6 @@ def test_bcc_that_crashes_or_hangs_is_told_so_and_ended(host, tmp_path, monkeypa
 def test_no_headers_and_no_types_names_the_package(host, monkeypatch):
     if os.path.isdir("/lib/modules"):
         private_host.run("mount", "-t", "tmpfs", "tmpfs", "/lib/modules")
-    monkeypatch.delenv("BCC_KERNEL_SOURCE", raising=False)
     monkeypatch.setattr(bcc, "KERNEL_HEADERS", "/nowhere")
     monkeypatch.setattr(source, "KERNEL_BTF", "/nowhere")
 

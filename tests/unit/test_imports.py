@@ -24,7 +24,7 @@ WEIGHT = {
     "modules.bpf_attach": 270,
     "modules.bpf_host": 598,
     "modules.bpf_info": 200,
-    "modules.bpf_map": 281,
+    "modules.bpf_map": 311,
     "modules.bpf_program": 731,
     "modules.bpf_release": 255,
     "module_utils._core.deployment.apply": 195,
@@ -167,6 +167,36 @@ def test_steps_are_carried_out_under_the_lock_by_few():
     """apply.carry_out checks the lock; those who call it take it."""
     callers = {name for name in FILES for call in calls(name) if call == ("apply", "carry_out")}
     assert callers == {CORE + "deployment." + each for each in ("stage", "transitions", "trial")}
+
+
+STARTS = {"run", "Popen", "call", "check_call", "check_output"}
+
+
+def test_programs_are_started_with_an_environment_of_ours():
+    """And from kernel/tools.py's places: PATH and the rest of the caller's are anybody's."""
+    started = [
+        (name, node)
+        for name in CORE_FILES
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).removeprefix("subprocess.") in STARTS
+        if ast.unparse(node.func).startswith("subprocess.")
+    ]
+    assert started
+    for name, node in started:
+        environment = next((ast.unparse(each.value) for each in node.keywords if each.arg == "env"), "")
+        assert "tools.ENVIRONMENT" in environment, f"{name}:{node.lineno}"
+    around = {"shutil.which", "os.system", "os.popen", "os.execvp", "os.execlp", "os.posix_spawnp", "os.environ"}
+    assert not {(name, each) for name in CORE_FILES for each in around if each in ast.unparse(TREES[name])}
+
+
+def test_python_is_started_isolated():
+    """-I: the current folder, PYTHONPATH and a user's own packages are anybody's."""
+    literals = [(name, node) for name in CORE_FILES for node in ast.walk(TREES[name]) if isinstance(node, ast.List)]
+    commands = [(name, [ast.unparse(each) for each in node.elts]) for name, node in literals]
+    assert [name for name, words in commands if "'-c'" in words and "python" in words[0] and "'-I'" not in words] == []
+    assert "exec {python} -I -c" in code.RUN
+    naming = {name for name in CORE_FILES if "sys.executable" in ast.unparse(TREES[name])}
+    assert naming == {CORE + "kernel.tools", CORE + "deployment.code"}
 
 
 @pytest.mark.parametrize("name", WEIGHT)

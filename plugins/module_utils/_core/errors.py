@@ -72,6 +72,12 @@ class SignatureRefused(Failure):
     code = "signature_refused"
 
 
+class NotRootsAlone(Failure):
+    """Somebody else than root can change what root would run or believe: `path` in the detail says where."""
+
+    code = "not_roots_alone"
+
+
 class CompileError(Failure):
     """The author's source does not compile."""
 

@@ -25,7 +25,7 @@ import tempfile
 import time
 import zipfile
 
-from ..kernel import files
+from ..kernel import files, tools
 from . import store
 
 FOLDER = os.path.join(store.STATE, ".code")
@@ -39,13 +39,15 @@ UNUSED_SECONDS = 3600  # nobody is between writing a zip and starting it for so 
 # On some hosts interfaces come and go by the hundred: those that no deployment names cost a grep, not a Python.
 RUN = """#!/bin/sh
 # What the units and the command ebpf-deploy start; written by ebpf.deploy.
+PATH={path}
+export PATH
 if [ "$1" = back ]; then
     case $2 in
         *[!A-Za-z0-9._@:/-]*) ;; # JSON may write it otherwise
         *) grep -qsF "\\"target\\": \\"$2\\"" {state}/*/confirmed {state}/*/trial || exit 0 ;;
     esac
 fi
-exec {python} -c '
+exec {python} -I -c '
 import os, sys
 sys.path.insert(0, os.path.realpath("{current}"))
 from {package} import command
@@ -72,7 +74,8 @@ def written(start):
 @files.disk_told()
 def install(check_mode=False):
     """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
-    script = RUN.format(state=store.STATE, python=sys.executable, current=CURRENT, package=PACKAGE)
+    words = {"state": store.STATE, "python": sys.executable, "current": CURRENT, "package": PACKAGE}
+    script = RUN.format(path=tools.ENVIRONMENT["PATH"], **words)
     if check_mode:
         return _current() != _digest(reached(_sources(), COMMAND)) + ".zip" or _content(SCRIPT) != script.encode()
     name = os.path.basename(written(COMMAND))

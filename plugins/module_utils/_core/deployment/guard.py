@@ -17,7 +17,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +24,7 @@ import sys
 import time
 
 from ..errors import BadRequest, DiskRefused, Failure
-from ..kernel import files
+from ..kernel import files, tools
 from . import code, observe, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
@@ -43,8 +42,8 @@ def arm(name, at_boot=False):
     A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
     at_boot: the unit is not waited for, since units that wait for us may come before it.
     """
-    command = [sys.executable, "-c", BOOTSTRAP.format("main"), code.written(code.GUARD), name, str(os.getpid())]
-    if units.pid1_sees_the_same() and shutil.which("systemd-run"):
+    command = tools.python(BOOTSTRAP.format("main"), code.written(code.GUARD), name, str(os.getpid()))
+    if units.pid1_sees_the_same() and tools.find("systemd-run"):
         return _as_unit(name, command, ["--no-block"] if at_boot else [])
     return _as_process(name, command)
 
@@ -64,8 +63,7 @@ def questions(name, number):
     """
     path = code.written(code.GUARD)
     return {
-        verb: shlex.join([sys.executable, "-c", BOOTSTRAP.format(verb), path, name, str(number)])
-        for verb in ("confirm", "look")
+        verb: shlex.join(tools.python(BOOTSTRAP.format(verb), path, name, str(number))) for verb in ("confirm", "look")
     }
 
 
@@ -106,8 +104,9 @@ def _as_unit(name, command, more):
     ]
     options = [part for each in settings for part in ("-p", each)]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        ["systemd-run", "--quiet", "--collect", *more, f"--unit={unit}", *options, *command],
+        [tools.find("systemd-run"), "--quiet", "--collect", *more, f"--unit={unit}", *options, *command],
         stdin=subprocess.DEVNULL,
+        env=tools.ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -148,7 +147,7 @@ def _keep_running(name, command):
     lives = []
     with _on_sigterm(lambda: [each.terminate() for each in lives]):
         while True:
-            lives[:] = [subprocess.Popen(command)]  # pylint: disable=ansible-bad-function
+            lives[:] = [subprocess.Popen(command, env=tools.ENVIRONMENT)]  # pylint: disable=ansible-bad-function
             if lives[0].wait() == 0:
                 return
             time.sleep(RESTART_SECONDS)
@@ -273,7 +272,12 @@ def _probe_passes(probe):
             with socket.create_connection(_address(probe), PROBE_SECONDS):
                 return True
         run = subprocess.run(  # pylint: disable=ansible-bad-function
-            shlex.split(probe), stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+            shlex.split(probe),
+            stdin=subprocess.DEVNULL,
+            env=tools.ENVIRONMENT,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=False,
         )
         return run.returncode == 0
     except Exception:

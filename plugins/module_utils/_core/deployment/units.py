@@ -14,11 +14,10 @@ Which services these are is plan.py's business; the units of role `host` are the
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
 from ..errors import Failure
-from ..kernel import files
+from ..kernel import files, tools
 
 FOLDER = "/etc/systemd/system"
 UNREAD = ".unread"
@@ -38,7 +37,7 @@ def pid1_sees_the_same():
 
 def are_read():
     """Whether drop-ins that are written here are read by the systemd of this host."""
-    return pid1_sees_the_same() and bool(shutil.which("systemctl"))
+    return pid1_sees_the_same() and bool(tools.find("systemctl"))
 
 
 def drop_in(cgroup):
@@ -119,8 +118,9 @@ def _parts(name, unit):
 def _read_anew():
     try:
         run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-            ["systemctl", "daemon-reload"],
+            [tools.find("systemctl"), "daemon-reload"],
             stdin=subprocess.DEVNULL,
+            env=tools.ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,

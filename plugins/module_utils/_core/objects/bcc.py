@@ -24,7 +24,7 @@ import time
 from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, NoMemory, ToolMissing, Unsupported
-from ..kernel import bpf, features, files
+from ..kernel import bpf, features, files, tools
 from . import cost, elf, maps, memory, refusals, source, verifier
 
 PYTHONS = ("/usr/libexec/platform-python", "/usr/bin/python3")  # that BCC's packages are made for; RHEL 8 has the first
@@ -204,12 +204,12 @@ def _started(theirs, given, environment, printed):
     if python is None:
         raise _unusable("missing", "", f"there is no {PYTHONS[-1]}")
     return subprocess.Popen(  # pylint: disable=ansible-bad-function
-        [python, "-c", CHILD],
+        [python, "-I", "-c", CHILD],
         stdin=subprocess.PIPE,
         stdout=printed,
         stderr=printed,
         cwd="/",
-        env={**os.environ, **environment},
+        env={**tools.ENVIRONMENT, **environment},
         pass_fds=[theirs.fileno(), *given["shared"].values()],
     )
 
@@ -316,7 +316,7 @@ def _headers(text, folder, keep):
     the macros; else headers of ours in `folder`, around a vmlinux.h."""
     modules = f"/lib/modules/{os.uname().release}"
     places = (f"{modules}/build", f"{modules}/source", KERNEL_HEADERS)
-    if os.environ.get("BCC_KERNEL_SOURCE") or any(os.path.exists(path) for path in places):
+    if any(os.path.exists(path) for path in places):
         return {}, []
     if not os.path.exists(source.KERNEL_BTF):
         raise ToolMissing(

@@ -19,13 +19,13 @@ import hashlib
 import os
 import re
 import shlex
-import shutil
 import stat
 import subprocess
 import tempfile
 from typing import NamedTuple
 
 from ..errors import BadRequest, SignatureRefused, ToolMissing, Unsigned
+from ..kernel import tools
 
 NAMESPACE = "ebpf.deploy"  # a signature made for something else (a file, git) is none for us
 SIGNERS = "/etc/ebpf_deploy/allowed_signers"  # where it is, this host demands a signature
@@ -147,7 +147,7 @@ def _refusal(source, data, signature, signers, judged):
 
 
 def _ssh_keygen(verb, data, *options):
-    tool = shutil.which("ssh-keygen")
+    tool = tools.find("ssh-keygen")
     if tool is None:
         raise ToolMissing(
             "ssh-keygen is not installed on this host, and it judges signatures",
@@ -155,7 +155,7 @@ def _ssh_keygen(verb, data, *options):
             tool="ssh-keygen",
         )
     return subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        [tool, "-Y", verb, *options], input=data, capture_output=True, check=False
+        [tool, "-Y", verb, *options], input=data, env=tools.ENVIRONMENT, capture_output=True, check=False
     )
 
 

@@ -16,13 +16,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, ToolMissing, Unsupported
-from ..kernel import files, libbpf
+from ..kernel import files, libbpf, tools
 from ..kernel.bpf import KERNEL_BTF
 
 CACHE = "/var/cache/ebpf_deploy"
@@ -38,7 +37,6 @@ TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
 ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:fatal )?error: (?P<message>.*)$", re.M)
 INCLUDE = re.compile(rb'^(?:\xef\xbb\xbf)?[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)  # Windows marks UTF-8
 VMLINUX = re.compile(rb"^[ \t]*#[^\n]*\bvmlinux\.h\b", re.M)  # by a macro, too
-HEADER_PATHS = ("CPATH", "C_INCLUDE_PATH")  # where clang looks, too (its manual: ENVIRONMENT)
 ELF_MAGIC = b"\x7fELF"
 
 
@@ -125,7 +123,7 @@ def compile_source(source, keep=True):
 
 
 def _clang():
-    found = shutil.which("clang")
+    found = tools.find("clang")
     if found is None:
         raise ToolMissing(
             "clang is not installed on this host",
@@ -152,8 +150,7 @@ def _cache_key(source, clang):
     """What decides the object's bytes but for headers; the compiler by path, size, time, which spares starting it."""
     tool = os.stat(clang)
     kernel = _kernel_btf_digest() if source.wants_vmlinux else ""
-    paths = [os.environ.get(name, "") for name in HEADER_PATHS]
-    return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, paths, os.uname().machine])
+    return _digest([source.id, clang, tool.st_size, tool.st_mtime_ns, kernel, os.uname().machine])
 
 
 def _compile(source, clang, folder, keep):
@@ -161,10 +158,17 @@ def _compile(source, clang, folder, keep):
     name = f"./{source.file}" if source.file.startswith("-") else source.file
     command = [clang, *_flags(source, folder, keep), "-MD", "-MF", "object.d", "-c", name, "-o", "object.o"]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        command,
+        cwd=folder,
+        env=tools.ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if run.returncode != 0:
-        if os.strerror(errno.ENOSPC) in run.stderr:
+        if "No space left on device" in run.stderr:
             raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
         raise compile_error(source, run.stderr, f"clang ended with {run.returncode}")
     data = _object(source, folder)
@@ -247,7 +251,12 @@ def compile_error(source, text, otherwise):
 
 def _compiler_version(clang):
     run = subprocess.run(  # pylint: disable=ansible-bad-function
-        [clang, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+        [clang, "--version"],
+        env=tools.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
     )
     return run.stdout.splitlines()[0].strip()
 
