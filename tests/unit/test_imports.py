@@ -24,7 +24,7 @@ WEIGHT = {
     "modules.bpf_attach": 270,
     "modules.bpf_host": 598,
     "modules.bpf_info": 200,
-    "modules.bpf_map": 311,
+    "modules.bpf_map": 316,
     "modules.bpf_program": 731,
     "modules.bpf_release": 255,
     "module_utils._core.deployment.apply": 195,

@@ -24,7 +24,7 @@ import sys
 import time
 
 from ..errors import BadRequest, DiskRefused, Failure
-from ..kernel import files, tools
+from ..kernel import children, files, tools
 from . import code, observe, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
@@ -135,7 +135,7 @@ def _forget_parent():
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    os.closerange(3, 1024)
+    children.close_inherited()
     os.chdir("/")
 
 
@@ -164,7 +164,7 @@ def main(name, waits_for=0):
     with _on_sigterm(lambda: stops.append(True)):
         _await_end(waits_for, stops)
         if not stops:
-            _locked_patiently(trial.switch, name)
+            _locked_patiently(trial.switch, name, stops=stops)
         while not stops:
             if not _is_left(name, stops):
                 return
@@ -178,7 +178,7 @@ def _is_left(name, stops):
     if seen.trial is None or not seen.trial.guarded:
         return False
     if not seen.trial_is_live:
-        _locked_patiently(trial.expire, name)
+        _locked_patiently(trial.expire, name, stops=stops)
     elif not seen.deadline.probe:
         _await_end_of(seen.deadline, place, stops)
     else:
@@ -223,12 +223,12 @@ def _await_end(pid, stops):
     time.sleep(GRACE)
 
 
-def _locked_patiently(work, *arguments):
-    """`work` is done, however long another run holds the lock.
+def _locked_patiently(work, *arguments, stops=()):
+    """`work` is done, or the guard is to stop: another run may hold the lock until the deadline (see lock.py).
 
     Where the disk takes no writes (the hooks are back then, see trial.py), the next look tries again.
     """
-    while True:
+    while not stops:
         try:
             return work(*arguments)
         except DiskRefused:

@@ -52,12 +52,21 @@ OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment 
 
 
 class Home(NamedTuple):
-    """Where a deployment lives. `is_locked` proves that this process may change it."""
+    """Where a deployment lives. `is_locked`: this process holds its lock.
+
+    `unlocked` is why its guard goes on without the lock, which it could not have past the deadline (see lock.py).
+    """
 
     name: str
     folder: str
     pins: str
     is_locked: bool = False
+    unlocked: str = ""
+
+    @property
+    def may_change(self) -> bool:
+        """Whether this process may change the deployment: by its lock, or by the deadline of its trial."""
+        return self.is_locked or bool(self.unlocked)
 
     @property
     def loads(self):
@@ -208,22 +217,43 @@ def release_of(load):
 def locked(name, seconds=LOCK_SECONDS):
     """The deployment's Home, with the right to change it.
 
-    It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process.
+    It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process and those of its children that inherited it.
     """
     place = home(name)
     with files.disk_told():
-        descriptor = _open_lock(os.path.join(RUN, place.name + ".lock"))
+        descriptor = _held_lock(lock_path(place.name), place.name, time.monotonic() + seconds)
         try:
-            _take_lock(descriptor, place.name, seconds)
             _sign(descriptor)
             yield place._replace(is_locked=True)
         finally:
             os.close(descriptor)
 
 
+def lock_path(name):
+    """The file that whoever changes the deployment has locked, its pid in it."""
+    return os.path.join(RUN, name + ".lock")
+
+
+def _held_lock(path, name, end):
+    """A descriptor of the file that is at `path`, locked; one that was taken away meanwhile keeps nobody out."""
+    while True:
+        descriptor = _open_lock(path)
+        try:
+            _take_lock(descriptor, name, end)
+            if files.is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def _open_lock(path):
+    """What is no file there (a symlink, a folder) is moved aside: it would keep the guard, too, from its work."""
     try:
         files.make_private_folder(RUN)
+        if not files.is_plain(path):
+            os.rename(path, f"{path}.{os.getpid()}.aside")
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
@@ -236,8 +266,8 @@ def _sign(descriptor):
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
 
-def _take_lock(descriptor, name, seconds):
-    end = time.monotonic() + seconds
+def _take_lock(descriptor, name, end):
+    begun = time.monotonic()
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -246,7 +276,8 @@ def _take_lock(descriptor, name, seconds):
             if time.monotonic() > end:
                 holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
                 raise Busy(
-                    f"Another run (process {holder or 'unknown'}) has been changing deployment {name} for {seconds} s",
+                    f"Another run (process {holder or 'unknown'}) has been changing deployment {name} for "
+                    f"{round(end - begun)} s",
                     "Run again when it has ended",
                     pid=holder,
                 ) from None

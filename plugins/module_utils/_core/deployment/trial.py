@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
-from . import apply, observe, plan, store
+from . import apply, lock, observe, plan, store
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
@@ -34,7 +34,7 @@ def begin(home, seen, generation, within, probe=""):
 
 def switch(name):
     """True: the hooks run the live trial. False: there is none, or a hook refused, and they run what is confirmed."""
-    with store.locked(name) as home:
+    with lock.for_guard(name) as home:
         seen = observe.facts(home)
         if not seen.trial_is_live:
             settle(home)
@@ -68,14 +68,14 @@ def confirm(home, seen):
 
 def expire(name):
     """A trial whose time has passed is taken back; a live one stays."""
-    with store.locked(name) as home:
+    with lock.for_guard(name) as home:
         if not observe.facts(home).trial_is_live:
             settle(home)
 
 
 def stop(name):
     """No trial waits without a guard: its guard was told to stop, by a user or because the host goes down."""
-    with store.locked(name) as home:
+    with lock.for_guard(name, is_due=True) as home:
         seen = observe.facts(home)
         if seen.trial_is_live:
             end(home, "its guard was stopped before it was confirmed", is_punished=_has_switched(seen), seen=seen)
@@ -106,7 +106,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     back). `seen`: the Facts under this very lock, where they are at hand.
     """
     seen = seen or observe.facts(home)
-    if not home.is_locked:
+    if not home.may_change:
         return ()
     if seen.trial is None:
         steps = [plan.RemoveDeadline()] if seen.deadline and not seen.damage else []
@@ -167,6 +167,7 @@ def _finish(home, seen):
 def _go_back(home, outcome="", why="", *, is_punished=False):
     """The hooks run what is confirmed; how the trial ended is written before any hook moves, unless it was already."""
     seen = observe.facts(home)
+    why = f"{why} (taken back {home.unlocked})" if home.unlocked else why
     ended = store.Ended(seen.trial.number, outcome, why) if outcome else None
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
     steps = plan.back(_seen_behind(seen), ended, quarantine)

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import time
 from typing import NamedTuple
 
@@ -229,6 +230,22 @@ def remove_if_empty(*folders):
             continue
         except OSError:
             return
+
+
+def is_plain(path):
+    """Whether a regular file is at `path`, or nothing."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def is_at(descriptor, path):
+    """Whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def size_of(path):

@@ -372,6 +372,8 @@ LIBC_SYMBOLS = {
     "unshare": ("zero", (c_int,)),
     # int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)
     "mount": ("zero", (c_char_p, c_char_p, c_char_p, ctypes.c_ulong, c_char_p)),
+    # int prctl(int option, unsigned long…)
+    "prctl": ("zero", (c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)),
     # long syscall(long number, …), for bpf(2) where an old libbpf has no field for what the kernel offers
     "syscall": ("count", (ctypes.c_long, c_int, c_void_p, c_uint32)),
     # FILE *fopen(const char *, const char *), int fputs(const char *, FILE *), int ferror(FILE *), int fclose(FILE *)

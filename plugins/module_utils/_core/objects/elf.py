@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from .. import errors
 from ..errors import BadObject, BadRequest, Failure, NotFound, VerifierRefused
-from ..kernel import bpf, btf, features, libbpf
+from ..kernel import bpf, btf, children, features, libbpf
 from . import bytecode, cost, maps, memory, refusals, verifier
 
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
@@ -159,10 +159,10 @@ def in_child(work, phase):
     `phase` is "open" or "load": how the child's death is told.
     """
     reading, writing = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        _answer(work, writing)
+        _answer(work, writing, parent)
     os.close(writing)
     try:
         answer = _read_until(reading, time.monotonic() + CHILD_SECONDS)
@@ -630,10 +630,12 @@ def _culprit(error):
 # ---- the child itself ----------------------------------------------------------------------------
 
 
-def _answer(work, writing):
+def _answer(work, writing, parent):
     """Write what came of `work` and end; nothing of the parent's (its exit handlers, its output) runs here."""
     try:
         try:
+            children.die_with(parent)
+            children.close_inherited(writing)  # a deployment's lock, too
             answer = {"result": work()}
         except Failure as failure:
             answer = {"failure": [type(failure).__name__, failure.what, failure.do, failure.detail]}
