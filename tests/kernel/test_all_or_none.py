@@ -16,8 +16,15 @@ import programs
 import pytest
 from private_host import NAME, attachment, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions, units
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, HookHeld, NotFound
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    observe,
+    plan,
+    store,
+    transitions,
+    units,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, Failure, HookHeld, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
@@ -210,3 +217,58 @@ def test_detaching_what_was_never_attached_changes_nothing(host):
     host.attach(xdp)
     with pytest.raises(NotFound, match="no earlier release"):
         transitions.roll_back(NAME)
+
+
+# ---- undoing -------------------------------------------------------------------------------------
+
+
+def failing(step, home):
+    raise KeyError("no such thing")
+
+
+def test_undo_that_raises_whatever_it_may_keeps_no_other_step_from_its_own(host, three, monkeypatch):
+    host.stage(1)
+    host.attach(*three)
+    host.stage(2)
+    undo_of_tcx = apply._UNDO[plan.Swap]
+
+    def refuse_tcx(step, home):
+        (failing if step.attachment.hook == "tcx" else undo_of_tcx)(step, home)
+
+    monkeypatch.setitem(apply._UNDO, plan.Swap, refuse_tcx)
+    monkeypatch.setitem(apply._DO, plan.Point, failing)
+
+    steps = [step for step in swaps(host) if isinstance(step, plan.Swap)]
+    with store.locked(NAME) as home, pytest.raises(Failure) as failure:
+        apply.carry_out([*steps, plan.Point("confirmed", 2, 1)], home)
+
+    monkeypatch.undo()
+    assert "KeyError" in failure.value.what
+    assert "failing" in failure.value.detail["traceback"]
+    assert ["KeyError" in line and "tcx" in line for line in failure.value.detail["not_undone"]] == [True]
+    assert versions(host) == {**all_at(1), programs.TCX: 2}
+    host.attach()
+    assert versions(host) == all_at(2)
+
+
+def swaps(host):
+    """The steps from the confirmed load to the staged one."""
+    seen = host.facts()
+    wanted = seen.confirmed._replace(load=seen.staged.load, release=seen.staged.release)
+    return plan.switch(observe.hooks(seen, wanted), wanted)
+
+
+def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):
+    """Seen from outside: the link was there, and its program no more in the interface's own list."""
+    host.stage(1)
+    host.attach(*three)
+    key, link = next((key, link) for key, link in host.facts().links.items() if link.type == "xdp")
+    detach = plan.Detach(key, three[2]._replace(mode=""), link.prog_id, link.attach_type)
+    refused = plan.Point("trial", 7, None)
+
+    with pytest.MonkeyPatch.context() as patch, store.locked(NAME) as home, pytest.raises(Failure) as failure:
+        patch.setitem(apply._DO, plan.Point, failing)
+        apply.carry_out([detach, refused], home)
+
+    assert "not_undone" not in failure.value.detail
+    assert versions(host) == all_at(1)

@@ -11,6 +11,7 @@ missing is what the next plan says.
 from __future__ import annotations
 
 import os
+import traceback
 
 from ..errors import Damaged, Failure
 from ..hooks import catalogue
@@ -30,14 +31,16 @@ def carry_out(steps, home, is_decided=False):
     says that there is nothing to go back to. Then a hook that refuses, or a map that cannot be filled, keeps no other
     from its step: the first failure is raised at the end, when all else is done.
     """
-    if not home.is_locked:
+    if not home.may_change:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
     done, told, late = [], [], []
     for step in steps:
         trace("before", step)
         try:
             told += _DO[type(step)](step, home) or ()
-        except (Failure, OSError) as error:
+        except (
+            Exception
+        ) as error:  # a fault of ours, too: what was done is undone, and no hook keeps another from going back
             decided = is_decided or any(plan.is_commit(each) for each in done)
             if not (plan.can_be_passed_over(step) and (decided or isinstance(step, plan.FillMap))):
                 raise _failed(error, step, done, home, decided) from error
@@ -65,20 +68,28 @@ def _failed(error, step, done, home, decided):
 
 
 def _named(error, step):
-    failure = error if isinstance(error, Failure) else files.disk_failure(error)
+    failure = error if isinstance(error, Failure) else _failure(error)
     failure.detail.setdefault("step", plan.describe(step))
     return failure
 
 
+def _failure(error):
+    """A fault of ours keeps its traceback as a field: the guard, which goes on, has nobody to show it to."""
+    if isinstance(error, OSError):
+        return files.disk_failure(error)
+    shown = traceback.format_exception(type(error), error, error.__traceback__)
+    return Failure(f"A step failed by a fault of ebpf.deploy: {error!r}", "Report it", traceback="".join(shown))
+
+
 def _undo(done, home):
-    """What could not be undone, in words."""
+    """What could not be undone, in words. Whatever a step raises, those before it are undone, too."""
     problems = []
     for step in reversed(done):
         try:
             if type(step) in _UNDO:
                 _UNDO[type(step)](step, home)
-        except (Failure, OSError) as error:
-            problems.append(f"{plan.describe(step)}: {error}")
+        except Exception as error:
+            problems.append(f"{plan.describe(step)}: {error if isinstance(error, (Failure, OSError)) else repr(error)}")
     return problems
 
 

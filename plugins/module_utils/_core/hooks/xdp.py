@@ -40,7 +40,8 @@ class Xdp(Hook):
         ]
 
     def link_flags(self, attachment):
-        return FLAGS[attachment.mode]
+        """None where the mode is not known, as on the way back to what somebody else had moved: the kernel chooses."""
+        return FLAGS.get(attachment.mode, 0)
 
     def refusal(self, attachment, place, error):
         where = attachment.describe()
