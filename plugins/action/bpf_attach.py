@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": msg}
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
         arguments["_is_followed"] = not in_background
+        arguments["_can_reopen"] = self._can_reopen()
         began = time.monotonic()
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background))
         took = time.monotonic() - began
@@ -89,7 +90,7 @@ class ActionModule(ActionBase):
         while time.monotonic() < end:
             time.sleep(PAUSE)
             limit, answer = self._asked(question, limit, deadline, end)
-            if answer is None or answer.get("failure", {}).get("code") in ("not_switched", "busy"):
+            if answer is None or answer.get("failure", {}).get("code") in ("not_switched", "probe_not_passed", "busy"):
                 continue
             if answer.get("state") == "trial" and not is_last:
                 question, is_last = questions["confirm" if confirm == "auto" else "look"], True

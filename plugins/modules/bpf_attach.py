@@ -116,15 +116,18 @@ options:
         V(manual) returns while the change is on trial. Confirm it with M(ebpf.deploy.bpf_release) after your own
         checks.
       - Where the connection cannot be opened anew (local, containers), V(auto) needs O(confirm_probe), and is
-        V(manual) without it.
+        V(manual) without it. O(confirm_probe) then decides alone.
     type: str
     choices: [auto, manual]
     default: auto
   confirm_probe:
     description:
-      - With O(confirm_within), a check that the guard runs on the host after the switch, and that confirms when it
-        passes.
-      - C(tcp:HOST:PORT) connects. Anything else is a command that must end with 0 within five seconds.
+      - With O(confirm_within), a check that the guard runs on the host after the switch, again and again until it
+        passes. Before that, nobody can confirm the change.
+      - Where the connection can be opened anew, or with O(confirm=manual), both are needed, the probe and the
+        confirmation. Elsewhere the probe confirms.
+      - C(tcp:HOST:PORT) connects. Anything else is a command that must end with 0. After five seconds, and at the
+        deadline, the probe is killed with all that it started, and has not passed.
     type: str
     default: ""
   on_boot_refusal:
@@ -154,6 +157,10 @@ options:
     description: Whether the action plugin waits for the outcome, and wants to know how to ask for it. Not for users.
     type: bool
     default: false
+  _can_reopen:
+    description: Whether the action plugin can open its connection anew. Not for users.
+    type: bool
+    default: true
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_release
@@ -271,7 +278,7 @@ failure:
 """
 
 from ..module_utils import _module
-from ..module_utils._core.deployment import guard, observe, store, transitions, trial
+from ..module_utils._core.deployment import guard, observe, probe, store, transitions, trial
 from ..module_utils._core.errors import BadRequest, Failure
 from ..module_utils._core.hooks import catalogue
 
@@ -304,6 +311,7 @@ def main():
             "allow_management_path": {"type": "bool", "default": False},
             "on_boot_refusal": {"type": "str", "choices": ["previous", "off"], "default": "previous"},
             "_is_followed": {"type": "bool", "default": False},
+            "_can_reopen": {"type": "bool", "default": True},
             **ATTACHMENT,
         },
     )
@@ -318,6 +326,7 @@ def work(module):
         detach=params["state"] == "detached",
         confirm_within=params["confirm_within"],
         probe=params["confirm_probe"],
+        by_controller=params["confirm"] == "manual" or params["_can_reopen"],
         retry_quarantined=params["retry_quarantined"],
         allow_management_path=params["allow_management_path"],
         on_boot_refusal=params["on_boot_refusal"],
@@ -326,7 +335,7 @@ def work(module):
     )
     if 0 < params["confirm_within"] < 5:
         raise BadRequest("confirm_within leaves no time to confirm", "Set 5 seconds or more, 60 as a rule")
-    guard.expect_probe(params["confirm_probe"])
+    probe.expect(params["confirm_probe"])
     if params["confirm_within"] and wish.detach:
         raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")
     if wish.detach and not wish.attachments:

@@ -191,7 +191,7 @@ def guarded(host, moments, probe, kills="none", *, with_parent=False, command=GU
     """Version 1 is confirmed, version 2 armed, its guard at work, to be killed at the moments with these numbers."""
     attached(host)
     host.stage(2)
-    host.attach(confirm_within=60, probe=probe)
+    host.attach(confirm_within=60, probe=probe, by_controller=not probe)
     moments.write_text("")
     zipped = code.written(code.GUARD)
     words = [sys.executable, "-c", command, zipped, NAME, str(moments), str(kills), "yes" if with_parent else ""]

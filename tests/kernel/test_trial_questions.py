@@ -22,7 +22,6 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     trial,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
-    BadRequest,
     Failure,
     NotFound,
     NotSwitched,
@@ -32,6 +31,10 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
 
 @pytest.fixture
 def on_trial(host):
+    return with_a_trial(host)
+
+
+def with_a_trial(host):
     """Generation 2 on trial, switched as its guard does it; generation 1 is confirmed."""
     host.stage(1)
     host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
@@ -192,37 +195,10 @@ def test_guard_that_waits_does_not_read_the_whole_deployment_again_and_again(on_
     assert len(reads) < 20
 
 
-def test_probe_is_not_asked_before_the_switch_to_its_own_trial(on_trial, monkeypatch, tmp_path):
-    """The first guard still lives when the same rollout arms its next trial, which the second guard will switch."""
-    on_trial.attach(confirm_within=60, probe=f"touch {tmp_path}/asked")
-    monkeypatch.setattr(trial, "switch", lambda name: None)
-
-    guarded_for_a_second(monkeypatch)
-
-    assert not (tmp_path / "asked").exists()
-    assert store.ended(store.home(NAME), 3).outcome == store.ROLLED_BACK
-
-
-@pytest.mark.parametrize("probe", [" ", "tcp:a..b:22", "tcp::22", "tcp:localhost:0", "tcp:localhost", "echo 'x"])
-def test_probe_that_cannot_be_asked_is_refused_and_to_a_guard_it_has_failed(on_trial, monkeypatch, probe):
-    with pytest.raises(BadRequest, match="cannot be read"):
-        guard.expect_probe(probe)
-    on_trial.attach(confirm_within=60, probe=probe)
-
-    guarded_for_a_second(monkeypatch)
-
-    assert f"its probe {probe} did not pass in time" in store.ended(store.home(NAME), 3).why
-
-
-@pytest.mark.parametrize("probe", ["", "true", "tcp:localhost:22", "tcp:[::1]:22", "tcp:192.0.2.1:22"])
-def test_probe_that_can_be_asked(probe):
-    guard.expect_probe(probe)
-
-
-def guarded_for_a_second(monkeypatch):
+def guarded_for_a_second(monkeypatch, seconds=1):
     """A guard has served the trial, whose time was over after a second."""
     monkeypatch.setattr(guard, "GRACE", 0)
     monkeypatch.setattr(guard, "TICK", 0.01)
     with store.locked(NAME) as home:
-        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime() + 1))
+        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime() + seconds))
     guard.main(NAME)

@@ -184,6 +184,13 @@ class NotSwitched(Failure):
     can_retry = True
 
 
+class ProbeNotPassed(Failure):
+    """A guarded change is on trial, and the probe that it needs has not passed yet."""
+
+    code = "probe_not_passed"
+    can_retry = True
+
+
 class RolledBack(Failure):
     """A guarded change was taken back."""
 

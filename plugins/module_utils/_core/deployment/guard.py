@@ -18,18 +18,16 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-from ..errors import BadRequest, DiskRefused, Failure
+from ..errors import DiskRefused, Failure
 from ..kernel import children, files, tools
-from . import code, observe, store, transitions, trial, units
+from . import code, observe, probe, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
-PROBE_SECONDS = 5
 DISK_SECONDS = 1  # between tries to write to a disk that is full or read-only
 RESTART_SECONDS = 1  # between a guard's death and its next life
 STOP_SECONDS = 90  # to go back in: a run may hold the lock for a while
@@ -179,7 +177,7 @@ def _is_left(name, stops):
         return False
     if not seen.trial_is_live:
         _locked_patiently(trial.expire, name, stops=stops)
-    elif not seen.deadline.probe:
+    elif not seen.deadline.probe or seen.deadline.passed:
         _await_end_of(seen.deadline, place, stops)
     else:
         _probe(name, seen, stops)
@@ -188,12 +186,14 @@ def _is_left(name, stops):
 
 
 def _probe(name, seen, stops):
-    """The trial is confirmed if its probe passes, once begun after the switch to this very trial: before, it would tell
-    of the old program. What keeps it from being confirmed now, the next look sees."""
+    """The trial's probe is asked, once begun after the switch to this very trial: before, it would tell of the old
+    program. What keeps it from being noted now, the next look sees."""
+    deadline, place = seen.deadline, store.home(name)
     with contextlib.suppress(Failure):
-        transitions.look(name, seen.trial.number)
-        if _probe_passes(seen.deadline.probe) and not stops:
-            transitions.confirm(name, seen.trial.number)
+        transitions.look(name, deadline.generation)
+        left = deadline.end - store.boottime()
+        if probe.passes(deadline.probe, left, lambda: bool(stops) or store.deadline(place) != deadline):
+            trial.probe_passed(name, deadline.generation)
 
 
 @contextlib.contextmanager
@@ -237,48 +237,3 @@ def _locked_patiently(work, *arguments, stops=()):
             if not failure.can_retry:
                 raise
             time.sleep(TICK)
-
-
-def expect_probe(probe):
-    """BadRequest where the probe could never pass because it cannot be read."""
-    try:
-        if probe.startswith("tcp:"):
-            _address(probe)
-        elif probe and not shlex.split(probe):
-            raise ValueError("it names no command")
-    except ValueError as error:
-        raise BadRequest(
-            f"confirm_probe {probe!r} cannot be read: {error}", "Give tcp:HOST:PORT, or a command as a shell quotes it"
-        ) from error
-
-
-def _address(probe):
-    """(HOST, PORT) of tcp:HOST:PORT; ValueError where there is none such."""
-    host, dummy, port = probe[4:].rpartition(":")
-    host = host.strip("[]")
-    if not host or not 0 < int(port) < 65536:
-        raise ValueError("it has no host, or no port from 1 to 65535")
-    host.encode("idna")  # as the resolver will: a UnicodeError is a ValueError
-    return host, int(port)
-
-
-def _probe_passes(probe):
-    """tcp:HOST:PORT answers, or the command ends with 0, within five seconds.
-
-    Whatever else comes of asking is a probe that failed: a guard that died of it would only ask again.
-    """
-    try:
-        if probe.startswith("tcp:"):
-            with socket.create_connection(_address(probe), PROBE_SECONDS):
-                return True
-        run = subprocess.run(  # pylint: disable=ansible-bad-function
-            shlex.split(probe),
-            stdin=subprocess.DEVNULL,
-            env=tools.ENVIRONMENT,
-            capture_output=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-        return run.returncode == 0
-    except Exception:
-        return False

@@ -133,7 +133,8 @@ class Deadline(NamedTuple):
     """Until when a guarded trial must be confirmed.
 
     CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot alone. `over`: the trial ended so, the hooks
-    went back, and the disk did not take the outcome (see trial.py).
+    went back, and the disk did not take the outcome (see trial.py). `passed`: the probe did, since the switch to this
+    trial. `by_controller`: somebody confirms it from outside, besides; without, the probe decides alone.
     """
 
     generation: int
@@ -142,6 +143,8 @@ class Deadline(NamedTuple):
     rollout_id: str = ""
     probe: str = ""
     over: Optional[dict] = None
+    passed: bool = False
+    by_controller: bool = True
 
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""

@@ -57,8 +57,8 @@ TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_prog
 class Wish(NamedTuple):
     """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged).
 
-    `confirm_within`: seconds that the change has to be confirmed in, by a confirmation or by `probe`; 0: confirmed at
-    once.
+    `confirm_within`: seconds that the change has to be confirmed in; 0: confirmed at once. `probe` must pass for that,
+    and is enough where nobody confirms it from outside (`by_controller` is false).
     """
 
     attachments: tuple = ()
@@ -67,6 +67,7 @@ class Wish(NamedTuple):
     detach: bool = False
     confirm_within: int = 0
     probe: str = ""
+    by_controller: bool = True
     retry_quarantined: bool = False
     allow_management_path: bool = False
     on_boot_refusal: str = "previous"
@@ -90,7 +91,7 @@ def attach(name, wish, check_mode=False):
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
         seen, generation, steps = _planned(home, observe.sound_facts(home), wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
-            generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe)
+            generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller)
             after = observe.facts(home)
             return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
         told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)

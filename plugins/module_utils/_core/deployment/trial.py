@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import Failure, NotSwitched, Quarantined, RolledBack, TrialRuns
+from ..errors import Failure, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
 from . import apply, lock, observe, plan, store
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
-def begin(home, seen, generation, within, probe=""):
+def begin(home, seen, generation, within, probe="", by_controller=True):
     """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved."""
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = store.boottime() + within
-    deadline = store.Deadline(numbered.number, end, seen.boot_id, numbered.rollout_id, probe)
+    deadline = store.Deadline(
+        numbered.number, end, seen.boot_id, numbered.rollout_id, probe, by_controller=by_controller
+    )
     steps = plan.begin(seen, numbered, deadline)
     carry_out(home, steps, "begin")
     return numbered, steps
@@ -52,7 +54,7 @@ def switch(name):
 def confirm(home, seen):
     """The trial is confirmed, as far as `home` is locked. The steps.
 
-    NotSwitched before the hooks run it, RolledBack when its time has passed.
+    NotSwitched before the hooks run it, ProbeNotPassed before its probe did, RolledBack when its time has passed.
     """
     number = seen.trial.number
     if not seen.trial_is_live:
@@ -60,10 +62,28 @@ def confirm(home, seen):
         raise too_late(store.ended(home, number), number)
     if _missing(seen, seen.trial):
         raise not_switched(number)
+    if seen.deadline.probe and not seen.deadline.passed:
+        raise not_passed(seen.deadline.probe, number)
     steps = [*plan.confirm(seen, number), *plan.prune(seen, confirmed=seen.trial)]
     if home.is_locked:
         carry_out(home, steps, "confirm")
     return tuple(steps)
+
+
+def probe_passed(name, number):
+    """The live trial's probe passed, and the deadline says so; where nobody confirms besides, it is confirmed.
+
+    Busy where another run holds the lock: its guard, who says so, must not wait for it beyond the deadline.
+    """
+    with store.locked(name, seconds=1) as home:
+        seen = observe.facts(home)
+        if not seen.trial_is_live or seen.trial.number != number:
+            return
+        passed = seen.deadline._replace(passed=True)
+        if passed.by_controller:
+            store.write_deadline(home, passed)
+        else:
+            confirm(home, seen._replace(deadline=passed))
 
 
 def expire(name):
@@ -133,7 +153,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
 def _why(seen, rebooted):
     if rebooted:
         return "the host rebooted before it was confirmed"
-    if seen.deadline and seen.deadline.probe:
+    if seen.deadline and seen.deadline.probe and not seen.deadline.passed:
         return f"its probe {seen.deadline.probe} did not pass in time"
     return "it was not confirmed in time"
 
@@ -238,6 +258,16 @@ def carry_out(home, steps, event, is_decided=False):
 def not_switched(number):
     """What is heard before the guard has made the switch."""
     return NotSwitched(f"The hooks do not run generation {number} yet", "Ask again in a second", generation=number)
+
+
+def not_passed(probe, number):
+    """What is heard before the trial's probe has passed."""
+    return ProbeNotPassed(
+        f"The probe {probe} has not passed since the hooks run generation {number}",
+        "Ask again in a second; when it does not pass in time, the host goes back",
+        generation=number,
+        probe=probe,
+    )
 
 
 def too_late(ended, number):
