@@ -27,7 +27,7 @@ WEIGHT = {
     "modules.bpf_map": 316,
     "modules.bpf_program": 731,
     "modules.bpf_release": 284,
-    "module_utils._core.deployment.apply": 195,
+    "module_utils._core.deployment.apply": 214,
     "module_utils._core.deployment.guard": 298,
     "module_utils._core.deployment.boot": 581,
     "module_utils._core.command": 593,

@@ -125,7 +125,7 @@ def _ask(probe, seconds, mark):
         with socket.create_connection(_address(probe), SECONDS):
             os._exit(0)
     words = shlex.split(probe)
-    os.execvpe(words[0], words, {**tools.ENVIRONMENT, MARK: mark})
+    os.execve(tools.find(words[0]) or words[0], words, {**tools.ENVIRONMENT, MARK: mark})
 
 
 def _end_marked(mark):
