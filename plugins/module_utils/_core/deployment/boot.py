@@ -74,6 +74,8 @@ def restore(name):
             seen = observe.facts(home)
         if seen.confirmed is None and seen.damage:
             raise observe.damaged(seen)
+        if seen.confirmed is None:
+            observe.expect_known(seen)
         if seen.confirmed is None or not seen.confirmed.attachments:
             return ()
         try:

@@ -66,7 +66,9 @@ def deployed(name, map_name, asked, check_mode=False):
     place = store.home(name)
     if check_mode or asked.entries is None:
         return _deployed(place, map_name, asked)
-    observe.map_path(place, observe.facts(place), map_name)  # refused before the lock's file is made
+    observe.map_path(
+        place, observe.expect_known(observe.facts(place)), map_name
+    )  # refused before the lock's file is made
     with store.locked(name) as home:
         return _deployed(home, map_name, asked)  # another run may have moved on to another load
 

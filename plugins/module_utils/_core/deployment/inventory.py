@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
-from ..errors import Failure, TooNew
+from ..errors import Failure
 from ..hooks.tcx import ATTACH_TYPE
 from ..kernel import bpf, files, libbpf, namespaces, netlink
 from . import observe, plan, store
@@ -111,9 +110,8 @@ def _deployment_of_links():
     """{link id: name of the deployment that pins it}."""
     found = {}
     for name in store.deployments():
-        with contextlib.suppress(TooNew):
-            for link in observe.facts(store.home(name)).links.values():
-                found[link.id] = name
+        for link in observe.facts(store.home(name)).links.values():
+            found[link.id] = name
     return found
 
 
@@ -125,12 +123,7 @@ def deployments(only=""):
 
 def deployment(name):
     """One deployment as the disk and the kernel have it; `drift` says in words what the next run would mend."""
-    try:
-        seen = observe.facts(store.home(name))
-    except TooNew as failure:
-        nothing = dict.fromkeys(("release", "load", "generation", "previous", "staged"))
-        lists = {"releases": [], "attachments": [], "maps": [], "unread": []}
-        return {"name": name, "state": "unknown", **nothing, **lists, "drift": [str(failure)]}
+    seen = observe.facts(store.home(name))
     generation = seen.confirmed if seen.trial_is_lost else seen.trial or seen.confirmed
     seen = observe.hooks(seen, generation) if generation else seen
     drift = _drift(seen, generation)
@@ -154,7 +147,7 @@ def deployment(name):
 def _state(seen, drift):
     if not seen.exists:
         return "absent"
-    if seen.unnamed or seen.damage:
+    if seen.unnamed or seen.damage or seen.newer:
         return "unknown"
     if seen.trial:
         return "trial"
@@ -165,7 +158,7 @@ def _state(seen, drift):
 
 def _drift(seen, generation):
     """What differs from the generation, in words."""
-    lines = [f"{path} cannot be read" for path in seen.damage]
+    lines = [*(str(each) for each in seen.newer), *(f"{path} cannot be read" for path in seen.damage)]
     lines += [f"no generation names link {seen.links[key].id} ({seen.links[key].type})" for key in seen.unnamed]
     if generation is None:
         return lines

@@ -11,7 +11,7 @@ import contextlib
 import os
 from typing import NamedTuple, Optional
 
-from ..errors import Busy, Damaged, Failure, NotFound, Unprivileged
+from ..errors import Busy, Damaged, Failure, NotFound, TooNew, Unprivileged
 from ..hooks import catalogue
 from ..hooks.contract import Attachment
 from ..kernel import bpf, files, namespaces
@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     links: dict = {}
     unnamed: dict = {}  # links that no generation names; all of them where what is confirmed cannot be read
     damage: tuple = ()  # paths of files of ours that cannot be read
+    newer: tuple = ()  # a TooNew for each record that a newer version wrote; what is known of it here was read
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
     keep: int = store.KEEP
@@ -120,13 +121,20 @@ def unread_rings(seen, generation):
 
 
 def sound_facts(place):
-    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read.
+    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read, TooNew as `expect_known`.
 
     A lost trial is taken back, file and all, by whoever locks the deployment next.
     """
-    seen = facts(place)
+    seen = expect_known(facts(place))
     if seen.damage and not seen.trial_is_lost:
         raise damaged(seen)
+    return seen
+
+
+def expect_known(seen):
+    """The Facts; TooNew where a record is of a higher format than ours. Way back, guard and boot do not ask."""
+    if seen.newer:
+        raise seen.newer[0]
     return seen
 
 
@@ -144,21 +152,26 @@ def _facts(place):
     try:
         links, unsettled = _links(place)
         loads, debris = _loads(place)
-        damage = []
+        damage, newer, formats = [], [], [0]
 
         def read(what, *arguments):
-            """What the store's `what` gives, None where the file is damaged."""
+            """What the store's `what` gives, None where the file is damaged, or nothing can be made of a newer one."""
             try:
-                return what(place, *arguments)
+                found = what(place, *arguments)
             except Damaged as error:
                 damage.append(error.detail["path"])
                 return None
+            except TooNew as error:
+                newer.append(error)
+                return None
+            formats.append(getattr(found, "format", 0))
+            return found
 
         number = store.pointed_number(place, "trial")
         trial = read(store.generation, number) if number is not None else None
-        found_so_far = len(damage)
+        unread = len(damage) + len(newer)
         confirmed = read(store.pointed, "confirmed")
-        if number is not None and trial is None and len(damage) == found_so_far:
+        if number is not None and trial is None and len(damage) + len(newer) == unread:
             trial = store.lost_trial(number)
         staged = read(store.staged)
         generations = [read(store.generation, number) for number in store.generation_numbers(place)]
@@ -176,14 +189,17 @@ def _facts(place):
             debris=debris,
             links=links,
             unsettled=unsettled,
-            keep=read(store.keep) or store.KEEP,
+            keep=(read(store.keep) or store.Keep(store.KEEP)).keep,
             next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
             carries={
                 load: os.path.isdir(os.path.join(place.carry, load, "merged")) for load in files.names_in(place.carry)
             },
             units=units.found(place.name) if units.are_read() else None,
         )
-        return seen._replace(damage=tuple(sorted(set(damage))), unnamed=_unnamed(seen, bool(damage)))
+        newer = store.newer(place) if newer or max(formats) > store.FORMAT else ()
+        return seen._replace(
+            damage=tuple(sorted(set(damage))), newer=tuple(newer), unnamed=_unnamed(seen, bool(damage or newer))
+        )
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
 

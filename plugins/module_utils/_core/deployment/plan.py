@@ -758,7 +758,7 @@ def fallback(seen):
     that can run; without one the hooks stay as they are.
     """
     confirmed = seen.confirmed
-    if confirmed is None and seen.damage and not seen.trial_is_lost:
+    if confirmed is None and (seen.damage or seen.newer) and not seen.trial_is_lost:
         earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
         return next((each for each in reversed(earlier) if each.load in seen.loads), seen.trial)
     is_runnable = confirmed and (confirmed.load in seen.loads or not confirmed.attachments)
@@ -853,8 +853,11 @@ def prune(seen, *, staged=None, confirmed=None):
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
     confirmed or its previous, nor among the newest `seen.keep`, and drop-ins that neither of the two needs.
 
-    `staged` and `confirmed` say what will be so when these steps are reached.
+    `staged` and `confirmed` say what will be so when these steps are reached. Nothing where a newer version's records
+    may need more than is known here.
     """
+    if seen.newer:
+        return []
     staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
     needed = set(sorted(generations)[-seen.keep :])

@@ -41,6 +41,7 @@ class Release(NamedTuple):
     figures: Optional[dict] = None
     dialect: str = ""
     requires: Optional[dict] = None
+    format: int = 1
 
     def as_record(self):
         return {**self._asdict(), "format": 1}

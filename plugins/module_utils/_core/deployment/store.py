@@ -21,6 +21,17 @@
                                      merged/ beside them once the counts are there
 
 What the kernel runs is not here: it is read from the kernel (observe.py).
+
+Each record says its format. Controllers, guards and boot units of older and newer versions read it, too, so these rules
+hold:
+
+- A new field has a default and asks for no new format: a version that does not know the field ignores it. No field is
+  taken away, renamed, or given another meaning.
+- A record gets a higher format only where a version that ignores its new field would do harm. FORMAT is then that
+  number, and every other record keeps the lowest format whose readers do right by it.
+- A record of a lower format, or of none, is read; the fields that it lacks have their defaults.
+- Of a record of a higher format the known fields are read. Facts.newer names it, and a run that would change the
+  deployment is refused (TooNew). The way back, the guard and the boot go on with what was read, and prune nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +53,7 @@ from .release import Release
 STATE = "/var/lib/ebpf_deploy"
 RUN = "/run/ebpf_deploy"
 PINS = os.path.join(files.BPFFS, "ebpf_deploy")
-FORMAT = 1
+FORMAT = 1  # the highest that this version knows
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
@@ -89,6 +100,7 @@ class Staged(NamedTuple):
     rollout_id: str = ""
     policies: dict = {}
     onto: str = ""
+    format: int = FORMAT
 
 
 class Generation(NamedTuple):
@@ -113,6 +125,7 @@ class Generation(NamedTuple):
     onto: str = ""
     leaves: str = ""
     on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
+    format: int = FORMAT
 
     def as_record(self):
         attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
@@ -145,6 +158,7 @@ class Deadline(NamedTuple):
     over: Optional[dict] = None
     passed: bool = False
     by_controller: bool = True
+    format: int = FORMAT
 
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""
@@ -159,6 +173,7 @@ class Keep(NamedTuple):
     """How many generations the user wants to stay."""
 
     keep: int
+    format: int = FORMAT
 
 
 class Serial(NamedTuple):
@@ -178,6 +193,7 @@ class Ended(NamedTuple):
     why: str
     when: str = ""
     left_out: tuple = ()  # declared entries that the map gone back to cannot hold, in words
+    format: int = FORMAT
 
 
 class Declared(NamedTuple):
@@ -362,9 +378,28 @@ def deadline(place):
 
 
 def keep(place):
-    """How many generations stay for going back."""
-    kept = _read(Keep, os.path.join(place.folder, "keep.json"))
-    return kept.keep if kept else KEEP
+    """The Keep of the deployment, or None where KEEP holds."""
+    return _read(Keep, os.path.join(place.folder, "keep.json"))
+
+
+def newer(place):
+    """A TooNew for each record of the deployment that is of a higher format than ours."""
+    found = []
+    for path in [*_records(place), deadline_path(place.name)]:
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            record = files.read_json(path)
+            if _format(record, path) > FORMAT:
+                found.append(_too_new(record, path))
+    return found
+
+
+def _records(place):
+    return sorted(
+        os.path.join(root, name)
+        for root, dummy, names in os.walk(place.folder)
+        for name in names
+        if name.endswith(".json") and not os.path.islink(os.path.join(root, name))
+    )
 
 
 def ended(place, number):
@@ -391,7 +426,10 @@ def declared(place, name):
     except FileNotFoundError:
         return None
     try:
-        return _parsed(_of_our_format(json.loads(head), path), body)
+        record = json.loads(head)
+        if _format(record, path) > FORMAT:
+            raise _too_new(record, path)
+        return _parsed(record, body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{path}, what is declared of map {name}, cannot be read",
@@ -424,8 +462,8 @@ def release_file(place, number, name):
 def _read(kind, path):
     """The record in `path` as the NamedTuple that it was, or None where there is no file.
 
-    Fields that a later version added are left out, those that an earlier one did not have take their defaults. Damaged
-    where one is missing that has none, TooNew where the format is another.
+    Fields that a later version added are left out, those that an earlier one did not have take their defaults. Where a
+    field without a default is missing: Damaged, or TooNew if the record is of a higher format than ours.
     """
     record = _record(path)
     if record is None:
@@ -435,6 +473,8 @@ def _read(kind, path):
             return kind.from_record(record)
         return kind(**{field: record[field] for field in kind._fields if field in record})
     except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if record["format"] > FORMAT:
+            raise _too_new(record, path) from error
         raise Damaged(
             f"{path} is no {kind.__name__.lower()}", path=os.path.realpath(path), error=repr(error)
         ) from error
@@ -447,13 +487,25 @@ def _record(path):
         return None
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
-    return _of_our_format(record, path)
+    return {**record, "format": _format(record, path)}
 
 
-def _of_our_format(record, path):
-    if record.get("format", FORMAT) != FORMAT:
-        raise TooNew(f"{path} was written by a newer ebpf.deploy", "Update the collection on the controller", path=path)
-    return record
+def _format(record, path):
+    """The record's format, 0 where it says none."""
+    number = record.get("format", 0)
+    if type(number) is not int:
+        raise Damaged(f"{path} says no format that is a number", path=os.path.realpath(path), format=number)
+    return number
+
+
+def _too_new(record, path):
+    return TooNew(
+        f"{path} was written by a newer ebpf.deploy: it is of format {record['format']}, and this one knows {FORMAT}",
+        "Update the collection on the controller",
+        path=os.path.realpath(path),
+        format=record["format"],
+        known=FORMAT,
+    )
 
 
 def _generation_path(place, number):

@@ -84,7 +84,7 @@ def attach(name, wish, check_mode=False):
     by one that has its attachments, too; a wish that cannot be leaves it alone.
     """
     with _home(name, check_mode) as home:
-        seen = observe.facts(home)
+        seen = observe.expect_known(observe.facts(home))
         own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
         if own:
             _planned(home, observe.sound_facts(home), wish, own, check_mode)
@@ -224,6 +224,8 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
         is_trials = seen.trial and seen.trial.guarded and number in (None, seen.trial.number)
         if is_trials and not (release or everything_off):
             return _trial_ended(home, seen, why, check_mode)
+        if not everything_off:
+            observe.expect_known(seen)
         if number is not None and not is_trials and not (seen.confirmed and seen.confirmed.number == number):
             if seen.confirmed and seen.trial is None:
                 return _as_confirmed(home, seen, (), check_mode)
@@ -306,6 +308,7 @@ def confirm(name, number=None, check_mode=False):
         if seen.trial and seen.trial.guarded:
             steps = trial.confirm(home, seen)
             return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
+        observe.expect_known(seen)
         repaired = trial.settle(home)
         seen = observe.facts(home)
         if number is None and _is_unknown(seen):
@@ -397,6 +400,7 @@ def remove(name, check_mode=False, *, only_unattached=False):
         seen = observe.facts(home)
         if not store.has_remains(home):
             return Outcome((), seen, seen, None)
+        observe.expect_known(seen)
         if only_unattached and seen.links:
             raise BadRequest(
                 f"Deployment {name} is still attached",
