@@ -14,9 +14,10 @@ import private_host
 import programs
 import pytest
 from private_host import NAME, attachment
+from test_guard_killed import pass_the_deadline
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store, trial
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 
 LONG_AGO = time.time() - 2 * code.UNUSED_SECONDS
@@ -142,3 +143,85 @@ def test_zip_that_was_just_written_stays(installed, monkeypatch):
     new_version(monkeypatch)
 
     assert os.path.exists(fresh)
+
+
+# ---- bytes on the disk ---------------------------------------------------------------------------
+
+
+def flip(path, at=0.5):
+    """One bit of the file is another, as of a disk that says nothing of it."""
+    with open(path, "r+b") as stream:
+        place = int(os.path.getsize(path) * at)
+        stream.seek(place)
+        byte = stream.read(1)[0]
+        stream.seek(place)
+        stream.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("spoil", [flip, os.unlink, lambda path: os.truncate(path, 1000)], ids=["bit", "lost", "short"])
+def test_damaged_code_is_not_started_and_says_so(installed, spoil):
+    zip_path = os.path.realpath(code.CURRENT)
+    spoil(zip_path)
+
+    ended = started("status")
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"{zip_path} is damaged or lost. Run role ebpf.deploy.host, which writes it anew.\n"
+
+
+def test_every_bit_of_the_code_counts(installed):
+    """Where the zip's own checksums look and where they do not."""
+    zip_path = os.path.realpath(code.CURRENT)
+    with open(zip_path, "rb") as stream:
+        whole = stream.read()
+    for at in (0.0, 0.1, 0.3, 0.7, 0.9, 0.999):
+        flip(zip_path, at)
+        assert started("status").returncode == 1, at
+        with open(zip_path, "wb") as stream:
+            stream.write(whole)
+    assert started("status").returncode == 0
+
+
+def test_damaged_code_is_written_anew_by_the_next_installation(installed):
+    flip(os.path.realpath(code.CURRENT))
+
+    assert command.install(check_mode=True)
+    assert command.install()
+
+    assert started("status").returncode == 0
+    assert not command.install()
+
+
+def test_damaged_code_is_written_anew_by_the_next_guard(installed):
+    first = code.written(code.GUARD)
+    flip(first)
+
+    again = code.written(code.GUARD)
+
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", guard.BOOTSTRAP.format("look"), again, NAME, "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_guard_whose_code_is_damaged_when_it_starts_again_takes_other_whole_code_and_goes_back(installed):
+    installed.stage(1)
+    installed.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+    installed.stage(2)
+    installed.attach(confirm_within=60)
+    assert trial.switch(NAME)
+    pass_the_deadline()
+    own = code.written(code.GUARD)
+    flip(own)
+
+    main = guard.BOOTSTRAP.replace("guard.{}", "guard.GRACE = 0; guard.main")
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", main, own, NAME, "0"], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr.count("damaged or lost")) == (0, 1)
+    assert installed.facts().trial is None
+    assert installed.facts().confirmed.number == 1

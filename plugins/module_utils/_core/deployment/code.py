@@ -4,11 +4,12 @@
 # PRIVATE to the collection ebpf.deploy
 """The core on the host's disk, for processes that start without a module: the guard, the units, the command.
 
-    /var/lib/ebpf_deploy/.code/DIGEST.zip    as some process had it; a guard names its own on its command line
-    /var/lib/ebpf_deploy/.code/current       symlink to the zip that `run` starts
-    /var/lib/ebpf_deploy/.code/run           what the units and the command ebpf-deploy call
+    /var/lib/ebpf_deploy/.code/SOURCES-BYTES.zip  as some process had it; a guard names its own on its command line
+    /var/lib/ebpf_deploy/.code/current            symlink to the zip that `run` starts
+    /var/lib/ebpf_deploy/.code/run                what the units and the command ebpf-deploy call
 
-What the processes do is not this room's business.
+SOURCES is the digest of the sources, BYTES that of the file. Whoever starts a zip compares BYTES first, and imports
+nothing from a damaged one. What the processes do is not this room's business.
 """
 
 from __future__ import annotations
@@ -34,9 +35,27 @@ SCRIPT = os.path.join(FOLDER, "run")
 PACKAGE = "ebpf_deploy"  # the core's name in its zip
 COMMAND, GUARD = "command.py", "deployment/guard.py"  # what is started
 IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)  # of ours, from anywhere in a room
+DIGEST_LENGTH = 16  # hex digits
 UNUSED_SECONDS = 3600  # nobody is between writing a zip and starting it for so long
 
 # On some hosts interfaces come and go by the hundred: those that no deployment names cost a grep, not a Python.
+_START = """
+import glob, hashlib, os, sys
+def is_whole(path):
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()[:{length}] == path[-4 - {length} : -4]
+    except OSError:
+        return False
+first = os.path.realpath({first})
+found = [path for path in (first, *sorted(glob.glob("{others}"), key=os.path.getmtime)[::-1]) if is_whole(path)]
+if found[:1] != [first]:
+    sys.stderr.write(first + " is damaged or lost. Run role ebpf.deploy.host, which writes it anew." + chr(10))
+if not found:
+    sys.exit(1)
+sys.path.insert(0, found[0])
+"""
+
 RUN = """#!/bin/sh
 # What the units and the command ebpf-deploy start; written by ebpf.deploy.
 PATH={path}
@@ -47,9 +66,7 @@ if [ "$1" = back ]; then
         *) grep -qsF "\\"target\\": \\"$2\\"" {state}/*/confirmed {state}/*/trial || exit 0 ;;
     esac
 fi
-exec {python} -I -c '
-import os, sys
-sys.path.insert(0, os.path.realpath("{current}"))
+exec {python} -I -c '{start}
 from {package} import command
 sys.exit(command.main())' "$@"
 """
@@ -58,30 +75,51 @@ sys.exit(command.main())' "$@"
 def written(start):
     """The path of a zip that holds the room `start` and all that it imports, as this process has them.
 
-    Made where it is not there yet. The rooms must have been imported.
+    Made where there is none yet, or a damaged one. The rooms must have been imported.
     """
     sources = reached(_sources(), start)
-    path = os.path.join(FOLDER, _digest(sources) + ".zip")
-    if os.path.exists(path):
+    path = _whole(sources)
+    if path:
         os.utime(path)
-    else:
-        files.make_private_folder(FOLDER)
-        files.write_durably(path, _zipped({**sources, **_compiled(sources)}))
-        _prune(path)
+        return path
+    files.make_private_folder(FOLDER)
+    data = _zipped({**sources, **_compiled(sources)})
+    path = os.path.join(FOLDER, f"{_digest(sources)}-{_digest_of_bytes(data)}.zip")
+    files.write_durably(path, data)
+    _prune(path)
     return path
+
+
+def starting(first, others=""):
+    """Python text after which modules are imported from the zip that the expression `first` names.
+
+    Where that one is damaged or lost, it says so, and takes the newest whole one of FOLDER whose name matches `others`;
+    the process ends with 1 where there is none.
+    """
+    return _START.format(first=first, others=os.path.join(FOLDER, others) if others else "", length=DIGEST_LENGTH)
+
+
+def _whole(sources):
+    """The path of the zip of these sources whose bytes are as they were written, or None; `current` before others."""
+    found = glob.glob(os.path.join(FOLDER, _digest(sources) + "-*.zip"))
+    current = os.path.realpath(CURRENT)
+    for path in sorted(found, key=lambda each: (each != current, each)):
+        if path.endswith(f"-{_digest_of_bytes(_content(path) or b'')}.zip"):
+            return path
+    return None
 
 
 @files.disk_told()
 def install(check_mode=False):
     """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
-    words = {"state": store.STATE, "python": sys.executable, "current": CURRENT, "package": PACKAGE}
+    words = {"state": store.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
     script = RUN.format(path=tools.ENVIRONMENT["PATH"], **words)
+    is_current = _current() == _whole(reached(_sources(), COMMAND))
     if check_mode:
-        return _current() != _digest(reached(_sources(), COMMAND)) + ".zip" or _content(SCRIPT) != script.encode()
-    name = os.path.basename(written(COMMAND))
-    is_current = _current() == name
+        return not is_current or _content(SCRIPT) != script.encode()
+    path = written(COMMAND)
     if not is_current:
-        files.point_symlink(CURRENT, name)
+        files.point_symlink(CURRENT, os.path.basename(path))
     is_same = _content(SCRIPT) == script.encode()
     if not is_same:
         files.write_durably(SCRIPT, script.encode())
@@ -89,7 +127,7 @@ def install(check_mode=False):
 
 
 def _current():
-    return os.path.basename(os.path.realpath(CURRENT)) if os.path.exists(CURRENT) else ""
+    return os.path.realpath(CURRENT) if os.path.exists(CURRENT) else ""
 
 
 def _content(path):
@@ -133,7 +171,11 @@ def _digest(sources):
     found = hashlib.sha256(sys.implementation.cache_tag.encode())
     for name, data in sorted(sources.items()):
         found.update(b"%s\0%d\0%s" % (name.encode(), len(data), data))
-    return found.hexdigest()[:16]
+    return found.hexdigest()[:DIGEST_LENGTH]
+
+
+def _digest_of_bytes(data):
+    return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
 
 
 def _compiled(sources):

@@ -47,7 +47,7 @@ def arm(name, at_boot=False):
 
 
 BOOTSTRAP = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    code.starting("sys.argv[1]", "*.zip") + "\n"
     f"from {code.PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]))"
 )
 
