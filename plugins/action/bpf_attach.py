@@ -47,17 +47,17 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": msg}
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()
         arguments["_is_followed"] = not in_background
-        arguments["_can_reopen"] = self._can_reopen()
+        arguments["_doubt"] = self._doubt_of_transport()
         began = time.monotonic()
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background))
         took = time.monotonic() - began
         questions = result.pop("_ask", None)
         if result.get("state") != "armed" or in_background:
             return result
-        if confirm == "auto" and not self._can_reopen():
+        if confirm == "auto" and questions["doubt"]:
             confirm = "probe" if arguments.get("confirm_probe") else "manual"
         if confirm == "manual" and self._task.args.get("confirm", "auto") == "auto":
-            Display().warning(self._why_manual(result, within))
+            Display().warning(self._why_manual(result, within, questions["doubt"]))
         return self._followed(result, within, confirm, questions, max(ATTEMPT_SECONDS, took))
 
     @staticmethod
@@ -72,9 +72,13 @@ class ActionModule(ActionBase):
         """ansible.netcommon names its transports by their full names."""
         return self._connection.transport.rpartition(".")[2] in REOPENABLE
 
-    def _why_manual(self, result, within):
+    def _doubt_of_transport(self):
+        return "" if self._can_reopen() else f"a {self._connection.transport} connection cannot be opened anew"
+
+    @staticmethod
+    def _why_manual(result, within, doubt):
         return (
-            f"A {self._connection.transport} connection cannot be opened anew, and there is no confirm_probe: the "
+            f"No new connection proves that the host is reached, since {doubt}, and there is no confirm_probe: the "
             f"change is on trial for {within} s. Confirm it with bpf_release state=confirmed "
             f"generation={result['generation']}."
         )

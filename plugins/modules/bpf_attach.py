@@ -157,8 +157,12 @@ options:
     description: Whether the action plugin waits for the outcome, and wants to know how to ask for it. Not for users.
     type: bool
     default: false
-  _can_reopen:
-    description: Whether the action plugin can open its connection anew. Not for users.
+  _doubt:
+    description: Why the action plugin cannot prove by new connections that the host is reached. Not for users.
+    type: str
+    default: ""
+  _is_checked:
+    description: With O(confirm=manual), whether somebody checks the host before confirming. Not for users.
     type: bool
     default: true
 seealso:
@@ -281,6 +285,7 @@ from ..module_utils import _module
 from ..module_utils._core.deployment import guard, observe, probe, store, transitions, trial
 from ..module_utils._core.errors import BadRequest, Failure
 from ..module_utils._core.hooks import catalogue
+from ..module_utils._core.kernel import way_in
 
 ATTACHMENT = {
     "program": {"type": "str"},
@@ -311,7 +316,8 @@ def main():
             "allow_management_path": {"type": "bool", "default": False},
             "on_boot_refusal": {"type": "str", "choices": ["previous", "off"], "default": "previous"},
             "_is_followed": {"type": "bool", "default": False},
-            "_can_reopen": {"type": "bool", "default": True},
+            "_doubt": {"type": "str", "default": ""},
+            "_is_checked": {"type": "bool", "default": True},
             **ATTACHMENT,
         },
     )
@@ -319,6 +325,8 @@ def main():
 
 def work(module):
     params = module.params
+    doubt = (params["confirm_within"] and (params["_doubt"] or guard.doubt_of(way_in.peer()))) or ""
+    is_alone = params["confirm"] == "manual" and not params["_is_checked"] and not params["confirm_probe"]
     wish = transitions.Wish(
         attachments=wanted(params),
         release=params["release"],
@@ -326,7 +334,8 @@ def work(module):
         detach=params["state"] == "detached",
         confirm_within=params["confirm_within"],
         probe=params["confirm_probe"],
-        by_controller=params["confirm"] == "manual" or params["_can_reopen"],
+        by_controller=params["confirm"] == "manual" or not doubt,
+        doubt=doubt if is_alone else "",
         retry_quarantined=params["retry_quarantined"],
         allow_management_path=params["allow_management_path"],
         on_boot_refusal=params["on_boot_refusal"],
@@ -357,7 +366,7 @@ def work(module):
         number = outcome.generation.number
         fields.update(state="armed", generation=number, guard=guarded(params, number))
         if params["_is_followed"]:
-            fields["_ask"] = guard.questions(params["name"], number)
+            fields["_ask"] = {**guard.questions(params["name"], number), "doubt": doubt}
     return fields
 
 

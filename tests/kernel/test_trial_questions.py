@@ -23,6 +23,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     Failure,
+    NoProof,
     NotFound,
     NotSwitched,
     Quarantined,
@@ -177,6 +178,37 @@ def test_task_that_cannot_be_leaves_the_trial_of_its_rollout_alone(on_trial, wro
         on_trial.attach(private_host.catalogue.attachment_from({**wish, **wrong}), confirm_within=60)
 
     assert on_trial.facts() == before
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_no_trial_begins_that_nothing_could_prove(on_trial, check_mode):
+    transitions.confirm(NAME, 2)
+    on_trial.stage(3)
+    before = on_trial.facts()
+    wish = transitions.Wish(confirm_within=60, doubt="a local connection cannot be opened anew")
+
+    with pytest.raises(NoProof, match=r"would prove .*: a local connection cannot be opened anew, .*confirm_probe"):
+        transitions.attach(NAME, wish, check_mode)
+
+    assert on_trial.facts() == before
+
+
+def test_doubt_costs_nothing_where_nothing_changes(on_trial):
+    transitions.confirm(NAME, 2)
+
+    assert not on_trial.attach(confirm_within=60, doubt="a local connection cannot be opened anew").changed
+
+
+def test_confirmation_that_came_in_by_no_new_way_is_refused_while_the_trial_is_live(on_trial, capsys):
+    """This process came in by none that can be told; the time, too, is judged on the host."""
+    for told in ({"seen": [], "before": store.boottime() + 60}, {"before": store.boottime() - 1}):
+        guard.confirm(NAME, 2, json.dumps(told))
+        assert json.loads(capsys.readouterr().out)["failure"]["code"] == "way_not_proved"
+    assert on_trial.facts().trial_is_live
+
+    guard.confirm(NAME, 2, json.dumps({"before": store.boottime() + 60}))
+
+    assert json.loads(capsys.readouterr().out)["state"] == "confirmed"
 
 
 def test_removal_during_a_trial_says_nothing_against_its_source(on_trial):

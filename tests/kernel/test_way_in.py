@@ -56,11 +56,14 @@ class Server:
 
     def ask(self, address, command):
         """The last line that the command, run by sshd, wrote; it came in by `address`."""
-        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
-        words = ["ssh", "-i", str(self.folder / "key"), "-p", PORT, *(f"-o{each}" for each in options)]
-        words += [f"root@{address}", command]
-        done = run("nsenter", "-t", str(self.host.peer.pid), "-n", *words, timeout=60)
+        done = run("nsenter", "-t", str(self.host.peer.pid), "-n", *self.words(address, command), timeout=60)
         return json.loads(done.splitlines()[-1])
+
+    def words(self, address, command, *more):
+        """How a client calls ssh."""
+        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
+        key = ["-i", str(self.folder / "key"), "-p", PORT, *(f"-o{each}" for each in options)]
+        return ["ssh", *key, *more, f"root@{address}", command]
 
     def attaching(self, address, *rows, before=""):
         """{target: what became of attaching there}, tried in this order by a process of the session."""

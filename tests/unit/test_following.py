@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.ebpf.deploy.plugins.action import bpf_attach
 from ansible_collections.ebpf.deploy.plugins.action.bpf_attach import ActionModule, Late, at_most
 
-QUESTIONS = {"look": "look", "confirm": "confirm"}
+QUESTIONS = {"look": "look", "confirm": "confirm", "doubt": ""}
 ON_TRIAL = {"state": "trial", "attachments": []}
 CONFIRMED = {"state": "confirmed", "attachments": []}
 TOO_EARLY = {"failure": {"code": "not_switched"}, "msg": "not yet"}

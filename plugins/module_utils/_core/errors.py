@@ -184,6 +184,19 @@ class NotSwitched(Failure):
     can_retry = True
 
 
+class NoProof(Failure):
+    """Nothing could prove that the host is still reached after the change."""
+
+    code = "no_proof"
+
+
+class WayNotProved(Failure):
+    """A confirmation came in late, or by a connection that says nothing of new ones."""
+
+    code = "way_not_proved"
+    can_retry = True
+
+
 class ProbeNotPassed(Failure):
     """A guarded change is on trial, and the probe that it needs has not passed yet."""
 

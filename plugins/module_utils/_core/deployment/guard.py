@@ -22,8 +22,8 @@ import subprocess
 import sys
 import time
 
-from ..errors import DiskRefused, Failure
-from ..kernel import children, files, tools
+from ..errors import DiskRefused, Failure, WayNotProved
+from ..kernel import children, files, tools, way_in
 from . import code, observe, probe, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
@@ -48,7 +48,7 @@ def arm(name, at_boot=False):
 
 BOOTSTRAP = (
     code.starting("sys.argv[1]", "*.zip") + "\n"
-    f"from {code.PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]))"
+    f"from {code.PACKAGE}.deployment import guard; guard.{{}}(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])"
 )
 
 
@@ -65,9 +65,10 @@ def questions(name, number):
     }
 
 
-def confirm(name, number):
-    """Print what became of confirming the generation."""
-    _print_answer(lambda: transitions.confirm(name, number))
+def confirm(name, number, told="{}"):
+    """Print what became of confirming the generation. `told`: what the controller knows (see _expect_new_way)."""
+    known = json.loads(told)
+    _print_answer(lambda: transitions.confirm(name, number, expect_proof=lambda: _expect_new_way(known)))
 
 
 def look(name, number):
@@ -75,14 +76,37 @@ def look(name, number):
     _print_answer(lambda: transitions.look(name, number))
 
 
+def _expect_new_way(known):
+    """WayNotProved where this process came in by one of the connections `seen` before, or after the time `before`."""
+    peer = way_in.peer()
+    if "seen" in known and (peer is None or peer.is_here or [peer.address, peer.port] in known["seen"]):
+        raise WayNotProved(f"This connection is no new one: {doubt_of(peer) or f'{peer.address}, port {peer.port}'}")
+    if store.boottime() > known.get("before", store.boottime()):
+        raise WayNotProved("This connection took longer than three times what one took before the switch")
+
+
+def doubt_of(peer):
+    """Why a new connection from this way_in.Peer proves nothing; empty where it does."""
+    if peer is None:
+        return "the host cannot tell which connection it is asked by (there is no sshd above the module)"
+    if peer.is_here:
+        return f"the connection comes from {peer.address}, the host's own (through a tunnel, or a jump by it)"
+    return ""
+
+
 def _print_answer(work):
-    """One line of JSON: {state, attachments}, or {failure: {code, what, do, …}, msg}."""
+    """One line of JSON: {state, attachments, …}, or {failure: {code, what, do, …}, msg, …}.
+
+    `peer`: [address, port, is_here] of the connection, or null; `at`: when it was asked, by the host's clock.
+    """
     try:
         outcome = work()
         rows = observe.attachment_rows(outcome.after, outcome.generation)
         answer = {"state": outcome.state, "attachments": rows}
     except Failure as failure:
         answer = {"failure": failure.as_fields(), "msg": str(failure)}
+    peer = way_in.peer()
+    answer.update(peer=peer and list(peer), at=store.boottime())
     sys.stdout.write(json.dumps(answer) + "\n")
 
 

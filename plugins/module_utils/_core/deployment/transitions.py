@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Failure, NotFound, WayInAtRisk
+from ..errors import BadRequest, Failure, NoProof, NotFound, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
 from . import apply, observe, plan, store, trial
@@ -58,7 +58,8 @@ class Wish(NamedTuple):
     """What a user wants of bpf_attach. `release`: an id on this host (empty: what is staged).
 
     `confirm_within`: seconds that the change has to be confirmed in; 0: confirmed at once. `probe` must pass for that,
-    and is enough where nobody confirms it from outside (`by_controller` is false).
+    and is enough where nobody confirms it from outside (`by_controller` is false). `doubt`: why nothing could prove
+    that the host is reached afterwards; no trial begins then.
     """
 
     attachments: tuple = ()
@@ -68,6 +69,7 @@ class Wish(NamedTuple):
     confirm_within: int = 0
     probe: str = ""
     by_controller: bool = True
+    doubt: str = ""
     retry_quarantined: bool = False
     allow_management_path: bool = False
     on_boot_refusal: str = "previous"
@@ -108,6 +110,7 @@ def _planned(home, seen, wish, own, check_mode):
     is_unloaded = check_mode and generation.load not in seen.loads
     steps = _without_kernel(seen, generation) if is_unloaded else plan.change(seen, generation)
     _refuse_risk(wish, steps)
+    _refuse_unproved(wish, seen, generation)
     return seen, generation, steps
 
 
@@ -128,6 +131,15 @@ def _refuse_risk(wish, steps):
                 interfaces=sorted(way.interfaces.values()),
                 cgroups=sorted(way.cgroups),
             )
+
+
+def _refuse_unproved(wish, seen, generation):
+    if wish.doubt and wish.confirm_within and not generation.runs_the_same(seen.confirmed):
+        raise NoProof(
+            f"Nothing would prove that the host can still be reached: {wish.doubt}, and there are neither a probe nor "
+            "checks",
+            "Give confirm_probe (role rollout: rollout_confirm_probe), or checks of your own (rollout_checks)",
+        )
 
 
 def _refuse_quarantined(home, seen, generation, wish):
@@ -294,11 +306,11 @@ def _goal(seen, release):
     return previous
 
 
-def confirm(name, number=None, check_mode=False):
+def confirm(name, number=None, check_mode=False, expect_proof=lambda: None):
     """The trial is confirmed; without one, what a killed run left is finished, and the hooks run what is confirmed.
 
     `number` names the generation to confirm: where it is confirmed already, the trial of another change is left alone.
-    RolledBack where it was taken back.
+    RolledBack where it was taken back. `expect_proof`: as trial.confirm has it.
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
@@ -306,7 +318,7 @@ def confirm(name, number=None, check_mode=False):
         if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
             return Outcome((), seen, seen, seen.confirmed)
         if seen.trial and seen.trial.guarded:
-            steps = trial.confirm(home, seen)
+            steps = trial.confirm(home, seen, expect_proof)
             return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
         observe.expect_known(seen)
         repaired = trial.settle(home)

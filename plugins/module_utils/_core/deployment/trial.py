@@ -51,10 +51,11 @@ def switch(name):
         return True
 
 
-def confirm(home, seen):
+def confirm(home, seen, expect_proof=lambda: None):
     """The trial is confirmed, as far as `home` is locked. The steps.
 
     NotSwitched before the hooks run it, ProbeNotPassed before its probe did, RolledBack when its time has passed.
+    `expect_proof` raises what else speaks against it while it is live.
     """
     number = seen.trial.number
     if not seen.trial_is_live:
@@ -62,6 +63,7 @@ def confirm(home, seen):
         raise too_late(store.ended(home, number), number)
     if _missing(seen, seen.trial):
         raise not_switched(number)
+    expect_proof()
     if seen.deadline.probe and not seen.deadline.passed:
         raise not_passed(seen.deadline.probe, number)
     steps = [*plan.confirm(seen, number), *plan.prune(seen, confirmed=seen.trial)]

@@ -106,6 +106,16 @@ def indexes_between(connections):
     return found.union(*(_routed(remote) for dummy, remote in connections))
 
 
+def is_own(address):
+    """Whether packets to it stay on this host: it is lo's, or an interface has it."""
+    family, wanted = _packed(address)
+    if wanted[:1] == b"\x7f" if family == socket.AF_INET else wanted == socket.inet_pton(family, "::1"):
+        return True
+    rows = _asked(RTM_GETADDR, NLM_F_DUMP, struct.pack("=BBBBi", family, 0, 0, 0, 0))
+    found = [_attributes(body[8:]) for body in rows]
+    return wanted in [attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS)) for attributes in found]
+
+
 def _routed(remote):
     family, address = _packed(remote)
     head = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)

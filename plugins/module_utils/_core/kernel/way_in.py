@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from . import netlink
 
@@ -74,6 +74,59 @@ def _along(steps, start):
 
 def _index(links, name):
     return next((link.index for link in links if link.name == name), 0)
+
+
+# ---- the far end ---------------------------------------------------------------------------------
+
+
+class Peer(NamedTuple):
+    """The far end of the connection that this process came in by. is_here: it is an address of this host, so that lo
+    carries it, whatever a tunnel does beyond."""
+
+    address: str
+    port: int
+    is_here: bool
+
+
+def peer() -> Optional[Peer]:
+    """The Peer of this process; None where it cannot be told: no sshd is above it, or one with several connections
+    (those that it forwards) of which nobody says which is the client's."""
+    below = os.getpid()
+    for pid in _ancestors(os.getpid()):
+        if _stat(pid)[0] in SSHD:
+            found = _far_ends(pid)
+            if len(found) > 1:
+                found &= {_told_by(below)}
+            if found:
+                address, port = found.pop()
+                return None if found else Peer(address, port, netlink.is_own(address))
+        else:
+            below = pid
+    return None
+
+
+def _told_by(pid):
+    """(address, port) that sshd wrote into the environment of the program that it started."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            told = [each[15:].split() for each in stream.read().split(b"\0") if each.startswith(b"SSH_CONNECTION=")]
+    except OSError:
+        return None
+    return (told[0][0].decode(errors="replace"), int(told[0][1])) if told else None
+
+
+def _far_ends(pid):
+    """{(address, port)} at the other end of the process's TCP connections, in the process's own network namespace."""
+    inodes, found = _sockets(pid), set()
+    for family in ("tcp", "tcp6") if inodes else ():
+        try:
+            with open(f"/proc/{pid}/net/{family}", encoding="ascii") as lines:
+                rows = [line.split() for line in lines][1:]
+        except OSError:  # no IPv6
+            continue
+        ours = [row[2] for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
+        found |= {(_address(end), int(end.partition(":")[2], 16)) for end in ours}
+    return found
 
 
 # ---- processes -----------------------------------------------------------------------------------
