@@ -44,6 +44,12 @@ options:
       - V(none) takes every program off its hook and keeps the releases.
     type: str
     default: ""
+  comment:
+    description:
+      - For V(rolled_back), why. The deployment's history, its journal and the quarantine say it.
+      - On one line, of 500 letters at the most.
+    type: str
+    default: ""
   keep:
     description:
       - For V(confirmed), how many generations stay for going back, from now on. Their programs stay loaded, which takes
@@ -64,6 +70,14 @@ EXAMPLES = r"""
   ebpf.deploy.bpf_release:
     name: counter
     state: rolled_back
+  become: true
+
+- name: Take this change back, and say why
+  ebpf.deploy.bpf_release:
+    name: counter
+    state: rolled_back
+    generation: "{{ attached.generation }}"
+    comment: "ticket 4711: the proxy lost one request in ten"
   become: true
 
 - name: Everything off its hook, now
@@ -146,9 +160,13 @@ failure:
   sample: {code: rolled_back, generation: 5, outcome: rolled_back, why: it was not confirmed in time}
 """
 
+import textwrap
+
 from ..module_utils import _module
 from ..module_utils._core.deployment import observe, transitions
 from ..module_utils._core.errors import BadRequest
+
+COMMENT_LETTERS = 500
 
 
 def main():
@@ -159,6 +177,7 @@ def main():
             "state": {"type": "str", "choices": ["confirmed", "rolled_back", "absent"], "default": "confirmed"},
             "generation": {"type": "int"},
             "release": {"type": "str", "default": ""},
+            "comment": {"type": "str", "default": ""},
             "keep": {"type": "int"},
         },
     )
@@ -183,14 +202,23 @@ def moved(params, check_mode):
     """The Outcome of what O(state) asks for."""
     name, release, number = params["name"], params["release"], params["generation"]
     if params["state"] == "rolled_back":
+        why = said(params["comment"]) or "rolled back by a user"
         if release == "none":
-            return transitions.roll_back(name, "", number, check_mode, everything_off=True)
-        return transitions.roll_back(name, release, number, check_mode)
+            return transitions.roll_back(name, "", number, check_mode, everything_off=True, why=why)
+        return transitions.roll_back(name, release, number, check_mode, why=why)
+    if params["comment"]:
+        raise BadRequest("comment goes with state: rolled_back", "Leave comment out, or set state: rolled_back")
     if release:
         raise BadRequest("release goes with state: rolled_back", "Leave release out, or set state: rolled_back")
     if params["state"] == "absent":
         return transitions.remove(name, check_mode)
     return transitions.confirm(name, number, check_mode)
+
+
+def said(comment):
+    """The user's words on one line that a journal can hold and a terminal can show."""
+    words = "".join(each if each.isprintable() else " " for each in comment).split()
+    return textwrap.shorten(" ".join(words), COMMENT_LETTERS, placeholder=" …")
 
 
 if __name__ == "__main__":
