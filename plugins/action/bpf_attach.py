@@ -107,7 +107,7 @@ class ActionModule(ActionBase):
             "failed": True,
             "state": "unknown",
             "msg": f"The host did not answer until {AFTER_DEADLINE} s after the deadline. Its guard needs no "
-            "connection: the release that ran before should run again. Look at the host's console.",
+            "connection: what ran before, if anything did, should run again. Look at the host's console.",
         }
 
     def _asked(self, question, limit, deadline, end):

@@ -27,6 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     NotFound,
     NotSwitched,
     Quarantined,
+    RolledBack,
 )
 
 
@@ -225,6 +226,56 @@ def test_guard_that_waits_does_not_read_the_whole_deployment_again_and_again(on_
 
     assert on_trial.facts().trial is None
     assert len(reads) < 20
+
+
+@pytest.mark.parametrize(
+    ("questions", "why"),
+    [
+        ([], "it was not confirmed in time"),
+        ([guard.questions], "the host did not answer after the switch"),
+        ([guard.questions, guard.look], "it was not confirmed in time"),
+    ],
+)
+def test_trial_that_nobody_reached_ends_as_one_whose_host_did_not_answer(on_trial, monkeypatch, questions, why):
+    monkeypatch.setattr(guard.code, "written", lambda roots: "code")  # nothing of it is run, and it would stay
+    for ask in questions:
+        ask(NAME, 2)
+
+    guarded_for_a_second(monkeypatch)
+
+    assert store.ended(store.home(NAME), 2).why == why
+    with pytest.raises(Quarantined, match=why):
+        on_trial.stage(2)
+
+
+def test_question_of_an_earlier_trial_says_nothing_of_this_one(on_trial, monkeypatch):
+    monkeypatch.setattr(guard.code, "written", lambda roots: "code")
+    guard.questions(NAME, 2)
+    on_trial.attach(confirm_within=60)
+    assert trial.switch(NAME)
+
+    guarded_for_a_second(monkeypatch)
+
+    assert store.ended(store.home(NAME), 3).why == "it was not confirmed in time"
+
+
+def test_nothing_is_said_to_run_again_where_nothing_ran_before(host, monkeypatch):
+    host.stage(1)
+    host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
+    assert trial.switch(NAME)
+    guarded_for_a_second(monkeypatch)
+
+    for ask in (transitions.look, transitions.confirm):
+        with pytest.raises(RolledBack, match="Nothing ran before, nor does now") as refused:
+            ask(NAME, 1)
+        assert "again" not in str(refused.value)
+
+
+def test_release_that_ran_before_is_said_to_run_again(on_trial, monkeypatch):
+    guarded_for_a_second(monkeypatch)
+
+    with pytest.raises(RolledBack, match="The release that ran before runs again"):
+        transitions.look(NAME, 2)
 
 
 def guarded_for_a_second(monkeypatch, seconds=1):

@@ -60,6 +60,7 @@ def questions(name, number):
     counts.
     """
     path = code.written(code.GUARD)
+    store.write_asked(store.home(name), store.Asked(number))
     return {
         verb: shlex.join(tools.python(BOOTSTRAP.format(verb), path, name, str(number))) for verb in ("confirm", "look")
     }
@@ -72,8 +73,16 @@ def confirm(name, number, told="{}"):
 
 
 def look(name, number):
-    """Print how the generation fares, nothing changed."""
-    _print_answer(lambda: transitions.look(name, number))
+    """Print how the generation fares; no hook and no state has changed, but that the host was reached is remembered."""
+    _print_answer(lambda: _reached(transitions.look(name, number), name, number))
+
+
+def _reached(outcome, name, number):
+    """The Outcome, after what follows for a trial that ends unconfirmed is written down: the host did answer."""
+    if outcome.state == "trial":
+        with contextlib.suppress(OSError):
+            store.write_asked(store.home(name), store.Asked(number, is_answered=True))
+    return outcome
 
 
 def _expect_new_way(known):

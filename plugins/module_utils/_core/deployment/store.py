@@ -16,6 +16,7 @@
         journal.jsonl, journal.jsonl.1   one line per event, the older ones in .1; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
+    /run/ebpf_deploy/NAME.asked          whether a controller that asks for the trial was answered
     /sys/fs/bpf/ebpf_deploy/NAME/loads/R-K/{progs,maps}/…, links/ID
     /sys/fs/bpf/ebpf_deploy/NAME/carry/R-K/{MAP-in, MAP-back}   programs that move counts to load R-K's map, and back;
                                      merged/ beside them once the counts are there
@@ -167,6 +168,13 @@ class Deadline(NamedTuple):
     def is_of(self, trial, boot_id):
         """Whether it is this trial's, of this boot."""
         return (self.generation, self.boot_id) == (trial.number, boot_id)
+
+
+class Asked(NamedTuple):
+    """A controller asks over new connections how the trial fares, and whether one came through after the switch."""
+
+    generation: int
+    is_answered: bool = False
 
 
 class Keep(NamedTuple):
@@ -375,6 +383,15 @@ def deadline_path(name):
 def deadline(place):
     """The Deadline of the trial, or None."""
     return _read(Deadline, deadline_path(place.name))
+
+
+def asked(place):
+    """The Asked of the trial; None where no controller asks."""
+    return _read(Asked, _asked_path(place.name))
+
+
+def _asked_path(name):
+    return os.path.join(RUN, name + ".asked")
 
 
 def keep(place):
@@ -602,6 +619,12 @@ def write_deadline(place, what):
 
 def remove_deadline(place):
     files.remove(deadline_path(place.name))
+    files.remove(_asked_path(place.name))
+
+
+def write_asked(place, what):
+    files.make_private_folder(RUN)
+    files.write_json(_asked_path(place.name), {**what._asdict(), "format": FORMAT})
 
 
 def write_ended(place, what):

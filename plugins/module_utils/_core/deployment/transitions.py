@@ -370,7 +370,7 @@ def look(name, number):
     _refuse_ended(place, seen, number)
     is_on_trial = seen.trial is not None and seen.trial.number == number
     if is_on_trial and seen.ended:
-        raise trial.too_late(seen.ended, number)
+        raise trial.too_late(seen.ended, number, seen)
     generation = seen.trial if is_on_trial else seen.confirmed
     seen = observe.hooks(seen, generation)
     if is_on_trial and not _runs(seen, generation):
@@ -391,7 +391,7 @@ def _refuse_ended(home, seen, number):
     """A confirmation for a generation that is neither on trial nor confirmed is too late."""
     current = [each.number for each in (seen.trial, seen.confirmed) if each]
     if number is not None and number not in current:
-        raise trial.too_late(store.ended(home, number), number)
+        raise trial.too_late(store.ended(home, number), number, seen)
 
 
 def _as_confirmed(home, seen, repaired, check_mode):

@@ -60,7 +60,7 @@ def confirm(home, seen, expect_proof=lambda: None):
     number = seen.trial.number
     if not seen.trial_is_live:
         settle(home)
-        raise too_late(store.ended(home, number), number)
+        raise too_late(store.ended(home, number), number, observe.facts(home))
     if _missing(seen, seen.trial):
         raise not_switched(number)
     expect_proof()
@@ -144,7 +144,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
         rebooted = seen.trial.boot_id != seen.boot_id
         if seen.deadline and seen.deadline.over and not rebooted:
             return _go_back(home, **seen.deadline.over)
-        return _go_back(home, ROLLED_BACK, _why(seen, rebooted), is_punished=rebooted or _has_switched(seen))
+        return _go_back(home, ROLLED_BACK, _why(home, seen, rebooted), is_punished=rebooted or _has_switched(seen))
     if rollout_id is not None and rollout_id != seen.trial.rollout_id:
         raise other_runs(seen)
     if keep_own:
@@ -152,11 +152,14 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     return _go_back(home, SUPERSEDED, "a newer change of the same rollout", is_punished=False)
 
 
-def _why(seen, rebooted):
+def _why(home, seen, rebooted):
     if rebooted:
         return "the host rebooted before it was confirmed"
     if seen.deadline and seen.deadline.probe and not seen.deadline.passed:
         return f"its probe {seen.deadline.probe} did not pass in time"
+    asked = store.asked(home)
+    if asked and asked.generation == seen.trial.number and not asked.is_answered:
+        return "the host did not answer after the switch"
     return "it was not confirmed in time"
 
 
@@ -272,17 +275,23 @@ def not_passed(probe, number):
     )
 
 
-def too_late(ended, number):
-    """What a confirmation hears when the trial is over."""
+def too_late(ended, number, seen):
+    """What a confirmation hears when the trial is over; `seen` are the Facts since."""
     why = ended.why if ended else "its deadline had passed"
+    again = _has_hooks(seen.confirmed)
+    runs = "The release that ran before runs again" if again else "Nothing ran before, nor does now"
     return RolledBack(
         f"Generation {number} was rolled back: {why}",
-        "The release that ran before runs again; look at why, change the program or its attachments, and roll out anew",
+        f"{runs}; look at why, change the program or its attachments, and roll out anew",
         generation=number,
         outcome=ended.outcome if ended else ROLLED_BACK,
         why=why,
         **({"left_out": list(ended.left_out)} if ended and ended.left_out else {}),
     )
+
+
+def _has_hooks(generation):
+    return generation is not None and bool(generation.attachments)
 
 
 def other_runs(seen):
