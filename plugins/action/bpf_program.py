@@ -14,10 +14,12 @@ import socket
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from ..module_utils._core.errors import BadRequest, NotFound
 from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import headers_beside
+from ..plugin_utils import rollout
 
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
 VAULT = b"$ANSIBLE_VAULT"  # how what ansible-vault encrypted begins
@@ -36,6 +38,11 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()  # as bpf_attach's: one rollout
+        ours = rollout.known(self._loader) if "_rollout_checks" in arguments else None
+        try:
+            checks = self._of_the_rollout(arguments.pop("_rollout_checks"), task_vars, ours) if ours else {}
+        except (BadRequest, NotFound) as failure:
+            return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         if not self._is_remote(arguments) and arguments.get("state") != "absent":
             try:
                 arguments.update(self._shipped(arguments.get("src"), arguments.get("signature")))
@@ -43,9 +50,18 @@ class ActionModule(ActionBase):
                 # returned: of what is raised, ansible-core before 2.19 shows a traceback
                 return {**result, "failed": True, "msg": str(failure), "failure": failure.as_fields()}
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=self._task.async_val))
+        result.update(checks)
+        if ours and result.get("failed"):
+            result["msg"] = rollout.in_its_words(result.get("msg", ""), ours)
         if not self._task.async_val:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def _of_the_rollout(self, checks, task_vars, ours):
+        """What role and playbook rollout were given is sound, as {checks: the file found}; a stray variable is told."""
+        for name in rollout.unknown(task_vars, ours):
+            Display().warning(f"{name} is no variable of role rollout, which does not read it.")
+        return {"checks": rollout.checks(checks, self._task, self._loader)}
 
     def _is_remote(self, arguments):
         return str(arguments.get("remote_src", False)).lower() in ("true", "yes", "on", "1", "y", "t")

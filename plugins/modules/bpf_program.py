@@ -211,6 +211,9 @@ options:
   _shipped:
     description: What the action plugin read on the controller. Not for users.
     type: dict
+  _rollout_checks:
+    description: The file of checks that role or playbook rollout was given. Not for users.
+    type: str
 seealso:
   - module: ebpf.deploy.bpf_attach
   - module: ebpf.deploy.bpf_release
@@ -508,6 +511,11 @@ failure:
       returned: where this host lacks something
   sample: {code: verifier_refused, diagnosis: packet_out_of_bounds, program: xdp_drop, source: {file: drop.bpf.c,
     line: 12}}
+checks:
+  description: The file of checks on the controller, where role or playbook rollout asks.
+  returned: for role and playbook rollout
+  type: str
+  sample: /srv/site/checks.yml
 """
 
 import base64
@@ -573,6 +581,7 @@ def main():
             # what the action plugin read: {file, data, headers: {name: data}} in base64, or {file, path} on the host;
             # and {signature, listed} in base64, where there is a signature
             "_shipped": {"type": "dict"},
+            "_rollout_checks": {"type": "str"},  # the action plugin's alone
         },
         mutually_exclusive=[("src", "content")],
         required_if=[("state", each, ("src", "content"), True) for each in ("present", "verified", "built")],
