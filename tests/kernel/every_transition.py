@@ -179,6 +179,17 @@ WITH_LIMIT = programs.TEXT + "\nconst volatile __u32 MARK_limit = 1;\n"
 LIMIT = f"{programs.MARK}_limit"
 
 
+def generic(host):
+    """XDP in its other mode: a detach and an attach."""
+    return attachment("xdp", programs.XDP, interface=private_host.DEVICE, mode="generic")
+
+
+def mode_on_trial(host):
+    attached(host)
+    host.attach(generic(host), confirm_within=60)
+    trial.switch(NAME)
+
+
 def limited(secrets=()):
     given = programs.given(1, WITH_LIMIT)._replace(globals={LIMIT: 7}, secrets=frozenset(secrets))
     stage.stage(NAME, given)
@@ -200,6 +211,8 @@ TRANSITIONS = {
     "make a global secret": transition(limit_shown, lambda host: limited({LIMIT}), 1, 1),
     "upgrade": transition(second_staged, lambda host: host.attach(), 1, 2),
     "upgrade and prune": transition(several_releases_old, lambda host: host.attach(), 4, 5),
+    "change the mode": transition(attached, lambda host: host.attach(generic(host)), 1, 1),
+    "take a change of mode back": transition(mode_on_trial, leave_second, 1, 1),
     "detach": transition(attached, lambda host: host.attach(*three(host), detach=True), 1, None),
     "roll back": transition(upgraded, leave_second, 2, 1),
     "guarded change": transition(second_staged, guarded, 1, 2),

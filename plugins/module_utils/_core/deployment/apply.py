@@ -5,19 +5,24 @@
 """Steps carried out, traced, undone. The only room that moves a hook.
 
 A SIGKILL between any two steps leaves each hook with the old program or the new one, never with none: what is then
-missing is what the next plan says.
+missing is what the next plan says. Where a hook has to be left empty between two steps, a child stands by.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 import traceback
 
-from ..errors import Damaged, Failure
+from ..errors import Damaged, Failure, HookHeld
 from ..hooks import catalogue
-from ..kernel import bpf, files
+from ..kernel import bpf, children, files
 from ..objects import carry, contents
 from . import declared, plan, store, units
+
+HANGS_AFTER = 20  # s between a detach and its attach: a driver that sets up its queues anew takes a few
+LET_GO_WITHIN = 2  # s in which the kernel lets go of a link that a killed run had made and not pinned
 
 
 def trace(moment, step):
@@ -33,11 +38,20 @@ def carry_out(steps, home, is_decided=False):
     """
     if not home.may_change:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
+    with contextlib.ExitStack() as stand_in:
+        return _carried_out(steps, home, is_decided, stand_in)
+
+
+def _carried_out(steps, home, is_decided, stand_in):
     done, told, late = [], [], []
-    for step in steps:
+    for step, following in zip(steps, [*steps[1:], None]):
         trace("before", step)
         try:
+            if _is_change_of_mode(step, following):
+                _stand_by(step, following, home, stand_in)
             told += _DO[type(step)](step, home) or ()
+            if isinstance(step, plan.Attach):
+                stand_in.close()
         except (
             Exception
         ) as error:  # a fault of ours, too: what was done is undone, and no hook keeps another from going back
@@ -111,10 +125,14 @@ def _settle(step, home):
 
 
 def _attach(step, home):
-    hook = catalogue.hook_of(step.attachment)
+    with _program(step, home) as program:
+        _attach_program(step, home, program)
+
+
+def _attach_program(step, home, program):
     files.make_private_folder(home.links)
     pinned = _link_path(home, step.key)
-    with _program(step, home) as program, hook.attach(step.attachment, step.place, program) as link:
+    with catalogue.hook_of(step.attachment).attach(step.attachment, step.place, program) as link:
         bpf.pin(link, pinned + "-next")
         os.rename(pinned + "-next", pinned)
 
@@ -164,6 +182,47 @@ def _detach_undo(step, home):
         place = hook.place(step.attachment, (0, step.attach_type))
         with hook.attach(step.attachment, place, program) as link:
             bpf.pin(link, _link_path(home, step.key))
+
+
+# ---- a change of mode ----------------------------------------------------------------------------
+
+
+def _is_change_of_mode(step, following):
+    """Whether the hook runs nothing between the two steps."""
+    return isinstance(step, plan.Detach) and isinstance(following, plan.Attach) and step.key == following.key
+
+
+def _stand_by(detach, attach, home, stand_in):
+    """Until `stand_in` (an ExitStack) is closed, a child that outlives this run ends the change of mode if it does not.
+
+    It holds open what that takes, whatever becomes of the pins.
+    """
+    with contextlib.suppress(FileNotFoundError):  # unpinned meanwhile: the steps see to that
+        link = stand_in.enter_context(bpf.get_pinned(_link_path(home, detach.key)))
+        new = stand_in.enter_context(_program(attach, home))
+        old = stand_in.enter_context(bpf.prog_by_id(detach.program))
+        before = attach._replace(attachment=detach.attachment)
+        ways = ((attach, new), (before, old))
+        stand_in.enter_context(children.standing_by(lambda: _end_change(ways, home, link), HANGS_AFTER))
+
+
+def _end_change(ways, home, link):
+    """The hook runs the new program in its mode, or where that is refused the old one in its own; the rest of the plan
+    is the next run's."""
+    pinned = _link_path(home, ways[0][0].key)
+    if os.path.lexists(pinned) or os.path.lexists(pinned + "-next"):
+        return
+    with contextlib.suppress(OSError):
+        catalogue.hook_of(ways[0][0].attachment).detach(link)
+    for step, program in ways:
+        end = time.monotonic() + LET_GO_WITHIN
+        while time.monotonic() < end:
+            try:
+                return _attach_program(step, home, program)
+            except HookHeld:
+                time.sleep(0.05)
+            except (Failure, OSError):
+                break
 
 
 # ---- loads ---------------------------------------------------------------------------------------

@@ -5,13 +5,15 @@
 """Children that are forked and start no other program: what they inherit, and how long they live.
 
 Such a child has every descriptor of its parent, a deployment's lock among them: a flock lasts until the last of them is
-closed, so a child that hangs would hold it when its parent is gone.
+closed, so a child that hangs would hold it when its parent is gone. One alone shall: it outlives its parent to finish
+what that began.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 
 from . import libbpf
@@ -33,3 +35,43 @@ def close_inherited(*kept: int) -> None:
         if int(name) not in (*STANDARD, *kept):
             with contextlib.suppress(OSError):  # that of the listing itself is closed already
                 os.close(int(name))
+
+
+@contextlib.contextmanager
+def standing_by(work, seconds):
+    """`work` is done by a child if this process dies before the block ends.
+
+    The child is of its own session and has all that this process has open, a lock too, until it ends. Where the block
+    takes longer than `seconds` this process is killed, since it may be stopped.
+    """
+    run = os.pidfd_open(os.getpid())
+    reading, writing = os.pipe()
+    try:
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            _stand_by(work, run, reading, seconds)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):  # somebody killed it
+                os.write(writing, b"done")
+            os.waitpid(child, 0)
+    finally:
+        for descriptor in (run, reading, writing):
+            os.close(descriptor)
+
+
+def _stand_by(work, run, reading, seconds):
+    try:
+        os.setsid()
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        ready = select.select([reading, run], [], [], seconds)[0]
+        if reading not in ready or not os.read(reading, 1):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(run, signal.SIGKILL)
+            select.select([run], [], [])  # a call into the kernel that it was in has ended then
+            work()
+    finally:
+        os._exit(0)
