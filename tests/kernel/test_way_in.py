@@ -9,12 +9,16 @@ The host's interface k0 leads to the peer, too. Where a test has other devices, 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import select
 import shlex
+import struct
 import subprocess
 import sys
+import threading
 
 import private_host
 import programs
@@ -24,10 +28,11 @@ from private_host import DEVICE, NAME, PEER_ADDRESS, run
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import transitions
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import WayInAtRisk
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files, way_in
 
 REFUSED, TAKEN = "way_in_at_risk", "attached"
 PORT = "2222"
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x1, 0x1000  # linux/if_tun.h
 ATTACHES = pathlib.Path(__file__).with_name("attaches.py")
 
 
@@ -54,9 +59,11 @@ class Server:
         while b"listening" not in (line := self.process.stderr.readline()):
             assert line, "sshd ended"
 
-    def ask(self, address, command):
-        """The last line that the command, run by sshd, wrote; it came in by `address`."""
-        done = run("nsenter", "-t", str(self.host.peer.pid), "-n", *self.words(address, command), timeout=60)
+    def ask(self, address, command, client=None, more=()):
+        """The last line that the command, run by sshd, wrote; it came in by `address`, from the peer unless `client`
+        is a prefix of the client's command."""
+        client = ("nsenter", "-t", str(self.host.peer.pid), "-n") if client is None else client
+        done = run(*client, *self.words(address, command, *more), timeout=60)
         return json.loads(done.splitlines()[-1])
 
     def words(self, address, command, *more):
@@ -65,9 +72,9 @@ class Server:
         key = ["-i", str(self.folder / "key"), "-p", PORT, *(f"-o{each}" for each in options)]
         return ["ssh", *key, *more, f"root@{address}", command]
 
-    def attaching(self, address, *rows, before=""):
+    def attaching(self, address, *rows, before="", **how):
         """{target: what became of attaching there}, tried in this order by a process of the session."""
-        return self.ask(address, f"{before} {_command(rows)}")
+        return self.ask(address, f"{before} {_command(rows)}", **how)
 
     def end(self):
         self.process.terminate()
@@ -231,6 +238,125 @@ def test_interface_by_its_other_name_is_refused(server):
     found = server.attaching(private_host.ADDRESS, *ingress("way-in"))
 
     assert found == {"way-in": REFUSED}
+
+
+def test_both_ends_of_a_pair_and_the_bridge_that_it_leads_to_are_refused(server, bridge):
+    """As where the host's address is on a virtual switch's inner port."""
+    links(server.host, "link add v0 type veth peer name v1\nlink set v1 master br0 up\naddr add 10.98.0.1/24 dev v0\n")
+    links(server.host, "link set v0 up\n")
+
+    found = server.attaching("10.98.0.1", *ingress("v0", "v1", "br0", "a0", "b0", DEVICE))
+
+    assert found == {**dict.fromkeys(("v0", "v1", "br0", "a0", "b0"), REFUSED), DEVICE: TAKEN}
+
+
+@pytest.mark.parametrize("rule", ["from 10.97.0.1", "fwmark 0x7", "ipproto tcp sport 2222", "tos 0x10"])
+def test_interface_that_answers_may_leave_by_for_a_rule_is_on_the_way(server, bridge, rule):
+    """The route to the peer's address without the rule is by the interface that its packets come in by."""
+    links(
+        server.host,
+        "addr add 10.97.0.1/32 dev lo\naddr add 10.98.0.1/24 dev b0\nlink set b0 nomaster\nneigh flush dev b0\n"
+        f"route add default via 10.98.0.2 dev b0 table 100\nrule add {rule} lookup 100\n",
+        f"addr flush dev a1\naddr add 10.98.0.2/24 dev b1\nroute add 10.97.0.1 via {private_host.ADDRESS}",
+    )
+
+    found = server.attaching("10.97.0.1", *ingress(DEVICE, "b0", "br0", "a0"))
+
+    assert found == {DEVICE: REFUSED, "b0": REFUSED, "br0": TAKEN, "a0": TAKEN}
+
+
+# ---- what cannot be told -------------------------------------------------------------------------
+
+
+def test_everything_may_be_on_the_way_of_a_connection_over_lo(server, bridge):
+    """A tunnel, or a jump by this very host: who comes through it is not told."""
+    os.mkdir(os.path.join(server.host.cgroup, "beside"))
+    beside = "/" + os.path.relpath(server.host.cgroup, files.cgroup2_root()) + "/beside"
+    rows = [*ingress(DEVICE, "br0", "lo"), *egress_of(beside)]
+    targets = [DEVICE, "br0", "lo", beside]
+
+    assert server.attaching("127.0.0.1", *rows, client=()) == dict.fromkeys(targets, REFUSED)
+    assert server.attaching(private_host.ADDRESS, *rows, client=()) == dict.fromkeys(targets, REFUSED)
+
+
+def test_everything_may_be_on_the_way_of_a_connection_that_is_no_tcp(server, bridge):
+    """As with vsock, or an sshd that somebody else's proxy starts."""
+    proxy = f"-oProxyCommand={_sshd()} -i -f {server.folder}/config"
+
+    found = server.attaching("nowhere", *ingress(DEVICE, "br0"), client=(), more=(proxy,))
+
+    assert found == {DEVICE: REFUSED, "br0": REFUSED}
+
+
+def test_everything_may_be_on_the_way_of_a_connection_by_a_tunnel(server, bridge):
+    """Its packets come in inside those of another interface: of the bridge's, here."""
+    links(server.host, "addr add 10.98.0.1/24 dev br0")
+    with tunnel(server.host):
+        found = server.attaching("10.95.0.1", *ingress(DEVICE, "br0"))
+
+    assert found == {DEVICE: REFUSED, "br0": REFUSED}
+
+
+@contextlib.contextmanager
+def tunnel(host):
+    """t0 here and t0 at the peer, a program of ours between them as a VPN's would be."""
+    ends = []
+    for inside, address in ((contextlib.nullcontext(), "10.95.0.1"), (host.at_peer(), "10.95.0.2")):
+        with inside:
+            ends.append(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+            fcntl.ioctl(ends[-1], TUNSETIFF, struct.pack("16sH22x", b"t0", IFF_TUN | IFF_NO_PI))
+            run("ip", "addr", "add", f"{address}/24", "dev", "t0")
+            run("ip", "link", "set", "t0", "up")
+    ender = os.pipe()
+    carrier = threading.Thread(target=_carry, args=(*ends, ender[0]))
+    carrier.start()
+    try:
+        yield
+    finally:
+        os.write(ender[1], b".")
+        carrier.join()
+        for each in (*ends, *ender):
+            os.close(each)
+
+
+def _carry(one, other, ender):
+    while ender not in (ready := select.select([one, other, ender], [], [])[0]):
+        for end in ready:
+            os.write(other if end == one else one, os.read(end, 1 << 16))
+
+
+# ---- network namespaces --------------------------------------------------------------------------
+
+
+def test_name_for_the_hosts_own_namespace_is_the_host(server, bridge):
+    run("ip", "netns", "attach", "own", str(os.getpid()))
+    try:
+        for name in ("own", "/proc/self/ns/net"):
+            rows = [{**row, "netns": name} for row in ingress(DEVICE, "br0")]
+            assert server.attaching(private_host.ADDRESS, *rows) == {DEVICE: REFUSED, "br0": TAKEN}, name
+            transitions.remove(NAME)
+            server.host.stage(1)
+    finally:
+        run("ip", "netns", "delete", "own")
+
+
+def test_namespace_that_the_way_leads_into_is_on_it_and_with_another_way_it_is_not(server):
+    """The other end of the veth is there; a program on it cuts the host off as well."""
+    there = f"/proc/{server.host.peer.pid}/ns/net"
+    row = {**ingress(private_host.PEER_DEVICE)[0], "netns": there}
+
+    assert server.attaching(private_host.ADDRESS, row) == {private_host.PEER_DEVICE: REFUSED}
+
+    attachment = catalogue.attachment_from(row)
+    assert not catalogue.hook_of(attachment).is_on(way_in.WayIn({2: "eth0"}, frozenset("/")), attachment)
+
+
+@pytest.mark.parametrize("where", [{"interface": "nowhere"}, {"interface": DEVICE, "netns": "nowhere"}])
+@pytest.mark.parametrize("hook", [{"hook": "xdp"}, {"hook": "tcx", "direction": "ingress"}])
+def test_interface_that_is_not_found_is_on_the_way(host, hook, where):
+    attachment = catalogue.attachment_from({"program": "any", **hook, **where})
+
+    assert catalogue.hook_of(attachment).is_on(way_in.WayIn({}, frozenset()), attachment)
 
 
 # ---- processes -----------------------------------------------------------------------------------

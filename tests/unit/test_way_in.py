@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import contract
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import netlink, way_in
 
 # name: (what it was made on, its master); none of these kinds but the bridge is in every kernel that runs the tests
@@ -52,3 +53,9 @@ def test_carriers_are_below_and_above_and_not_beside(connection, carried_by):
     found = way_in.carriers(links(), {NAMES.index(connection) + 1})
 
     assert {NAMES[index - 1] for index in found} == set(carried_by.split())
+
+
+def test_hook_that_says_nothing_may_cut_the_way_in():
+    attachment = contract.Attachment("new", "program", "somewhere")
+
+    assert contract.Hook().is_on(way_in.WayIn({}, frozenset()), attachment)

@@ -124,8 +124,11 @@ def _refuse_risk(wish, steps):
     way = way_in.find()
     for attachment in moved:
         if catalogue.hook_of(attachment).is_on(way, attachment):
+            told = "is on the way that this connection comes in by"
+            if way.is_everything:
+                told = "may be on the way that this connection comes in by, which this host cannot tell"
             raise WayInAtRisk(
-                f"{attachment.describe()} is on the way that this connection comes in by",
+                f"{attachment.describe()} {told}",
                 "Add confirm_within: 60, so that the host takes the change back if it cuts itself off "
                 "(or allow_management_path: true to do without)",
                 interfaces=sorted(way.interfaces.values()),

@@ -48,6 +48,8 @@ class Cgroup(Hook):
 
     def is_on(self, way_in, attachment):
         """A cgroup that an sshd is in, or one above it."""
+        if way_in.is_everything or not way_in.cgroups:
+            return True
         path = _folder(attachment)[len(files.cgroup2_root()) :] + "/"
         return any((each.rstrip("/") + "/").startswith(path) for each in way_in.cgroups)
 

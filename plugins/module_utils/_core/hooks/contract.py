@@ -99,8 +99,9 @@ class Hook:
     type_advice = "Choose the hook that fits the program, or change the program's SEC(…)"
 
     def is_on(self, way_in, attachment):
-        """Whether a wrong program here could cut off the controller's way in (way_in.WayIn)."""
-        return not attachment.netns and namespaces.ifindex(attachment.target) in way_in.interfaces
+        """Whether a wrong program here could cut off the controller's way in (way_in.WayIn): yes, unless a hook proves
+        otherwise."""
+        return True
 
     def named(self, target):
         """The target as its Attachment has it, however the user spelt it."""
@@ -218,6 +219,17 @@ def interface_place(attachment, attach_type):
             interfaces=sorted(others),
         )
     return Place(number, attach_type, netns=attachment.netns)
+
+
+def interface_is_on(way_in, attachment):
+    """False where the attachment's interface is none of those that carry the way in (is_on of hooks at interfaces)."""
+    if way_in.is_everything:
+        return True
+    is_own = namespaces.is_own(attachment.netns)
+    if is_own is False:
+        return way_in.leads_elsewhere
+    number = namespaces.ifindex(attachment.target)
+    return is_own is None or number is None or number in way_in.interfaces
 
 
 def interface_names(number):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import BadRequest
 from ..kernel import bpf
-from .contract import Attachment, Hook, interface_names, interface_place
+from .contract import Attachment, Hook, interface_is_on, interface_names, interface_place
 
 ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRESS}
 
@@ -26,6 +26,9 @@ class Tcx(Hook):
                 f"Hook tcx on {attachment.target} needs a direction", "Add direction: ingress or direction: egress"
             )
         return interface_place(attachment, ATTACH_TYPE[attachment.direction])
+
+    def is_on(self, way_in, attachment):
+        return interface_is_on(way_in, attachment)
 
     def candidates(self, link, program):
         return [

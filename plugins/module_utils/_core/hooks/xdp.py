@@ -11,7 +11,7 @@ import errno
 from ..errors import HookHeld, Unsupported
 from ..kernel import bpf, namespaces
 from ..objects import owners
-from .contract import OWNER_ADVICE, Attachment, Holder, Hook, interface_names, interface_place
+from .contract import OWNER_ADVICE, Attachment, Holder, Hook, interface_is_on, interface_names, interface_place
 
 FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 
@@ -27,6 +27,9 @@ class Xdp(Hook):
 
     def place(self, attachment, program_type):
         return interface_place(attachment, bpf.ATTACH_XDP)
+
+    def is_on(self, way_in, attachment):
+        return interface_is_on(way_in, attachment)
 
     def holders(self, place):
         with namespaces.network(place.netns):

@@ -31,7 +31,7 @@ def network(name):
     if not name:
         yield
         return
-    path = name if name.startswith("/") else os.path.join(NAMED, name)
+    path = _path(name)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(path, name)
@@ -39,6 +39,21 @@ def network(name):
     finally:
         libbpf.call("setns", home, CLONE_NEWNET)
         os.close(home)
+
+
+def is_own(name):
+    """Whether the name, as network() takes it, means the namespace that this thread is in; None where none is there."""
+    if not name:
+        return True
+    try:
+        there, here = os.stat(_path(name)), os.stat("/proc/thread-self/ns/net")
+    except OSError:
+        return None
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+
+def _path(name):
+    return name if name.startswith("/") else os.path.join(NAMED, name)
 
 
 def _enter(path, name):

@@ -69,7 +69,9 @@ def _filter(ifindex, direction, message):
 class Link(NamedTuple):
     """An interface as the kernel has it: `lower` is what it was made on (a vlan's parent), `master` its bond or bridge.
 
-    0 for none. is_tunnel: it has no Ethernet header, so its packets travel inside those of another interface.
+    0 for none. `kind` is what `ip -d link` calls it, empty for a device that hardware is behind. is_tunnel: its packets
+    may travel inside those of another interface, and nothing here says of which. leads_elsewhere: what it was made on,
+    or its peer, is in another network namespace.
     """
 
     index: int
@@ -77,6 +79,8 @@ class Link(NamedTuple):
     lower: int
     master: int
     is_tunnel: bool
+    kind: str = ""
+    leads_elsewhere: bool = False
 
 
 def links():
@@ -85,25 +89,36 @@ def links():
 
 
 def _link(body):
-    dummy, hardware, index = struct.unpack_from("=BxHi", body)
+    (index,) = struct.unpack_from("=4xi", body)
     found = _attributes(body[16:])
-    lower = 0 if IFLA_LINK_NETNSID in found else _number(found.get(IFLA_LINK))  # else an index of another namespace
-    name = found[IFLA_IFNAME].rstrip(b"\0").decode(errors="surrogateescape")
-    return Link(index, name, lower, _number(found.get(IFLA_MASTER)), hardware not in WITH_ETHERNET)
+    leads_elsewhere = IFLA_LINK_NETNSID in found
+    lower = 0 if leads_elsewhere else _number(found.get(IFLA_LINK))  # else an index of another namespace
+    kind = _text(_attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b""))
+    master = _number(found.get(IFLA_MASTER))
+    return Link(index, _text(found[IFLA_IFNAME]), lower, master, kind not in CARRIED, kind, leads_elsewhere)
 
 
-def indexes_between(connections):
-    """Indexes of the interfaces that hold one of the local addresses, or by which one of the remote ones is reached.
+def _text(data):
+    return data.rstrip(b"\0").decode(errors="surrogateescape")
 
-    `connections` are (local, remote) texts. All next hops of a route count.
-    """
-    ours = {_packed(local)[1] for local, dummy in connections}
-    found = set()
+
+class Connection(NamedTuple):
+    """The two ends of a TCP connection, addresses as texts."""
+
+    local: str
+    local_port: int
+    remote: str
+    remote_port: int
+
+
+def holding(address):
+    """The indexes of the interfaces that have the address."""
+    wanted, found = _packed(address)[1], set()
     for body in _asked(RTM_GETADDR, NLM_F_DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
         attributes = _attributes(body[8:])
-        if attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS)) in ours:
+        if attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS)) == wanted:
             found.add(struct.unpack_from("=i", body, 4)[0])
-    return found.union(*(_routed(remote) for dummy, remote in connections))
+    return found
 
 
 def is_own(address):
@@ -116,15 +131,49 @@ def is_own(address):
     return wanted in [attributes.get(IFA_LOCAL, attributes.get(IFA_ADDRESS)) for attributes in found]
 
 
-def _routed(remote):
-    family, address = _packed(remote)
-    head = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+def routes_of(connection, within=()):
+    """(indexes of the interfaces that its packets leave by, those that they may leave or come by besides).
+
+    LOOPBACK where they stay on this host. All next hops of a route count. `within` are VRFs its socket may be bound
+    to. Rules for marks and for types of service are tried each: netfilter may set them on the way out, which no socket
+    shows. Where the address is lo's, only the route without a source says by which interface packets may come in.
+    """
+    plain = set().union(*(_routed(connection, oif=oif) for oif in (0, *within)))
+    rules = _rules(_packed(connection.remote)[0]) - {(0, 0)}
+    marked = set().union(*(_routed(connection, mark, tos, oif) for mark, tos in rules for oif in (0, *within)))
+    return plain, marked | _asked_route(_packed(connection.remote), b"", 0, ())
+
+
+def _rules(family):
+    """The (mark, type of service) that rules of this family ask for."""
     try:
-        answers = _asked(RTM_GETROUTE, 0, head + struct.pack("=HH", 4 + len(address), RTA_DST) + address)
-    except OSError:  # no route there any more
+        answers = _asked(RTM_GETRULE, NLM_F_DUMP, struct.pack("=BBBBBxxBI", family, 0, 0, 0, 0, 0, 0))
+    except OSError:  # a kernel without policy routing
+        return set()
+    return {(_number(_attributes(body[12:]).get(FRA_FWMARK)), body[3]) for body in answers}
+
+
+def _routed(connection, mark=0, tos=0, oif=0):
+    """As the kernel looks for the route when this connection sends; empty where it finds none."""
+    asked = [(RTA_IP_PROTO, bytes([socket.IPPROTO_TCP])), (RTA_SPORT, struct.pack("!H", connection.local_port))]
+    asked += [(RTA_DPORT, struct.pack("!H", connection.remote_port))]
+    asked += [(kind, struct.pack("=I", number)) for kind, number in ((RTA_MARK, mark), (RTA_OIF, oif)) if number]
+    return _asked_route(_packed(connection.remote), _packed(connection.local)[1], tos, asked)
+
+
+def _asked_route(destination, source, tos, asked):
+    family, remote = destination
+    head = struct.pack("=BBBBBBBBI", family, 8 * len(remote), 8 * len(source), tos, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    asked = [(RTA_DST, remote), *([(RTA_SRC, source)] if source else []), *asked]
+    try:
+        answers = _asked(RTM_GETROUTE, 0, head + b"".join(_attribute(*each) for each in asked))
+    except OSError:  # no route there any more, or not from this address
         return set()
     found = set()
     for body in answers:
+        if body[7] == RTN_LOCAL:  # the route itself names the interface that has the address
+            found.add(LOOPBACK)
+            continue
         attributes = _attributes(body[12:])
         hops = attributes.get(RTA_MULTIPATH, b"")
         while len(hops) >= 8:  # struct rtnexthop, its attributes within its length
@@ -133,6 +182,10 @@ def _routed(remote):
             hops = hops[max(8, length + 3 & ~3) :]
         found.add(_number(attributes.get(RTA_OIF)))
     return found - {0}
+
+
+def _attribute(kind, data):
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
 
 
 def _packed(address):
@@ -177,9 +230,15 @@ def _attributes(data):
 # linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, if_arp.h
 NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
+RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
+RTN_LOCAL, LOOPBACK = 2, 1  # lo has this index in every namespace (LOOPBACK_IFINDEX)
 RTM_F_FIB_MATCH = 0x2000  # the route itself and not one of its hops (Linux 4.13, IPv6 4.15)
-IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 3, 5, 10, 37
+IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
+IFLA_INFO_KIND = 1
 IFA_ADDRESS, IFA_LOCAL = 1, 2  # on a link with one peer, IFA_ADDRESS is the peer's
-RTA_DST, RTA_OIF, RTA_MULTIPATH = 1, 4, 9
-WITH_ETHERNET = {1, 32, 772}  # ARPHRD_ETHER, INFINIBAND, LOOPBACK
+RTA_DST, RTA_SRC, RTA_OIF, RTA_MULTIPATH, RTA_MARK = 1, 2, 4, 9, 16
+RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29  # Linux 4.18
+FRA_FWMARK = 10
+# kinds whose packets leave by the device itself or by those that it is stacked on; of any other nothing is known
+CARRIED = {"", "bond", "bridge", "dsa", "dummy", "hsr", "ifb", "ipoib", "ipvlan", "ipvtap", "macsec", "macvlan"}
+CARRIED |= {"macvtap", "netkit", "team", "veth", "vlan", "vrf", "wwan"}

@@ -9,9 +9,12 @@ on, all devices below it and all above it. sudo takes SSH_CONNECTION away, so th
 `async` has no sshd above it: then every sshd of this host counts. Without any connection the device of the default
 route stands in.
 
+Where nothing here can tell which interface carries a connection, everything is on the way: it came over lo (a tunnel,
+a jump by this host), by a VPN or another tunnel, or the kernel has no route for its replies.
+
 What is above a device below is not on the way: another vlan of the same bond, another port of a bridge that our own
 interface is a port of. All ports of a bridge that has our address are, because which of them leads to the controller
-changes when a cable is pulled.
+changes when a cable is pulled. Both ends of a veth are, and an ifb, which gets what tc sends there.
 """
 
 from __future__ import annotations
@@ -25,43 +28,97 @@ from . import netlink
 
 SSHD = {"sshd", "sshd-session", "dropbear"}  # OpenSSH 9.8 split the session into a program of its own
 ESTABLISHED = "01"
+PAIRS = {"veth", "netkit"}  # two devices, each with the other as what it was made on
 RTF_UP, ANYWHERE = 0x1, "00000000"
 
 
 class WayIn(NamedTuple):
-    """{index: name} of interfaces, and paths of cgroups below the cgroup v2 mount."""
+    """{index: name} of interfaces, and paths of cgroups below the cgroup v2 mount.
+
+    is_everything: what carries the connection cannot be told, so all is on the way. leads_elsewhere: an interface of
+    these has its other side in another network namespace.
+    """
 
     interfaces: dict
     cgroups: frozenset
+    is_everything: bool = False
+    leads_elsewhere: bool = False
 
 
 def find():
     """The WayIn of this process; no interfaces where there is neither an sshd with a connection nor a default route."""
-    servers = _servers()
-    above = [pid for pid in _ancestors(os.getpid()) if pid in servers]
-    connections = _connections(above) or _connections(servers)
+    servers, ancestors = _servers(), list(_ancestors(os.getpid()))
+    above = [pid for pid in ancestors if pid in servers]
+    connections = _connections(above or servers)
     links = netlink.links()
-    near = netlink.indexes_between(connections) if connections else set()
-    tunnels = {link.index for link in links if link.is_tunnel}
-    if not near - {_index(links, "lo")} or near & tunnels:
-        near |= {_index(links, name) for name in _default_routes()}
-    near -= {0, _index(links, "lo")}
-    # a connection's packets belong to the cgroup of the sshd that listens, its session is in another
-    cgroups = frozenset(_cgroup(pid) for pid in servers or [os.getpid()]) - {""}
+    near, is_known = _near(links, connections)
+    is_known = is_known and bool(connections or not above)  # a socket that is not TCP's, such as vsock
+    near = _with_peers(links, near)
     carrying = carriers(links, near)
-    return WayIn({link.index: link.name for link in links if link.index in carrying}, cgroups)
+    sources = [link for link in links if link.index in _along(_stacked(links)[0], near)]
+    # a connection's packets belong to the cgroup of the sshd that listens, its session is in another; and a cgroup asks
+    # for no network namespace
+    every = {*servers, *(pid for pid in ancestors if _stat(pid)[0] in SSHD)}
+    return WayIn(
+        {link.index: link.name for link in links if link.index in carrying},
+        frozenset(_cgroup(pid) for pid in every or [os.getpid()]) - {""},
+        not is_known or any(_is_opaque(link, near) for link in sources),
+        any(link.leads_elsewhere for link in sources),
+    )
+
+
+def _near(links, connections):
+    """(indexes of the interfaces that the connections' packets come in and leave by, whether these are all)."""
+    if not connections:
+        return {_index(links, name) for name in _default_routes()} - {0, netlink.LOOPBACK}, True
+    near, is_known, masters = set(), True, {link.index: link.master for link in links}
+    vrfs = {link.index for link in links if link.kind == "vrf"}
+    for connection in connections:
+        holding = netlink.holding(connection.local)
+        within = vrfs & {*holding, *(masters.get(index) for index in holding)}
+        plain, marked = netlink.routes_of(connection, within)
+        is_known = is_known and bool(plain) and netlink.LOOPBACK not in plain
+        near |= holding | plain | marked
+    return near - {netlink.LOOPBACK}, is_known
+
+
+def _is_opaque(link, near):
+    """Whether the link's packets may travel by an interface that nothing names. A virtual machine's tap is a port."""
+    return link.is_tunnel and (link.kind != "tun" or link.index in near)
 
 
 def carriers(links, near):
-    """Indexes of the interfaces `near`, of all that are below them and of all that are above them."""
+    """Indexes of the interfaces `near`, of all that are below them and of all that are above them.
+
+    What comes out of a veth went into its peer before, and into a port of the peer's bridge.
+    """
+    below, above = _stacked(links)
+    near = _with_peers(links, near)
+    mirrors = {link.index for link in links if link.kind == "ifb"} if near else set()
+    return _along(below, near) | _along(above, near) | mirrors
+
+
+def _stacked(links):
+    """({index: those right below it}, {index: those right above it}); the ends of a pair are beside each other."""
     below = {link.index: set() for link in links}
     above = {link.index: set() for link in links}
     for link in links:
-        for lower, upper in ((link.lower, link.index), (link.index, link.master)):
-            if lower in below and upper in below:
-                below[upper].add(lower)
-                above[lower].add(upper)
-    return _along(below, near) | _along(above, near)
+        lower = 0 if link.kind in PAIRS else link.lower
+        for low, up in ((lower, link.index), (link.index, link.master)):
+            if low in below and up in below:
+                below[up].add(low)
+                above[low].add(up)
+    return below, above
+
+
+def _with_peers(links, near):
+    """`near`, and the other end of each pair that leads there, with the bridge that this is a port of."""
+    below, found, before = _stacked(links)[0], set(near), None
+    while found != before:
+        before = set(found)
+        peers = {link.lower for link in links if link.kind in PAIRS and link.index in _along(below, found)}
+        found |= {each for link in links if link.index in peers for each in (link.index, link.master)} - {0}
+    return found
 
 
 def _along(steps, start):
@@ -125,7 +182,7 @@ def _far_ends(pid):
         except OSError:  # no IPv6
             continue
         ours = [row[2] for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
-        found |= {(_address(end), int(end.partition(":")[2], 16)) for end in ours}
+        found |= {_end(end) for end in ours}
     return found
 
 
@@ -178,7 +235,7 @@ def _cgroup(pid):
 
 
 def _connections(pids):
-    """(local, remote) addresses of these processes' established TCP connections (/proc/net/tcp, inode in field 9)."""
+    """Established TCP connections of these processes (/proc/net/tcp, inode in field 9)."""
     inodes = set().union(*(_sockets(pid) for pid in pids))
     found = []
     for family in ("tcp", "tcp6") if inodes else ():
@@ -187,7 +244,8 @@ def _connections(pids):
                 rows = [line.split() for line in lines][1:]
         except OSError:  # no IPv6
             continue
-        found += [(_address(row[1]), _address(row[2])) for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
+        ours = [row for row in rows if row[3] == ESTABLISHED and row[9] in inodes]
+        found += [netlink.Connection(*_end(row[1]), *_end(row[2])) for row in ours]
     return found
 
 
@@ -204,9 +262,14 @@ def _sockets(pid):
     return found
 
 
-def _address(text):
-    """`0100007F:0016` as 127.0.0.1; IPv6 is four words in host order; a mapped IPv4 address is that one."""
-    digits = text.partition(":")[0]
+def _end(text):
+    """(address, port) of `0100007F:0016`."""
+    digits, dummy, port = text.partition(":")
+    return _address(digits), int(port, 16)
+
+
+def _address(digits):
+    """`0100007F` as 127.0.0.1; IPv6 is four words in host order; a mapped IPv4 address is that one."""
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
     data = struct.pack(f"={len(words)}I", *words)
     if len(data) == 4:
