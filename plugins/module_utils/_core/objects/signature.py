@@ -15,17 +15,16 @@ where root alone writes: a way back that somebody could refuse would be none.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shlex
-import stat
 import subprocess
-import tempfile
 from typing import NamedTuple
 
-from ..errors import BadRequest, SignatureRefused, ToolMissing, Unsigned
-from ..kernel import tools
+from ..errors import BadRequest, NotRootsAlone, SignatureRefused, ToolMissing, Unsigned
+from ..kernel import owned, tools
 
 NAMESPACE = "ebpf.deploy"  # a signature made for something else (a file, git) is none for us
 SIGNERS = "/etc/ebpf_deploy/allowed_signers"  # where it is, this host demands a signature
@@ -68,12 +67,8 @@ def signer(source, seal, named=""):
         raise Unsigned(
             f"{source.file} is not signed, and {lists[0]} on this host demands it", _how_to_sign(source), signers=lists
         )
-    for path in lists:
-        _expect_roots_own(path)
-    with tempfile.NamedTemporaryFile(prefix="ebpf_deploy-", suffix=".sig") as stream:
-        stream.write(seal.signature)
-        stream.flush()
-        names = [_principal(source, seal.listed or source.text, stream.name, path) for path in lists]
+    listed = {path: _read_roots_own(path) for path in lists}  # once, and ssh-keygen is given what was read
+    names = [_principal(source, seal.listed or source.text, seal.signature, *row) for row in listed.items()]
     if seal.listed:
         _expect_listed(source, seal.listed, names[0])
     elif source.headers or source.cflags:
@@ -82,52 +77,64 @@ def signer(source, seal, named=""):
 
 
 def _is_there(path):
-    """Whether anything is: a link to nowhere is no permission."""
+    """Whether anything is: a link to nowhere is no permission, and a folder where others could remove it no word."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
+        with _told_of(path):
+            owned.expect(_nearest_folder(path))
         return False
     return True
 
 
-def _expect_roots_own(path):
-    """Only root can write the list, or put another in its place."""
-    for each in (path, os.path.dirname(os.path.abspath(path))):
-        try:
-            found = os.stat(each)
-        except OSError as error:
-            raise BadRequest(
-                f"{path} cannot be read on the host: {error.strerror}", "It lists the allowed signers", path=path
-            ) from error
-        is_sticky = each != path and found.st_mode & stat.S_ISVTX
-        if found.st_uid != 0 or (found.st_mode & 0o022 and not is_sticky):
-            raise SignatureRefused(
-                f"Others than root can write {each}, so {path} proves nothing",
-                f"Make it root's alone: chown root {each}; chmod go-w {each}",
-                path=each,
-            )
+def _nearest_folder(path):
+    folder = os.path.dirname(path)
+    return folder if os.path.isdir(folder) else _nearest_folder(folder)
+
+
+def _read_roots_own(path):
+    """The list, which only root can write or put another in the place of."""
+    with _told_of(path):
+        return owned.read(path)
+
+
+@contextlib.contextmanager
+def _told_of(path):
+    try:
+        yield
+    except NotRootsAlone as error:
+        at = error.detail["path"]
+        raise SignatureRefused(
+            f"Others than root can write {at}, so {path} proves nothing",
+            f"Make it root's alone: chown root {at}; chmod go-w {at}",
+            path=at,
+        ) from error
+    except OSError as error:
+        raise BadRequest(
+            f"{path} cannot be read on the host: {error.strerror}", "It lists the allowed signers", path=path
+        ) from error
 
 
 # ---- what ssh-keygen says ------------------------------------------------------------------------
 
 
-def _principal(source, data, signature, signers):
-    """The principal whom the list at `signers` lets sign for us, and who signed `data`."""
-    found = _ssh_keygen("find-principals", b"", "-s", signature, "-f", signers)
+def _principal(source, data, signature, path, signers):
+    """The principal whom the list `signers`, read at `path`, lets sign for us, and who signed `data`."""
+    found = _ssh_keygen("find-principals", b"", {"-s": signature, "-f": signers})
     # since OpenSSH 9.0 a line each, before as they stand in the list
     names = re.split(r"[,\n]", found.stdout.decode(errors="replace").strip()) if found.returncode == 0 else []
     judged = found
     for name in (each for each in names if each and not each.startswith("!")):
-        judged = _ssh_keygen("verify", data, "-s", signature, "-f", signers, "-I", name, "-n", NAMESPACE)
+        judged = _ssh_keygen("verify", data, {"-s": signature, "-f": signers}, "-I", name, "-n", NAMESPACE)
         if judged.returncode == 0:
             return name
-    raise _refusal(source, data, signature, signers, judged)
+    raise _refusal(source, data, signature, path, judged)
 
 
 def _refusal(source, data, signature, signers, judged):
     """Which of the three it is: the bytes, the signer, or what the signer may do."""
     said = judged.stderr.decode(errors="replace").splitlines()
-    whole = _ssh_keygen("check-novalidate", data, "-s", signature, "-n", NAMESPACE)
+    whole = _ssh_keygen("check-novalidate", data, {"-s": signature}, "-n", NAMESPACE)
     if whole.returncode != 0:
         said = whole.stderr.decode(errors="replace").splitlines()
         return SignatureRefused(
@@ -146,7 +153,8 @@ def _refusal(source, data, signature, signers, judged):
     )
 
 
-def _ssh_keygen(verb, data, *options):
+def _ssh_keygen(verb, data, given, *options):
+    """What ssh-keygen answers. `given` are {option: bytes} for files, which lie in memory: no path leads to them."""
     tool = tools.find("ssh-keygen")
     if tool is None:
         raise ToolMissing(
@@ -154,9 +162,16 @@ def _ssh_keygen(verb, data, *options):
             "Install the package openssh-client (RHEL family and SUSE: openssh), as role ebpf.deploy.host does",
             tool="ssh-keygen",
         )
-    return subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        [tool, "-Y", verb, *options], input=data, env=tools.ENVIRONMENT, capture_output=True, check=False
-    )
+    with contextlib.ExitStack() as held:
+        command, descriptors = [tool, "-Y", verb, *options], []
+        for option, content in given.items():
+            stream = held.enter_context(os.fdopen(os.memfd_create("ebpf_deploy"), "wb", buffering=0))
+            stream.write(content)
+            descriptors.append(stream.fileno())
+            command += [option, f"/proc/self/fd/{descriptors[-1]}"]
+        return subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
+            command, input=data, env=tools.ENVIRONMENT, pass_fds=descriptors, capture_output=True, check=False
+        )
 
 
 # ---- what a list covers --------------------------------------------------------------------------
