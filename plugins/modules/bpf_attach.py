@@ -108,6 +108,8 @@ options:
         outside. The task then fails as rolled back.
       - The guard also makes the switch, when the module has ended, so that a program that cuts the host off cannot
         cut off its own rollback. With V(0) the change is confirmed at once.
+      - The module returns once the guard holds open what it would go back to. Where that is not loaded any more, it is
+        loaded again from the host's disk. Where that cannot be, the module fails, and nothing has changed.
     type: int
     default: 0
   confirm:
@@ -230,7 +232,10 @@ state:
   type: str
   sample: confirmed
 guard:
-  description: What waits on the host for the confirmation. C(deadline) counts seconds from the start of the task.
+  description:
+    - What waits on the host for the confirmation. C(deadline) counts seconds from the start of the task.
+    - C(how) is V(systemd) or V(process). With V(process), C(cannot_survive) says what ends it for good. The next run
+      takes the change back then.
   returned: with O(confirm_within), when something changed
   type: dict
   sample: {how: systemd, unit: ebpf-deploy-guard-counter-4711, deadline: 60}
@@ -274,7 +279,8 @@ repaired:
   elements: str
   sample: []
 failure:
-  description: What is wrong, as data. C(code) names the kind, C(holders) who holds the hook.
+  description: What is wrong, as data. C(code) names the kind, C(holders) who holds the hook, C(not_back) the hooks that
+    do not run again what ran before a guarded change.
   returned: on failure
   type: dict
   sample: {code: hook_held, holders: [{prog_id: 77, name: xdp_pass, tag: 3b185187f1855c4c, pids: [{pid: 812, comm:
@@ -351,7 +357,7 @@ def work(module):
         raise BadRequest(
             "state: detached names what to take off", "Add program:, hook: and its target, or attachments:"
         )
-    outcome = transitions.attach(params["name"], wish, module.check_mode)
+    outcome = transitions.attach(params["name"], wish, module.check_mode, load_again)
     fields = {
         **_module.outcome_fields(module, outcome),
         "state": "confirmed" if outcome.after.confirmed or outcome.steps else "staged",
@@ -368,6 +374,13 @@ def work(module):
         if params["_is_followed"]:
             fields["_ask"] = {**guard.questions(params["name"], number), "doubt": doubt}
     return fields
+
+
+def load_again(*what):
+    """As boot.load_again, which few need: reading it takes longer than all the rest of this module."""
+    from ..module_utils._core.deployment import boot
+
+    boot.load_again(*what)
 
 
 def guarded(params, number):

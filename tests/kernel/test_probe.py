@@ -74,7 +74,7 @@ def test_probe_confirms_where_no_controller_can(on_trial):
 def test_probe_is_not_asked_before_the_switch_to_its_own_trial(on_trial, monkeypatch, tmp_path):
     """The first guard still lives when the same rollout arms its next trial, which the second guard will switch."""
     on_trial.attach(confirm_within=60, probe=f"touch {tmp_path}/asked")
-    monkeypatch.setattr(trial, "switch", lambda name: None)
+    monkeypatch.setattr(trial, "switch", lambda *dummy: None)
 
     guarded_for_a_second(monkeypatch)
 

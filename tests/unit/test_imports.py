@@ -21,16 +21,16 @@ LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # ea
 
 # What a task carries of ours, in KB (module_utils alone): it shall grow in review, not by chance. See test_weight.
 WEIGHT = {
-    "modules.bpf_attach": 304,
-    "modules.bpf_host": 658,
+    "modules.bpf_attach": 672,
+    "modules.bpf_host": 683,
     "modules.bpf_info": 220,
     "modules.bpf_map": 316,
     "modules.bpf_program": 731,
-    "modules.bpf_release": 284,
+    "modules.bpf_release": 314,
     "module_utils._core.deployment.apply": 214,
-    "module_utils._core.deployment.guard": 298,
-    "module_utils._core.deployment.boot": 641,
-    "module_utils._core.command": 653,
+    "module_utils._core.deployment.guard": 342,
+    "module_utils._core.deployment.boot": 665,
+    "module_utils._core.command": 677,
 }
 SLACK = 0.10
 
@@ -174,7 +174,8 @@ STARTS = {"run", "Popen", "call", "check_call", "check_output"}
 
 
 def test_programs_are_started_with_an_environment_of_ours():
-    """And from kernel/tools.py's places: PATH and the rest of the caller's are anybody's."""
+    """And from kernel/tools.py's places: PATH and the rest of the caller's are anybody's. What systemd tells a service
+    stands there, too: keeper.py reads that."""
     started = [
         (name, node)
         for name in CORE_FILES
@@ -187,7 +188,8 @@ def test_programs_are_started_with_an_environment_of_ours():
         environment = next((ast.unparse(each.value) for each in node.keywords if each.arg == "env"), "")
         assert "tools.ENVIRONMENT" in environment, f"{name}:{node.lineno}"
     around = {"shutil.which", "os.system", "os.popen", "os.execvp", "os.execlp", "os.posix_spawnp", "os.environ"}
-    assert not {(name, each) for name in CORE_FILES for each in around if each in ast.unparse(TREES[name])}
+    found = {(name, each) for name in CORE_FILES for each in around if each in ast.unparse(TREES[name])}
+    assert found <= {(CORE + "deployment.keeper", "os.environ")}
 
 
 def test_python_is_started_isolated():

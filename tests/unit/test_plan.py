@@ -71,7 +71,8 @@ def test_plan_is_empty_once_its_steps_are_done(name):
     case = made(CASES[name])
     if case.generation is not None:
         done = after(case.seen, case.steps)
-        assert plan.switch(done, case.generation, skip_blocked=True) == []
+        by_link = "back" in CASES[name]["wanted"]
+        assert plan.switch(done, case.generation, skip_blocked=True, by_link=by_link) == []
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -99,6 +100,18 @@ def test_no_hook_moves_before_the_disk_says_where_to(name):
     written = [at for at, kind in enumerate(kinds) if kind in (plan.Point, plan.WriteEnded)]
     if moves and any(kind is plan.WriteGeneration for kind in kinds):
         assert min(written) < min(moves)
+
+
+def test_what_cannot_run_any_more_is_no_way_back_and_nothing_is_neither():
+    """The pins of what ran before went in the boot that it ran in: the hooks stay, and it is told."""
+    case = CASES["back_to_what_is_pointed_at_no_more"]
+    given = {**case, "seen": {**case["seen"], "loads": {"new-1": {"count": 21}}}}
+
+    seen = made(given).seen
+
+    assert plan.fallback(seen).number == 1
+    assert plan.hooks_back(seen) == []
+    assert plan.not_back(seen) == ["xdp eth0 (native) runs program 21, and what ran before cannot be loaded"]
 
 
 def test_expect_empty_names_what_is_missing():
@@ -148,7 +161,10 @@ def facts(given, attachments, ids):
     return observe.Facts(
         name="counted",
         staged=staged(given, generations.get(given.get("confirmed"))),
-        trial=trial and trial._replace(guarded="deadline" in given),
+        trial=trial
+        and trial._replace(
+            guarded="deadline" in given, boot_id=given.get("boot_of_trial", ""), back_to=given.get("back_to")
+        ),
         confirmed=generations.get(given.get("confirmed")),
         deadline=store.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
         generations=generations,

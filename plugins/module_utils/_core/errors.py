@@ -210,6 +210,19 @@ class RolledBack(Failure):
     code = "rolled_back"
 
 
+class NotBack(Failure):
+    """A guarded change is over, and a hook does not run yet what ran before: `not_back` in its detail."""
+
+    code = "not_back"
+    can_retry = True
+
+
+class NoWayBack(Failure):
+    """What a guarded change would go back to cannot run here: nothing was changed."""
+
+    code = "no_way_back"
+
+
 class Quarantined(Failure):
     """This host threw that content back before: the user changes it, or says to try again."""
 

@@ -115,8 +115,14 @@ def _link_path(home, key):
 
 
 def _program(step, home):
-    """An Fd of the program that the step is about, from its load's pins: no compiler, no verifier."""
-    return bpf.get_pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
+    """An Fd of the program that the step is about, held or from its load's pins: no compiler, no verifier."""
+    found = home.held.program(step.load, step.attachment.program) if home.held else None
+    return found or bpf.get_pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
+
+
+def _link(key, home):
+    """An Fd of the attachment's link: the one that the guard holds, else the pinned one."""
+    return (home.held.link(key) if home.held else None) or bpf.get_pinned(_link_path(home, key))
 
 
 def _settle(step, home):
@@ -130,11 +136,30 @@ def _attach(step, home):
 
 
 def _attach_program(step, home, program):
-    files.make_private_folder(home.links)
+    """A link there before is detached once the new one is on: it does not end by itself while a guard holds it."""
+    hook = catalogue.hook_of(step.attachment)
+    with contextlib.ExitStack() as before:
+        old = None
+        with contextlib.suppress(OSError):
+            old = before.enter_context(_link(step.key, home))
+        with hook.attach(step.attachment, step.place, program) as link:
+            _settle_link(step, home, link)
+        if old is not None:
+            hook.detach(old)
+
+
+def _settle_link(step, home, link):
+    """The new link is held, where there is a guard, and pinned. One that is held may have to wait for its pin."""
     pinned = _link_path(home, step.key)
-    with catalogue.hook_of(step.attachment).attach(step.attachment, step.place, program) as link:
+    if home.held:
+        home.held.took(step.key, link)
+    try:
+        files.make_private_folder(home.links)
         bpf.pin(link, pinned + "-next")
         os.rename(pinned + "-next", pinned)
+    except OSError:
+        if not home.held:
+            raise
 
 
 def _attach_undo(step, home):
@@ -152,7 +177,7 @@ def _swap_undo(step, home):
 
 
 def _update(step, home, new, expected):
-    with bpf.get_pinned(_link_path(home, step.key)) as link:
+    with _link(step.key, home) as link:
         catalogue.hook_of(step.attachment).swap(step.attachment, link, new, expected)
 
 
@@ -164,13 +189,15 @@ def _drop_link(key, attachment, home):
     """Unpin first: the link then ends with this process at the latest. Pinned again where it does not come off."""
     pinned = _link_path(home, key)
     try:
-        with bpf.get_pinned(pinned) as link:
+        with _link(key, home) as link:
             files.remove(pinned)
             try:
                 catalogue.hook_of(attachment).detach(link)
             except OSError:
                 bpf.pin(link, pinned)
                 raise
+            if home.held:
+                home.held.dropped(key)
     except FileNotFoundError:
         pass
 
@@ -181,7 +208,7 @@ def _detach_undo(step, home):
     with bpf.prog_by_id(step.program) as program:
         place = hook.place(step.attachment, (0, step.attach_type))
         with hook.attach(step.attachment, place, program) as link:
-            bpf.pin(link, _link_path(home, step.key))
+            _settle_link(step, home, link)
 
 
 # ---- a change of mode ----------------------------------------------------------------------------
@@ -198,7 +225,7 @@ def _stand_by(detach, attach, home, stand_in):
     It holds open what that takes, whatever becomes of the pins.
     """
     with contextlib.suppress(FileNotFoundError):  # unpinned meanwhile: the steps see to that
-        link = stand_in.enter_context(bpf.get_pinned(_link_path(home, detach.key)))
+        link = stand_in.enter_context(_link(detach.key, home))
         new = stand_in.enter_context(_program(attach, home))
         old = stand_in.enter_context(bpf.prog_by_id(detach.program))
         before = attach._replace(attachment=detach.attachment)
@@ -218,11 +245,29 @@ def _end_change(ways, home, link):
         end = time.monotonic() + LET_GO_WITHIN
         while time.monotonic() < end:
             try:
-                return _attach_program(step, home, program)
+                return _attach_program(step, home._replace(held=None), program)
             except HookHeld:
                 time.sleep(0.05)
             except (Failure, OSError):
                 break
+
+
+# ---- what a guard holds --------------------------------------------------------------------------
+
+
+def mend(lacking, home):
+    """Each (path, what makes it) of held.lacks is there: an Fd is pinned, and nothing else is at its path."""
+    if lacking and not home.may_change:
+        raise Damaged(f"{home.name} was about to be mended without its lock", "This is a fault of ebpf.deploy")
+    if lacking:
+        files.mount_bpffs()
+    for path, make in lacking:
+        made = make()
+        if isinstance(made, bpf.Fd):
+            with made as fd:
+                files.make_private_folder(os.path.dirname(path))
+                files.remove(path)
+                bpf.pin(fd, path)
 
 
 # ---- loads ---------------------------------------------------------------------------------------
@@ -242,8 +287,10 @@ def _remove_load(step, home):
 
 
 def _map(home, load, name):
-    """An Fd of a load's map."""
-    return bpf.get_pinned(os.path.join(home.loads, load, "maps", name))
+    """An Fd of a load's map, by the id that the guard holds or from its pin."""
+    return (home.held.map(load, name) if home.held else None) or bpf.get_pinned(
+        os.path.join(home.loads, load, "maps", name)
+    )
 
 
 def _empty_map(step, home):

@@ -22,25 +22,29 @@ import subprocess
 import sys
 import time
 
-from ..errors import DiskRefused, Failure, WayNotProved
+from ..errors import DiskRefused, Failure, NotBack, WayNotProved
 from ..kernel import children, files, tools, way_in
-from . import code, observe, probe, store, transitions, trial, units
+from . import code, held, keeper, observe, probe, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
 DISK_SECONDS = 1  # between tries to write to a disk that is full or read-only
-RESTART_SECONDS = 1  # between a guard's death and its next life
+LOOK_SECONDS = 1  # between looks at what is held: that its pins and records are there
+NOT_BACK_SECONDS = (1, 30)  # between tries to bring back a hook that does not come: at first, and at the most
+CANNOT = 78  # its exit status where it cannot hold what the way back needs: starting it again would not help
 STOP_SECONDS = 90  # to go back in: a run may hold the lock for a while
 
 
 @files.disk_told()
 def arm(name, at_boot=False):
-    """A guard for the deployment runs, as {how} or {how, unit}. It switches when this process has ended.
+    """A guard for the deployment runs, as {how, …}, and holds what the way back needs; Failure where it cannot.
 
-    A transient unit where PID 1 sees what we see, else a process of its own session whose parent starts it again.
-    at_boot: the unit is not waited for, since units that wait for us may come before it.
+    It switches when this process has ended. It is a transient unit where PID 1 sees what we see, else a process of its
+    own session whose parent starts it again. at_boot: the unit is not waited for, since units that wait for us may come
+    before it.
     """
-    command = tools.python(BOOTSTRAP.format("main"), code.written(code.GUARD), name, str(os.getpid()))
+    waits_for = 0 if at_boot else os.getpid()
+    command = tools.python(BOOTSTRAP.format("main"), code.written(code.GUARD), name, str(waits_for))
     if units.pid1_sees_the_same() and tools.find("systemd-run"):
         return _as_unit(name, command, ["--no-block"] if at_boot else [])
     return _as_process(name, command)
@@ -126,9 +130,15 @@ def _as_unit(name, command, more):
     """A transient service: it outlives the module's session, and systemd starts it again when it dies."""
     unit = f"ebpf-deploy-guard-{name}-{os.getpid()}"
     settings = [
-        "Type=exec",
+        "Type=notify",
+        "NotifyAccess=main",
+        f"TimeoutStartSec={keeper.READY_SECONDS}",
         "Restart=on-failure",
-        "RestartSec=1",
+        f"RestartPreventExitStatus={CANNOT}",
+        f"RestartSec={keeper.RESTART_SECONDS}",
+        f"WatchdogSec={keeper.WATCHDOG_SECONDS}",
+        "WatchdogSignal=SIGKILL",
+        "FileDescriptorStoreMax=4096",
         "StartLimitIntervalSec=0",
         "OOMScoreAdjust=-900",
         f"TimeoutStopSec={STOP_SECONDS}",
@@ -143,47 +153,62 @@ def _as_unit(name, command, more):
         check=False,
     )
     if run.returncode != 0:
-        raise Failure(f"The guard could not be started: {run.stderr.strip()}", "Look at systemd on the host", unit=unit)
+        raise Failure(
+            f"The guard could not be started: {run.stderr.strip()}", f"Run on the host: journalctl -u {unit}", unit=unit
+        )
     return {"how": "systemd", "unit": unit}
 
 
 def _as_process(name, command):
     """A session of its own, stdin and stdout nowhere: a child that guards and a parent that only waits for it."""
+    reading, writing = os.pipe()
     child = os.fork()
     if child:
+        os.close(writing)
         os.waitpid(child, 0)
-        return {"how": "process"}
+        with os.fdopen(reading, "rb") as stream:
+            answer = stream.read().decode(errors="replace")  # until the parent has closed it
+        if answer != READY:
+            raise Failure(f"The guard could not be started: {answer or 'it ended'}", "Look at why on the host")
+        return {"how": "process", "cannot_survive": CANNOT_SURVIVE}
     try:
         os.setsid()
         if os.fork() == 0:
-            _forget_parent()
-            _keep_running(name, command)
+            _forget_parent(writing)
+            _keep_running(name, command, writing)
     finally:
         os._exit(0)
 
 
-def _forget_parent():
+READY = "ready"
+CANNOT_SURVIVE = (
+    "a kill of this process and of its parent at once, as when their container ends: the next run goes back"
+)
+
+
+def _forget_parent(pipe):
+    """Of the module's descriptors the pipe's alone is open here."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    children.close_inherited()
+    children.close_inherited(pipe)
     os.chdir("/")
 
 
-def _keep_running(name, command):
-    """Start the guard again when it dies, as a unit's Restart=on-failure does, while a trial waits.
+def _keep_running(name, command, pipe):
+    """Start the guard again when it dies or hangs, as systemd would, while a trial waits.
 
     SIGTERM is for the guard, which ends with 0 once it went back.
     """
     lives = []
+
+    def report(text):
+        os.write(pipe, (text or READY).encode())
+        os.close(pipe)
+
     with _on_sigterm(lambda: [each.terminate() for each in lives]):
-        while True:
-            lives[:] = [subprocess.Popen(command, env=tools.ENVIRONMENT)]  # pylint: disable=ansible-bad-function
-            if lives[0].wait() == 0:
-                return
-            time.sleep(RESTART_SECONDS)
-            if not os.path.exists(store.deadline_path(name)):
-                return
+        is_due = lambda: os.path.exists(store.deadline_path(name))  # noqa: E731
+        keeper.keep_running(command, lives, report, is_due)
 
 
 # ---- what it does --------------------------------------------------------------------------------
@@ -193,24 +218,72 @@ def main(name, waits_for=0):
     """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
     stops = []  # looked at between two pieces of work: none is cut in two
     with _on_sigterm(lambda: stops.append(True)):
-        _await_end(waits_for, stops)
-        if not stops:
-            _locked_patiently(trial.switch, name, stops=stops)
-        while not stops:
-            if not _is_left(name, stops):
-                return
-        _locked_patiently(trial.stop, name)
+        kept_by = keeper.found()
+        what = _hold(name, kept_by, is_first=bool(waits_for))
+        kept_by.ready()
+        try:
+            _await_end(waits_for, stops)
+            if not stops:
+                _patiently(kept_by, stops, trial.switch, name, what)
+            while not stops:
+                what = _of_this_trial(name, kept_by, what)
+                if not _is_left(name, kept_by, what, stops):
+                    return
+            _patiently(kept_by, (), trial.stop, name, what)
+        finally:
+            if what:
+                what.close()
 
 
-def _is_left(name, stops):
+def _hold(name, kept_by, is_first):
+    """Held of the trial, None where there is none. The journal says where the descriptors came from.
+
+    is_first: nobody relies on this guard yet, so that it ends with CANNOT where it cannot hold what it needs.
+    """
+    home, tell = store.home(name), (kept_by.keep, kept_by.forget)
+    try:
+        what = held.resumed(home, kept_by.kept, *tell)
+        if what is not None and not what.is_over(home):
+            store.journal(home, "guard_resumed", holds_by=kept_by.how if kept_by.kept else "ids")
+            return what
+        if what is not None:
+            what.close()
+        return held.take(home, *tell)
+    except (Failure, OSError) as error:
+        if is_first:
+            kept_by.failed(str(error))
+            sys.stderr.write(f"{error}\n")
+            sys.exit(CANNOT)
+        store.journal(home, "guard_holds_nothing", why=str(error))
+        return None
+
+
+def _of_this_trial(name, kept_by, what):
+    """Held as it is, or that of the trial that came after: a guard serves its deployment."""
+    home = store.home(name)
+    number = store.pointed_number(home, "trial")
+    if number is None or (what and number <= what.trial.number):
+        return what
+    if what:
+        what.close()
+    with contextlib.suppress(Failure, OSError):
+        return held.take(home, kept_by.keep, kept_by.forget)
+    return None
+
+
+def _is_left(name, kept_by, what, stops):
     """Whether a trial is left, after one more look at it and what that asks for."""
+    kept_by.works()
     place = store.home(name)
-    seen = observe.facts(place)
+    seen = what.facts(place) if what else observe.facts(place)
     if seen.trial is None or not seen.trial.guarded:
         return False
     if not seen.trial_is_live:
-        _locked_patiently(trial.expire, name, stops=stops)
-    elif not seen.deadline.probe or seen.deadline.passed:
+        _patiently(kept_by, stops, trial.expire, name, what)
+        return True
+    if what and what.lacks(place):
+        _patiently(kept_by, stops, trial.mend, name, what)
+    if not seen.deadline.probe or seen.deadline.passed:
         _await_end_of(seen.deadline, place, stops)
     else:
         _probe(name, seen, stops)
@@ -240,11 +313,12 @@ def _on_sigterm(work):
 
 
 def _await_end_of(deadline, place, stops):
-    """The deadline has passed, or its file does not say so any more, or the guard is to stop.
+    """The deadline has passed, or its file does not say so any more, or the guard is to stop, or it is time for a look.
 
     That file alone is read: all the facts, five times a second, took half of an emulated processor.
     """
-    while not stops and store.boottime() < deadline.end and store.deadline(place) == deadline:
+    end = min(deadline.end, store.boottime() + LOOK_SECONDS)
+    while not stops and store.boottime() < end and store.deadline(place) == deadline:
         time.sleep(min(TICK, max(0.01, deadline.end - store.boottime())))
 
 
@@ -256,17 +330,29 @@ def _await_end(pid, stops):
     time.sleep(GRACE)
 
 
-def _locked_patiently(work, *arguments, stops=()):
-    """`work` is done, or the guard is to stop: another run may hold the lock until the deadline (see lock.py).
+def _patiently(kept_by, stops, work, *arguments):
+    """`work` is done, however long another run holds the lock or a hook does not come back; or the guard is to stop.
 
     Where the disk takes no writes (the hooks are back then, see trial.py), the next look tries again.
     """
+    pause, longest = NOT_BACK_SECONDS
     while not stops:
+        kept_by.works()
         try:
             return work(*arguments)
         except DiskRefused:
             return time.sleep(DISK_SECONDS)
+        except NotBack:
+            _pause(kept_by, pause)
+            pause = min(longest, 2 * pause)
         except Failure as failure:
             if not failure.can_retry:
                 raise
             time.sleep(TICK)
+
+
+def _pause(kept_by, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        kept_by.works()
+        time.sleep(min(TICK, seconds))

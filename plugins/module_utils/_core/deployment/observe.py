@@ -68,6 +68,7 @@ class Facts(NamedTuple):
     carries: dict = {}  # {load: whether its counts were moved in}, see store.py
     units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
     fillings: dict = {}  # by map: what the generation's load lacks of what is declared
+    known: dict = {}  # {attachment id: Place} by identity, whatever it is called now (held.py)
 
     @property
     def trial_is_live(self):
@@ -167,7 +168,8 @@ def _facts(place):
             formats.append(getattr(found, "format", 0))
             return found
 
-        number = store.pointed_number(place, "trial")
+        deadline = read(store.deadline)
+        number = store.pointed_number(place, "trial") or _unpointed(place, deadline)
         trial = read(store.generation, number) if number is not None else None
         unread = len(damage) + len(newer)
         confirmed = read(store.pointed, "confirmed")
@@ -181,7 +183,7 @@ def _facts(place):
             staged=staged if staged and staged.load in loads else None,  # a reboot takes its pins
             trial=trial,
             confirmed=confirmed,
-            deadline=read(store.deadline),
+            deadline=deadline,
             ended=read(store.ended, trial.number) if trial else None,
             generations={each.number: each for each in generations if each},
             releases={number: read(store.release, number) for number in store.releases(place)},
@@ -204,10 +206,24 @@ def _facts(place):
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
 
 
+def _unpointed(place, deadline):
+    """The number of the trial that the deadline names, whose pointer was lost: it neither ended nor was confirmed."""
+    if deadline is None or deadline.boot_id != namespaces.boot_id():
+        return None
+    number, confirmed = deadline.generation, store.pointed_number(place, "confirmed") or 0
+    if number <= confirmed or number not in store.generation_numbers(place):
+        return None
+    try:
+        ended = store.ended(place, number)
+        return None if ended and ended.back else number
+    except Damaged:
+        return number
+
+
 def _unnamed(seen, is_damaged):
     """{id: Unnamed} of the links that no generation names."""
     named = {key for each in seen.generations.values() for key in each.attachments}
-    if is_damaged and seen.confirmed is None:
+    if seen.confirmed is None and (is_damaged or seen.trial is None):
         named = set()
     return {key: _recognised(seen, key, link) for key, link in seen.links.items() if key not in named}
 
@@ -231,7 +247,8 @@ def hooks(seen, generation):
         try:
             if program_type:
                 hook.accepts(attachment, program_type)
-            places[key] = hook.place(attachment, program_type or _type_by_link(seen.links.get(key)))
+            by_name = program_type or _type_by_link(seen.links.get(key))
+            places[key] = seen.known.get(key) or hook.place(attachment, by_name)
             sitting = hook.holders(places[key])
         except Failure as failure:
             places[key], sitting = failure, ()

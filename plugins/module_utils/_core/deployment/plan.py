@@ -355,12 +355,12 @@ HOOK_STEPS = (Settle, Attach, Swap, Detach)
 # ---- the hooks -----------------------------------------------------------------------------------
 
 
-def switch(seen, generation, skip_blocked=False):
+def switch(seen, generation, skip_blocked=False, by_link=False):
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
     `seen` is observe.hooks(facts, generation). Links that no generation names are left alone. skip_blocked: an
     interface or cgroup that is not there, or that somebody else holds, is passed over, as on the way back, which must
-    not stop half-way for it.
+    not stop half-way for it. by_link: a link that is alive is moved where it is, whatever has the place's name by now.
     """
     load = seen.loads.get(generation.load)
     if generation.attachments and load is None:
@@ -373,7 +373,7 @@ def switch(seen, generation, skip_blocked=False):
     for key, attachment in generation.attachments.items():
         program = _program(load, attachment, generation)
         try:
-            steps += _towards(seen, key, attachment, generation.load, program)
+            steps += _towards(seen, key, attachment, generation.load, program, by_link)
         except Failure:
             if not skip_blocked:
                 raise
@@ -402,9 +402,12 @@ def _program(load, attachment, generation):
     return load.programs[attachment.program]
 
 
-def _towards(seen, key, attachment, load, program):
+def _towards(seen, key, attachment, load, program, by_link=False):
     """Steps for one attachment. Raises what is wrong with its place, or HookHeld."""
     place, link = seen.places[key], seen.links.get(key)
+    is_elsewhere = isinstance(place, Failure) or (link and not place.is_of(link))
+    if by_link and is_elsewhere and link and not link.is_severed:
+        return [Swap(key, attachment, load, link.prog_id)] if link.prog_id != program else []
     if isinstance(place, Failure):
         raise place
     attach = Attach(key, attachment, place, load)
@@ -708,18 +711,32 @@ def back(seen, ended=None, quarantine=""):
 
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
     """
+    return [*hooks_first(seen, ended, quarantine), *leave(seen, ended)]
+
+
+def hooks_first(seen, ended=None, quarantine=""):
+    """The steps of `back` up to the hooks, and to the counts, which follow them."""
     generation = fallback(seen)
     hook_steps = hooks_back(seen)
     ended = ended and ended._replace(left_out=tuple(left_out(hook_steps)))
-    is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
         *([WriteEnded(ended)] if ended else []),
         *hook_steps,
         *(_counts_back(seen, seen.trial.load) if seen.trial.load != generation.load else []),
-        *_units_left(seen, seen.confirmed or NOTHING),
+    ]
+
+
+def leave(seen, ended=None):
+    """The steps of `back` once the hooks run `fallback`: no trial is left. A lost `confirmed` names that again."""
+    generation = fallback(seen)
+    is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
+    is_unpointed = seen.confirmed is None and generation.number in seen.generations
+    return [
+        *_units_left(seen, seen.confirmed or generation),
         *([RemoveStaged(seen.staged)] if is_rejected else []),
         *(_trial_damage(seen) if seen.trial_is_lost else []),
+        *([Point("confirmed", generation.number, None)] if is_unpointed and not (seen.damage or seen.newer) else []),
         Point("trial", None, seen.trial.number),
         *([RemoveDeadline()] if seen.deadline else []),
     ]
@@ -728,11 +745,37 @@ def back(seen, ended=None, quarantine=""):
 def hooks_back(seen):
     """Steps that make the hooks run `fallback` again, with what is declared in its maps, as far as they let us.
 
-    Of a lost trial nobody knows what it added: the links that no generation names go.
+    Of a lost trial nobody knows what it added: the links that no generation names go. None where `fallback` cannot
+    run: the hooks stay as they are, see `not_back`.
     """
     generation = fallback(seen)
-    steps = [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True)]
+    if not is_runnable(seen, generation):
+        return []
+    steps = [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True, by_link=True)]
     return [*steps, *(_unnamed_off(seen, steps) if seen.trial_is_lost else [])]
+
+
+def is_runnable(seen, generation):
+    """Whether the kernel has the generation's programs."""
+    return generation.load in seen.loads or not generation.attachments
+
+
+def not_back(seen):
+    """The hooks that do not run `fallback`, in words; those that cannot (see `blocked`) only while they run the trial.
+
+    `seen` is observe.hooks(facts, fallback), with its links. Empty, too, where a reboot took all of them.
+    """
+    generation = fallback(seen)
+    if is_runnable(seen, generation) and generation != seen.trial:
+        steps = [step for step in hooks_back(seen) if isinstance(step, HOOK_STEPS)]
+        return [describe(step) for step in steps]
+    programs = seen.loads[seen.trial.load].programs.values() if seen.trial.load in seen.loads else ()
+    named = {**seen.trial.attachments, **generation.attachments}
+    return [
+        f"{named[key].describe()} runs program {link.prog_id}, and what ran before cannot be loaded"
+        for key, link in seen.links.items()
+        if key in named and not link.is_severed and (not programs or link.prog_id in programs)
+    ]
 
 
 def _trial_damage(seen):
@@ -751,18 +794,34 @@ def _was_judged(seen, ended):
 
 
 def fallback(seen):
-    """The Generation that a trial goes back to: the confirmed one, or none.
+    """The Generation that a trial goes back to: the one that it says (the confirmed one), or none where none ran.
 
-    None, too, where a reboot took the confirmed one's programs: nothing ran before the trial then, and boot.py loads
-    them again once the trial is gone. Where what is confirmed cannot be read, the newest generation before the trial
-    that can run; without one the hooks stay as they are.
+    None, too, where a reboot took its programs: nothing ran before the trial then, and boot.py loads them again once
+    the trial is gone. Where its record cannot be read, the newest generation before the trial that can run. What cannot
+    run any more in the boot that it ran in is no way back: the hooks stay as they are.
     """
-    confirmed = seen.confirmed
-    if confirmed is None and (seen.damage or seen.newer) and not seen.trial_is_lost:
-        earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
-        return next((each for each in reversed(earlier) if each.load in seen.loads), seen.trial)
-    is_runnable = confirmed and (confirmed.load in seen.loads or not confirmed.attachments)
-    return confirmed if is_runnable else NOTHING
+    before = _before(seen)
+    if before is not None and is_runnable(seen, before):
+        return before
+    if seen.trial.boot_id not in ("", seen.boot_id):
+        return NOTHING
+    if before is not None:
+        return before
+    if seen.trial.back_to is None and (seen.trial_is_lost or not (seen.damage or seen.newer)):
+        return NOTHING
+    earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
+    return next((each for each in reversed(earlier) if is_runnable(seen, each)), seen.trial)
+
+
+def _before(seen):
+    """The Generation that ran before the trial, None where no record of it is left, or where an older record of the
+    trial does not say and nothing is confirmed."""
+    number, confirmed = seen.trial.back_to, seen.confirmed
+    if number == 0:
+        return NOTHING
+    if number is None or (confirmed and confirmed.number == number):
+        return confirmed
+    return seen.generations.get(number)
 
 
 def digest_left(seen, generation):

@@ -247,12 +247,27 @@ def _log_folder(check_mode):
 def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=False):
     """The release is loaded and staged: unchanged where it is staged or attached already, and then nothing is verified.
 
-    Raises what source.py, elf.py, MapChanged and Quarantined say; then the host is as before.
+    Raises what source.py, elf.py, MapChanged and Quarantined say; then the host is as before, but for a change that a
+    killed run or a dead guard had left: that is ended first, since it decides what the release is compared with.
     """
     place = store.home(name)
+    ended = () if check_mode else _ended_first(place, rollout_id)
+    result = _stage(place, given, rollout_id, retry_quarantined, check_mode)
+    return result._replace(steps=(*ended, *result.steps))
+
+
+def _ended_first(place, rollout_id):
+    seen = observe.facts(place)
+    if seen.trial is None or seen.trial_is_live:
+        return ()
+    with store.locked(place.name) as home:
+        return trial.settle(home, rollout_id, keep_own=True)
+
+
+def _stage(place, given, rollout_id, retry_quarantined, check_mode):
     seen = observe.sound_facts(place)
     _refuse_quarantined(place, seen, given, retry_quarantined)
-    built = build(name, given, not check_mode, seen.releases)
+    built = build(place.name, given, not check_mode, seen.releases)
     load, taken = _present(place, seen, built, given)
     figures = _remembered(seen, built.release) if load else None
     if load is not None:
@@ -260,8 +275,8 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     if load is not None and not check_mode:
         return _stage_locked(place, built, given, None, rollout_id, figures, taken)
     if check_mode:
-        warnings = () if load else _warnings(name, built)
-        figures = figures or _loaded(name, built, taken.shared, limits=given.limits)
+        warnings = () if load else _warnings(place.name, built)
+        figures = figures or _loaded(place.name, built, taken.shared, limits=given.limits)
         aside, load = None if load else "new", load or free_name(seen, built.release)
         staged = _staged(load, built, rollout_id, taken)
         steps = plan.stage(seen, built.release, aside, staged, {}, _hidden(seen, given))

@@ -74,6 +74,7 @@ class Home(NamedTuple):
     pins: str
     is_locked: bool = False
     unlocked: str = ""
+    held: object = None  # held.Held, where this process is the guard
 
     @property
     def may_change(self) -> bool:
@@ -109,6 +110,8 @@ class Generation(NamedTuple):
 
     `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, copied, counted}},
     rows as carry.moves gives them. `leaves` is the load whose counts go back where a rollback made this generation.
+    `back_to` is the number of the generation that it goes back to as a trial; 0: nothing ran before it, None: an older
+    record, which does not say.
     """
 
     number: int
@@ -126,6 +129,7 @@ class Generation(NamedTuple):
     onto: str = ""
     leaves: str = ""
     on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
+    back_to: Optional[int] = None
     format: int = FORMAT
 
     def as_record(self):
@@ -194,13 +198,20 @@ ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
 
 
 class Ended(NamedTuple):
-    """How a trial ended that was not confirmed: ROLLED_BACK, SUPERSEDED or FAILED."""
+    """How a trial ended that was not confirmed: ROLLED_BACK, SUPERSEDED or FAILED.
+
+    It is written before the hooks move. `back`: they were seen back after that. `not_back`: those that were not, in
+    words, and why; whoever comes next tries again. `gone`: those whose place there is no more, or somebody else's.
+    """
 
     generation: int
     outcome: str
     why: str
     when: str = ""
     left_out: tuple = ()  # declared entries that the map gone back to cannot hold, in words
+    back: bool = True
+    not_back: tuple = ()
+    gone: tuple = ()
     format: int = FORMAT
 
 
@@ -575,6 +586,12 @@ def write_generation(place, what):
     files.write_json(_generation_path(place, what.number), what.as_record())
 
 
+def mend_generation(place, what):
+    """generations/N.json says again what it said: it was lost while a guard knew it. The serial stays."""
+    files.make_private_folder(os.path.join(place.folder, "generations"))
+    files.write_json(_generation_path(place, what.number), what.as_record())
+
+
 def _sweep(folder):
     """What killed runs left half written is gone: its name may never be written again."""
     for name in files.names_in(folder):
@@ -618,8 +635,10 @@ def write_deadline(place, what):
 
 
 def remove_deadline(place):
+    """No trial waits, and no guard has to find again what it held (held.py)."""
     files.remove(deadline_path(place.name))
     files.remove(_asked_path(place.name))
+    files.remove(os.path.join(RUN, place.name + ".held"))
 
 
 def write_asked(place, what):

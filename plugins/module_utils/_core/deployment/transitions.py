@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Failure, NoProof, NotFound, WayInAtRisk
+from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
-from . import apply, observe, plan, store, trial
+from . import apply, held, observe, plan, store, trial
 
 
 class Outcome(NamedTuple):
@@ -78,12 +78,13 @@ class Wish(NamedTuple):
     rollout_id: str = ""
 
 
-def attach(name, wish, check_mode=False):
+def attach(name, wish, check_mode=False, load_again=None):
     """The wished attachments run the wished release, and so do all others of the deployment.
 
     All or none: when one hook refuses, those before it run again what they ran. With confirm_within no hook has moved
     yet: the trial is armed, and the caller starts its guard (guard.arm). A live trial of the same rollout is superseded
-    by one that has its attachments, too; a wish that cannot be leaves it alone.
+    by one that has its attachments, too; a wish that cannot be leaves it alone. `load_again` (boot.load_again) loads
+    what the trial would go back to, where it is on the disk alone; without it, NoWayBack.
     """
     with _home(name, check_mode) as home:
         seen = observe.expect_known(observe.facts(home))
@@ -93,12 +94,33 @@ def attach(name, wish, check_mode=False):
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
         seen, generation, steps = _planned(home, observe.sound_facts(home), wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
+            seen = _with_way_back(home, seen, generation, load_again)
             generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller)
             after = observe.facts(home)
             return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
         told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
         after = seen if check_mode else _expect_settled(home, generation)
         return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
+
+
+def _with_way_back(home, seen, generation, load_again):
+    """The Facts, with what the trial goes back to in the kernel; NoWayBack before anything moved."""
+    before = seen.confirmed
+    if before is None and seen.links:
+        raise NoWayBack(
+            f"Hooks of {seen.name} run what nothing confirms: a guard could not take the change back to it",
+            f"bpf_release name={seen.name} state=confirmed takes what they run for confirmed",
+            links=[{"id": key, "prog_id": link.prog_id} for key, link in seen.links.items()],
+        )
+    if not generation.back_to or plan.is_runnable(seen, before):
+        return seen
+    try:
+        if load_again is None:
+            raise held.no_way_back(seen.name, before)
+        load_again(home, seen, before)
+    except Failure as failure:
+        raise held.no_way_back(seen.name, before) from failure
+    return observe.hooks(observe.facts(home), generation)
 
 
 def _planned(home, seen, wish, own, check_mode):
@@ -212,7 +234,13 @@ def _signed(generation, wish, seen):
         why=wish.why,
         rollout_id=wish.rollout_id,
         when=store.now(),
+        back_to=seen.confirmed.number if _runs_something(seen) else 0,
     )
+
+
+def _runs_something(seen):
+    """Whether what is confirmed runs here: after a reboot that nobody restored from, nothing does."""
+    return bool(seen.confirmed and (seen.links or plan.is_runnable(seen, seen.confirmed)))
 
 
 def _without_kernel(seen, generation):
@@ -245,7 +273,9 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
             if seen.confirmed and seen.trial is None:
                 return _as_confirmed(home, seen, (), check_mode)
             return Outcome((), seen, seen, seen.confirmed)
-        repaired = () if check_mode else trial.end(home, why, seen=seen)
+        repaired = ()
+        with contextlib.suppress(*([NotBack] if everything_off else [])):
+            repaired = () if check_mode else trial.end(home, why, seen=seen)
         seen = observe.sound_facts(home) if repaired or seen.damage else seen
         return _return_to(home, seen, release, repaired, why, check_mode, everything_off)
 
@@ -423,7 +453,8 @@ def remove(name, check_mode=False, *, only_unattached=False):
                 attachments=sorted(seen.links),
             )
         if home.is_locked:
-            trial.end(home, "the deployment was removed", is_punished=False)
+            with contextlib.suppress(NotBack):
+                trial.end(home, "the deployment was removed", is_punished=False)
             seen = observe.facts(home)
         steps = plan.removal(seen)
         if not check_mode:

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import Failure, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
-from . import apply, lock, observe, plan, store
+from ..errors import Busy, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
+from . import apply, held, lock, observe, plan, store
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
@@ -34,17 +34,17 @@ def begin(home, seen, generation, within, probe="", by_controller=True):
     return numbered, steps
 
 
-def switch(name):
+def switch(name, holds=None):
     """True: the hooks run the live trial. False: there is none, or a hook refused, and they run what is confirmed."""
-    with lock.for_guard(name) as home:
-        seen = observe.facts(home)
+    with _locked(name, holds) as home:
+        seen = _facts(home)
         if not seen.trial_is_live:
             settle(home)
             return False
         try:
             seen = observe.hooks(seen, seen.trial)
             carry_out(home, plan.move(seen, seen.trial), "switch")
-            plan.expect_empty(_missing(observe.facts(home), seen.trial))
+            plan.expect_empty(_missing(_facts(home), seen.trial))
         except Failure as failure:
             _go_back(home, FAILED, failure.what, is_punished=False)
             return False
@@ -54,14 +54,15 @@ def switch(name):
 def confirm(home, seen, expect_proof=lambda: None):
     """The trial is confirmed, as far as `home` is locked. The steps.
 
-    NotSwitched before the hooks run it, ProbeNotPassed before its probe did, RolledBack when its time has passed.
-    `expect_proof` raises what else speaks against it while it is live.
+    NotSwitched before the hooks run it, and while a pin is lost that its guard will make again. ProbeNotPassed before
+    its probe did, RolledBack when its time has passed. `expect_proof` raises what else speaks against it while it is
+    live.
     """
     number = seen.trial.number
     if not seen.trial_is_live:
         settle(home)
         raise too_late(store.ended(home, number), number, observe.facts(home))
-    if _missing(seen, seen.trial):
+    if held.unpinned(home, number) or _missing(seen, seen.trial):
         raise not_switched(number)
     expect_proof()
     if seen.deadline.probe and not seen.deadline.passed:
@@ -88,17 +89,27 @@ def probe_passed(name, number):
             confirm(home, seen._replace(deadline=passed))
 
 
-def expire(name):
+def expire(name, holds=None):
     """A trial whose time has passed is taken back; a live one stays."""
-    with lock.for_guard(name) as home:
-        if not observe.facts(home).trial_is_live:
+    with _locked(name, holds) as home:
+        if not _facts(home).trial_is_live:
             settle(home)
 
 
-def stop(name):
+def mend(name, holds):
+    """What lost its pin, and what records were lost, are there again, while the trial goes on."""
+    with _locked(name, holds) as home:
+        lacking = holds.lacks(home)
+        if lacking and not holds.is_over(home):
+            told = [path for path, mending in lacking]
+            apply.mend(lacking, home)
+            store.journal(home, "mended", lost=told)
+
+
+def stop(name, holds=None):
     """No trial waits without a guard: its guard was told to stop, by a user or because the host goes down."""
-    with lock.for_guard(name, is_due=True) as home:
-        seen = observe.facts(home)
+    with _locked(name, holds, is_due=True) as home:
+        seen = _facts(home)
         if seen.trial_is_live:
             end(home, "its guard was stopped before it was confirmed", is_punished=_has_switched(seen), seen=seen)
         else:
@@ -115,7 +126,7 @@ def abandon(name, number, why):
 
 def end(home, why, *, is_punished=True, seen=None):
     """No trial is under way any more, whosever it was; a user said so. The steps it took. `seen`: as for settle."""
-    seen = seen or observe.facts(home)
+    seen = seen or _facts(home)
     if seen.trial is None or not seen.trial.guarded or seen.ended:
         return settle(home, seen=seen)
     return _go_back(home, ROLLED_BACK, why, is_punished=is_punished)
@@ -127,7 +138,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     The steps it took; none without the lock. TrialRuns where another rollout's trial is live (None: whosever it is goes
     back). `seen`: the Facts under this very lock, where they are at hand.
     """
-    seen = seen or observe.facts(home)
+    seen = seen or _facts(home)
     if not home.may_change:
         return ()
     if seen.trial is None:
@@ -171,8 +182,9 @@ def running(seen):
 
 def _has_switched(seen):
     """Whether some hook runs something else than what is confirmed, or did until its place was gone."""
-    steps = plan.switch(_seen_behind(seen), plan.fallback(seen), skip_blocked=True)
-    return any(not plan.renews(seen, step) for step in steps)
+    behind = _seen_behind(seen)
+    steps = [step for step in plan.hooks_back(behind) if isinstance(step, plan.HOOK_STEPS)]
+    return any(not plan.renews(seen, step) for step in steps) if steps else bool(plan.not_back(behind))
 
 
 def _finish(home, seen):
@@ -190,31 +202,72 @@ def _finish(home, seen):
 
 
 def _go_back(home, outcome="", why="", *, is_punished=False):
-    """The hooks run what is confirmed; how the trial ended is written before any hook moves, unless it was already."""
-    seen = observe.facts(home)
+    with _holding(home) as home:
+        return _gone_back(home, outcome, why, is_punished)
+
+
+@contextlib.contextmanager
+def _holding(home):
+    """The Home with what its guard held: to others by ids, as far as the guard wrote them down and the kernel has
+    them."""
+    if home.held:
+        yield home
+        return
+    found = held.by_ids(home)
+    number = store.pointed_number(home, "trial")
+    try:
+        yield home._replace(held=found) if found and number in (None, found.trial.number) else home
+    finally:
+        if found:
+            found.close()
+
+
+def _gone_back(home, outcome, why, is_punished):
+    """The hooks run what ran before, seen by the kernel after; how the trial ended is written before any hook moves,
+    unless it was already. NotBack where one does not: then the trial stays, over, and whoever comes next tries again.
+    """
+    seen = _facts(home)
     why = f"{why} (taken back {home.unlocked})" if home.unlocked else why
-    ended = store.Ended(seen.trial.number, outcome, why) if outcome else None
+    ended = store.Ended(seen.trial.number, outcome, why, back=False) if outcome else None
     quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
-    steps = plan.back(_seen_behind(seen), ended, quarantine)
+    behind = _seen_behind(seen)
+    steps, told, refusal = plan.hooks_first(behind, ended, quarantine), [], None
     try:
         told = carry_out(home, steps, "back", is_decided=bool(seen.ended))
     except Failure as failure:
-        if seen.trial.guarded and not store.ended(home, seen.trial.number):
-            over = {"outcome": outcome, "why": why, "is_punished": is_punished}
-            _hooks_back_at_least(home, seen, over, failure)
-        raise
+        if not seen.ended and not store.ended(home, seen.trial.number):
+            if seen.trial.guarded:
+                over = {"outcome": outcome, "why": why, "is_punished": is_punished}
+                _hooks_back_at_least(home, seen, over, failure)
+            raise
+        refusal = failure
     steps = plan.as_told(steps, told)
-    back = [step for step in steps if isinstance(step, plan.MergeBack)]
-    _tell_counts_left(home, seen.trial.number, plan.left_out(back))
-    return tuple(steps)
+    _expect_back(home, seen, steps, refusal)
+    rest = plan.leave(_seen_behind(_facts(home)._replace(trial=seen.trial)), seen.ended or ended)
+    carry_out(home, rest, "back", is_decided=True)
+    return (*steps, *rest)
 
 
-def _tell_counts_left(home, number, lines):
-    """How the trial ended says so to who asks later, as far as the disk lets it: the journal does, too."""
-    ended = store.ended(home, number) if lines else None
-    if ended:
-        with contextlib.suppress(OSError):
-            store.write_ended(home, ended._replace(left_out=(*ended.left_out, *lines)))
+def _expect_back(home, seen, steps, refusal):
+    """How the trial ended says that the hooks were seen back, and what could not come with them; NotBack otherwise."""
+    behind = _seen_behind(_facts(home)._replace(trial=seen.trial))
+    missing = plan.not_back(behind)
+    ended = store.ended(home, seen.trial.number)
+    counts = plan.left_out([step for step in steps if isinstance(step, plan.MergeBack)])
+    told = ended._replace(left_out=tuple(dict.fromkeys((*ended.left_out, *counts)))) if ended else None
+    if home.held and not missing:
+        apply.mend(home.held.lacks(home), home)
+    if missing:
+        lines = tuple(f"{line} ({refusal.what})" if refusal else line for line in missing)
+        if told and told.not_back != lines:
+            store.journal(home, "not_back", hooks=list(lines))
+            store.write_ended(home, told._replace(back=False, not_back=lines))
+        raise not_back(lines, seen.trial.number) from refusal
+    if told:
+        gone = tuple(str(each.what) for each in plan.blocked(behind, plan.fallback(behind)))
+        store.write_ended(home, told._replace(back=True, not_back=(), gone=gone))
+    if refusal and not isinstance(refusal, NotBack):
+        store.journal(home, "back_without", why=str(refusal))
 
 
 def _hooks_back_at_least(home, seen, over, failure):
@@ -225,14 +278,28 @@ def _hooks_back_at_least(home, seen, over, failure):
     if seen.deadline and seen.deadline.is_of(seen.trial, seen.boot_id):
         with contextlib.suppress(OSError):
             store.write_deadline(home, seen.deadline._replace(over=over))
-    behind = _seen_behind(observe.facts(home))
-    carry_out(home, plan.hooks_back(behind), "back", is_decided=True)
+    carry_out(home, plan.hooks_back(_seen_behind(_facts(home))), "back", is_decided=True)
+    missing = plan.not_back(_seen_behind(_facts(home)))
+    if missing:
+        raise not_back(missing, seen.trial.number) from failure
     failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when that is mended"
 
 
 def _seen_behind(seen):
     """The Facts with the places of what the trial goes back to."""
     return observe.hooks(seen, plan.fallback(seen))
+
+
+@contextlib.contextmanager
+def _locked(name, holds, is_due=False):
+    """lock.for_guard, with what the guard holds."""
+    with lock.for_guard(name, is_due) as home:
+        yield home._replace(held=holds)
+
+
+def _facts(home):
+    """What is so, as far as names tell it; to the guard its descriptors tell more."""
+    return home.held.facts(home) if home.held else observe.facts(home)
 
 
 def _missing(seen, generation):
@@ -275,8 +342,22 @@ def not_passed(probe, number):
     )
 
 
+def not_back(lines, number):
+    """What is heard while a hook does not run what ran before the trial."""
+    return NotBack(
+        f"Generation {number} is over, and {len(lines)} of its hooks are not back: {lines[0]}",
+        "Its guard, or else the next run, tries again; look at these hooks on the host",
+        generation=number,
+        not_back=list(lines),
+    )
+
+
 def too_late(ended, number, seen):
     """What a confirmation hears when the trial is over; `seen` are the Facts since."""
+    if ended and ended.not_back:
+        return not_back(ended.not_back, number)
+    if ended and not ended.back:
+        return Busy(f"Generation {number} is being taken back: {ended.why}", "Ask again in a second", generation=number)
     why = ended.why if ended else "its deadline had passed"
     again = _has_hooks(seen.confirmed)
     runs = "The release that ran before runs again" if again else "Nothing ran before, nor does now"
@@ -286,6 +367,7 @@ def too_late(ended, number, seen):
         generation=number,
         outcome=ended.outcome if ended else ROLLED_BACK,
         why=why,
+        **({"gone": list(ended.gone)} if ended and ended.gone else {}),
         **({"left_out": list(ended.left_out)} if ended and ended.left_out else {}),
     )
 

@@ -31,7 +31,7 @@ def network(name):
     if not name:
         yield
         return
-    path = _path(name)
+    path = path_of(name)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter(path, name)
@@ -46,13 +46,14 @@ def is_own(name):
     if not name:
         return True
     try:
-        there, here = os.stat(_path(name)), os.stat("/proc/thread-self/ns/net")
+        there, here = os.stat(path_of(name)), os.stat("/proc/thread-self/ns/net")
     except OSError:
         return None
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
-def _path(name):
+def path_of(name):
+    """Where the network namespace is found: a name of `ip netns`, or a path."""
     return name if name.startswith("/") else os.path.join(NAMED, name)
 
 
@@ -75,6 +76,14 @@ def ifindex(name):
     """The interface's index in the namespace of this thread, None where there is none."""
     try:
         return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def interface_name(number):
+    """The name of the interface with this index in the namespace of this thread, None where there is none."""
+    try:
+        return socket.if_indextoname(number)
     except OSError:
         return None
 

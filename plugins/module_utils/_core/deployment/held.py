@@ -1,0 +1,381 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What the way back from a trial needs, held open as descriptors, so that it depends on no name, pin, mount or file.
+
+For each attachment of the trial and of what it goes back to: its link, its program of either load, its network
+namespace or cgroup, and its place by identity there. Beside them a record, in memory and in /run: both generations, and
+all ids. Maps are reached by their ids, since a program holds its own.
+
+    /run/ebpf_deploy/NAME.held    the record, for a guard that lost its descriptors: ids are enough while pins are there
+
+Who keeps the descriptors when a guard dies is keeper.py's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+
+from ..errors import Damaged, Failure, NoWayBack
+from ..hooks.contract import Place
+from ..kernel import bpf, files, namespaces
+from . import observe, plan, store
+
+RECORD = "record"  # the name of the record among the descriptors
+
+
+class Held:
+    """Descriptors by name: `link.ID`, `prog.LOAD.NAME`, `place.ID`; and what was recorded when they were opened.
+
+    `keep` and `forget` tell who keeps them over the guard's death, by name and descriptor.
+    """
+
+    def __init__(self, trial, fallback, loads, places, fds=None, keep=None, forget=None):
+        self.trial, self.fallback, self.loads, self.places = trial, fallback, loads, places
+        self.fds = fds or {}
+        self._tell = (keep or _nobody, forget or _nobody)
+
+    # ---- what apply.py asks for ------------------------------------------------------------------
+
+    def link(self, key):
+        """An Fd of the attachment's link, None where none is held."""
+        return self._again(f"link.{key}")
+
+    def program(self, load, name):
+        """An Fd of the load's program, None where it is not held."""
+        return self._again(f"prog.{load}.{name}")
+
+    def map(self, load, name):
+        """An Fd of the load's map, None where it is not known."""
+        number = self.loads[load].maps.get(name) if load in self.loads else None
+        return _or_none(bpf.map_by_id, number) if number else None
+
+    def took(self, key, link):
+        """The attachment has this link from now on (a descriptor of the caller's)."""
+        self.keep(f"link.{key}", os.dup(link))
+
+    def dropped(self, key):
+        """The attachment has no link any more."""
+        name = f"link.{key}"
+        if name in self.fds:
+            self._tell[1](name)
+            os.close(self.fds.pop(name))
+
+    def keep(self, name, fd):
+        """`fd` is held from now on, by who keeps descriptors over a death, too."""
+        if name in self.fds:
+            self._tell[1](name)
+            os.close(self.fds[name])
+        self.fds[name] = fd
+        self._tell[0](name, fd)
+
+    def close(self):
+        for name in list(self.fds):
+            self._tell[1](name)
+            os.close(self.fds.pop(name))
+
+    def _again(self, name):
+        return bpf.Fd(os.dup(self.fds[name])) if name in self.fds else None
+
+    def links(self):
+        """{attachment id: bpf.Link} of the links held."""
+        keys = [name[len("link.") :] for name in self.fds if name.startswith("link.")]
+        return {key: bpf.link_info(self.fds[f"link.{key}"]) for key in keys}
+
+    # ---- what is so ------------------------------------------------------------------------------
+
+    def facts(self, home):
+        """observe.facts, and what the descriptors tell instead of what names tell: that cannot be lost."""
+        try:
+            seen = observe.facts(home)
+        except (Failure, OSError):  # of a later format, or a file system that gives errors
+            seen = observe.Facts(home.name, boot_id=namespaces.boot_id())
+        if seen.trial is not None and seen.trial.number != self.trial.number:
+            return seen
+        if seen.trial is None and self.is_over(home):
+            return seen
+        links, named = self._links_now(seen), {**self.trial.attachments, **self.fallback.attachments}
+        is_lost = not self.trial.load
+        known = [each for each in (self.trial, self.fallback) if each.number and each.load]
+        return seen._replace(
+            trial=seen.trial if is_lost and seen.trial else self.trial,
+            ended=seen.ended or _readable(store.ended, home, self.trial.number),
+            confirmed=seen.confirmed or (self.fallback if self.fallback.number else None),
+            generations={**seen.generations, **{each.number: each for each in known}},
+            loads={**seen.loads, **self.loads},
+            links={**seen.links, **links},
+            unnamed={key: each for key, each in seen.unnamed.items() if is_lost or key not in named},
+            known=self._places_now(),
+        )
+
+    def is_over(self, home):
+        """Whether the disk says how the trial ended: taken back and seen so, confirmed, or followed by another change;
+        or the deployment was removed, and no link of the trial runs."""
+        number = self.trial.number
+        ended = _readable(store.ended, home, number)
+        confirmed, trial = (store.pointed_number(home, each) or 0 for each in ("confirmed", "trial"))
+        if (ended and ended.back) or confirmed >= number or trial > number:
+            return True
+        if (_readable(store.next_number, home) or 0) > number + 1:
+            return True
+        return not os.path.isdir(os.path.join(home.folder, "generations")) and not self._runs()
+
+    def _runs(self):
+        """Whether a link runs a program of the trial that does not run before it, too."""
+        ids = set(self.loads[self.trial.load].programs.values()) if self.trial.load in self.loads else set()
+        return any(not each.is_severed and each.prog_id in ids for each in self.links().values())
+
+    def _links_now(self, seen):
+        """Where a place was made anew, and a run put another link there, that one."""
+        found = self.links()
+        for key, link in list(found.items()):
+            if link.is_severed and key in seen.links and not seen.links[key].is_severed:
+                self.dropped(key)
+                found[key] = seen.links[key]
+        return found
+
+    def _places_now(self):
+        """{attachment id: Place} of those that are there still, entered by descriptor."""
+        entered = {key: self._entered(key, place) for key, place in self.places.items()}
+        return {key: place for key, place in entered.items() if is_there(place)}
+
+    def _entered(self, key, place):
+        if f"place.{key}" not in self.fds:
+            return place
+        here = f"/proc/self/fd/{self.fds[f'place.{key}']}"
+        return place._replace(path=here) if place.path else place._replace(netns=here)
+
+    def lacks(self, home):
+        """[(path, what makes it)] for each pin that is lost, or is another's, and each record and pointer that is lost.
+
+        What is called for a pin gives an Fd; for a record, it writes it.
+        """
+        return [*self._pins_lost(home), *self._records_lost(home)]
+
+    def _pins_lost(self, home):
+        for key, link in self.links().items():
+            pinned = os.path.join(home.links, key)
+            if not link.is_severed and _pinned_id(pinned, bpf.link_info) != link.id:
+                yield pinned, functools.partial(self.link, key)
+        for load, pins in self.loads.items():
+            for name, number in pins.programs.items():
+                pinned = os.path.join(home.loads, load, "progs", name)
+                if f"prog.{load}.{name}" in self.fds and _pinned_id(pinned, bpf.prog_info) != number:
+                    yield pinned, functools.partial(self.program, load, name)
+            for name, number in pins.maps.items():
+                pinned = os.path.join(home.loads, load, "maps", name)
+                if _pinned_id(pinned, bpf.map_info) != number and _exists(bpf.map_by_id, number):
+                    yield pinned, functools.partial(bpf.map_by_id, number)
+
+    def _records_lost(self, home):
+        for each in (self.trial, self.fallback):
+            if each.number and each.load and _is_lost(home, each.number):
+                path = os.path.join(home.folder, "generations", f"{each.number}.json")
+                yield path, functools.partial(store.mend_generation, home, each)
+        for pointer, number in (("trial", self.trial.number), ("confirmed", self.fallback.number)):
+            if number and store.pointed_number(home, pointer) is None:
+                yield os.path.join(home.folder, pointer), functools.partial(store.point, home, pointer, number)
+
+    # ---- the record ------------------------------------------------------------------------------
+
+    def write(self, home):
+        """The record is beside the descriptors and in /run, as far as that takes it."""
+        record = {
+            "format": store.FORMAT,
+            "boot_id": namespaces.boot_id(),
+            "trial": self.trial.as_record(),
+            "fallback": self.fallback.as_record(),
+            "loads": {load: each._asdict() for load, each in self.loads.items()},
+            "places": {key: each._asdict() for key, each in self.places.items()},
+            "links": {key: each.id for key, each in self.links().items()},
+        }
+        with contextlib.suppress(OSError, Failure):
+            files.write_json(record_path(home.name), record)
+        if RECORD not in self.fds:
+            self.keep(RECORD, os.memfd_create(RECORD, os.MFD_CLOEXEC))
+        data = json.dumps(record).encode() + b"\n"
+        os.pwrite(self.fds[RECORD], data, 0)
+        os.ftruncate(self.fds[RECORD], len(data))
+
+
+def take(home, keep=None, forget=None):
+    """Held of the trial that the disk names; None where there is none. NoWayBack where what it goes back to is not in
+    the kernel."""
+    seen = observe.facts(home)
+    if seen.trial is None or not seen.trial.guarded:
+        return None
+    fallback = plan.fallback(seen)
+    if not plan.is_runnable(seen, fallback) or fallback == seen.trial:
+        raise no_way_back(home.name, fallback)
+    loads = {each.load: seen.loads[each.load] for each in (seen.trial, fallback) if each.load in seen.loads}
+    places = {}
+    for generation in (seen.trial, fallback):
+        found = observe.hooks(seen, generation).places
+        places.update({key: place for key, place in found.items() if not isinstance(place, Failure)})
+    made = Held(seen.trial, fallback, loads, places, keep=keep, forget=forget)
+    try:
+        _open(made, home, seen)
+    except OSError:
+        made.close()
+        raise
+    made.write(home)
+    return made
+
+
+def _open(made, home, seen):
+    for key in seen.links:
+        if key in made.trial.attachments or key in made.fallback.attachments:
+            pinned = os.path.join(home.links, key)
+            made.keep(f"link.{key}", _number(bpf.get_pinned(pinned + "-next" if key in seen.unsettled else pinned)))
+    for load, pins in made.loads.items():
+        for name, number in pins.programs.items():
+            made.keep(f"prog.{load}.{name}", _number(bpf.prog_by_id(number)))
+    for key, place in made.places.items():
+        _open_place(made, key, place)
+
+
+def _open_place(made, key, place):
+    folder = place.path or (place.netns and namespaces.path_of(place.netns))
+    if folder:
+        made.keep(f"place.{key}", os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _number(fd):
+    """The descriptor, which is the caller's to close from now on."""
+    number, fd.number = fd.number, None
+    return number
+
+
+def resumed(home, fds, keep=None, forget=None):
+    """Held as an earlier life of the guard left it: by its descriptors {name: fd}, else by ids; None where neither
+    says. Whoever kept the descriptors has them still."""
+    record = _record_in(fds.get(RECORD))
+    if record and record["boot_id"] == namespaces.boot_id():
+        made = _from(record, keep, forget)
+        made.fds = dict(fds)
+        return made
+    return by_ids(home, keep, forget)
+
+
+def by_ids(home, keep=None, forget=None):
+    """Held by the ids in /run, as far as the kernel has them still; None where no record is there."""
+    record = _readable(files.read_json, record_path(home.name))
+    if not record or record.get("boot_id") != namespaces.boot_id():
+        return None
+    made = _from(record, keep, forget)
+    for key, number in record["links"].items():
+        _keep_if_there(made, f"link.{key}", bpf.link_by_id, number)
+    for load, pins in made.loads.items():
+        for name, number in pins.programs.items():
+            _keep_if_there(made, f"prog.{load}.{name}", bpf.prog_by_id, number)
+    for key, place in made.places.items():
+        with contextlib.suppress(OSError):
+            _open_place(made, key, place)
+    return made
+
+
+def unpinned(home, number):
+    """Paths of pins and records of the trial with this number that its guard knows, and that are lost."""
+    what = by_ids(home)
+    if what is None:
+        return []
+    try:
+        return [path for path, dummy in what.lacks(home)] if what.trial.number == number else []
+    finally:
+        what.close()
+
+
+def _keep_if_there(made, name, opened, number):
+    fd = _or_none(opened, number)
+    if fd is not None:
+        made.keep(name, _number(fd))
+
+
+def _from(record, keep, forget):
+    trial, fallback = (store.Generation.from_record(record[each]) for each in ("trial", "fallback"))
+    loads = {load: observe.Load(**each) for load, each in record["loads"].items()}
+    places = {key: Place(**each) for key, each in record["places"].items()}
+    return Held(trial, fallback, loads, places, keep=keep, forget=forget)
+
+
+def _record_in(fd):
+    """The record in the memory file, None where there is none or a death has torn it."""
+    try:
+        return json.loads(os.pread(fd, os.fstat(fd).st_size, 0).partition(b"\n")[0])
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def record_path(name):
+    """Where the record lies in /run."""
+    return os.path.join(store.RUN, name + ".held")
+
+
+def no_way_back(name, generation):
+    """What is heard before anything changes, where a guard could not take the change back."""
+    return NoWayBack(
+        f"The guard of {name} would have no way back: load {generation.load} of generation {generation.number} is not "
+        "in the kernel, and cannot be loaded again",
+        "Run bpf_release state=rolled_back release=… to a release that is on this host, or attach without "
+        "confirm_within",
+        load=generation.load,
+        generation=generation.number,
+    )
+
+
+def is_there(place):
+    """Whether the place is what it was: its interface or its cgroup was not removed."""
+    if place.path:
+        return os.path.exists(os.path.join(place.path, "cgroup.procs"))
+    with contextlib.suppress(Failure, OSError), namespaces.network(place.netns):
+        return namespaces.interface_name(place.number) is not None
+    return False
+
+
+def _pinned_id(pinned, info):
+    """The id of what is pinned there, 0 where nothing of the kind is."""
+    try:
+        with bpf.get_pinned(pinned) as fd:
+            return info(fd).id
+    except (OSError, Failure):
+        return 0
+
+
+def _exists(opened, number):
+    fd = _or_none(opened, number)
+    if fd is not None:
+        fd.close()
+    return fd is not None
+
+
+def _is_lost(home, number):
+    """Whether the generation's record is gone or damaged: one of a later version is neither."""
+    try:
+        return store.generation(home, number) is None
+    except Damaged:
+        return True
+    except Failure:
+        return False
+
+
+def _or_none(opened, number):
+    try:
+        return opened(number)
+    except OSError:
+        return None
+
+
+def _readable(what, *arguments):
+    """What a reader of store.py gives, None where the file cannot be read."""
+    try:
+        return what(*arguments)
+    except (Failure, OSError):
+        return None
+
+
+def _nobody(*dummy):
+    pass
