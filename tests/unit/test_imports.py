@@ -24,7 +24,7 @@ WEIGHT = {
     "modules.bpf_attach": 672,
     "modules.bpf_host": 683,
     "modules.bpf_info": 220,
-    "modules.bpf_map": 316,
+    "modules.bpf_map": 350,
     "modules.bpf_program": 731,
     "modules.bpf_release": 314,
     "module_utils._core.deployment.apply": 214,
