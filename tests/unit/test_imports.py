@@ -25,7 +25,7 @@ WEIGHT = {
     "modules.bpf_host": 683,
     "modules.bpf_info": 220,
     "modules.bpf_map": 350,
-    "modules.bpf_program": 731,
+    "modules.bpf_program": 805,
     "modules.bpf_release": 314,
     "module_utils._core.deployment.apply": 214,
     "module_utils._core.deployment.guard": 342,
