@@ -79,7 +79,7 @@ def left(state):
     for load in kernel["loads"]:
         pins = os.path.join(place.loads, load)
         files.make_private_folder(place.loads)
-        data = store.release_file(place, store.release_of(load), "object.o")
+        data = store.release_file(place, store.release(place, store.release_of(load)), "object.o")
         elf.load(data, NAME, [XDP, TCX], shared, pins)
         shared = {SEEN: os.path.join(pins, "maps", SEEN)}
     for each in both():

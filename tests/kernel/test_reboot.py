@@ -9,6 +9,7 @@ A reboot is played on the private host: its pins and /run are emptied, and anoth
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import private_host
 import programs
 import pytest
 from private_host import NAME, attachment, counted
+from test_code import flip
 from test_guard_killed import pass_the_deadline
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
@@ -511,7 +513,7 @@ def test_what_a_killed_run_had_begun_to_remove_is_not_taken_for_the_whole(host, 
 
     assert private_host.in_child(work).signal
     for release in inventory.deployment(NAME)["releases"]:
-        assert store.release_file(store.home(NAME), release, "object.o")
+        assert not store.spoiled(store.home(NAME), store.release(store.home(NAME), release))
     assert [sorted(load.maps) for load in host.facts().loads.values()] == [[programs.SEEN]] * len(host.facts().loads)
 
     attached(host)
@@ -545,3 +547,123 @@ def test_release_before_that_cannot_be_loaded_at_boot_costs_the_running_one_noth
 
     assert counts(host) == [2]
     assert "previous_not_loaded" in journal()
+
+
+# ---- files of a release that the disk damaged ----------------------------------------------------
+
+
+def file_of(number, name="object.o"):
+    """The file of the release that generation `number` runs."""
+    return store.release_path(store.home(NAME), store.generation(store.home(NAME), number).release, name)
+
+
+DAMAGE = {"bit": flip, "short": lambda path: os.truncate(path, 100), "lost": os.unlink}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_release_is_told_and_written_anew_when_it_is_staged_again(host, reboot, damage):
+    attached(host)
+    before = pathlib.Path(file_of(1)).read_bytes()
+    DAMAGE[damage](file_of(1))
+
+    row = inventory.deployment(NAME)
+    assert (row["state"], row["releases"]) == ("drifted", [])
+    assert any(f"{file_of(1)} of release {row['release']} is damaged or lost" in line for line in row["drift"])
+
+    checked = host.stage(1, check_mode=True)
+    staged = host.stage(1)
+
+    for steps in (checked.steps, staged.steps):
+        assert [type(step) for step in steps] == [plan.MendRelease]
+    assert pathlib.Path(file_of(1)).read_bytes() == before
+    assert inventory.deployment(NAME)["state"] == "confirmed"
+    assert staged.after.releases[row["release"]].figures, "the manifest keeps what the kernel said of the first load"
+    assert not host.stage(1).steps
+    reboot()
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [1]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_release_that_is_damaged_at_boot_gives_way_to_the_one_before_and_the_unit_says_so(host, reboot, damage):
+    attached(host)
+    attached(host, 2)
+    path = file_of(2)
+    DAMAGE[damage](path)
+    reboot()
+
+    ((name, failure),) = boot.restore_all()
+
+    assert (name, failure.code) == (NAME, "damaged")
+    assert f"{path} of release" in str(failure)
+    assert "the release before runs" in str(failure)
+    assert "boot_damaged" in journal()
+    assert counts(host) == [1]
+    attached(host, 2)
+    assert counts(host) == [2], "it is not quarantined, and is written anew"
+    reboot()
+    assert boot.restore_all() == [(NAME, None)]
+    assert counts(host) == [2]
+
+
+def test_release_whose_manifest_is_lost_gives_way_to_the_one_before(host, reboot):
+    attached(host)
+    attached(host, 2)
+    path = file_of(2, "manifest.json")
+    os.unlink(path)
+    row = inventory.deployment(NAME)
+    assert row["state"] == "drifted"
+    assert any(path in line for line in row["drift"])
+    reboot()
+
+    assert [failure.code for name, failure in boot.restore_all()] == ["damaged"]
+
+    assert counts(host) == [1]
+
+
+def test_damaged_release_alone_stays_confirmed_until_it_is_mended(host, reboot):
+    attached(host)
+    flip(file_of(1))
+    reboot()
+
+    assert [failure.code for name, failure in boot.restore_all()] == ["damaged"]
+    assert host.facts().links == {}
+
+    attached(host)
+    assert counts(host) == [1]
+    assert inventory.deployment(NAME)["drift"] == []
+
+
+def test_damaged_release_before_is_told_and_costs_the_running_one_nothing(host, reboot):
+    attached(host)
+    attached(host, 2)
+    flip(file_of(1))
+    assert any(file_of(1) in line for line in inventory.deployment(NAME)["drift"])
+    reboot()
+
+    assert boot.restore_all() == [(NAME, None)]
+
+    assert counts(host) == [2]
+    assert "previous_not_loaded" in journal()
+
+
+def test_damaged_release_that_an_older_version_wrote_is_known_by_its_objects_digest(host):
+    attached(host)
+    with open(file_of(1, "manifest.json"), encoding="utf-8") as stream:
+        record = json.load(stream)
+    assert sorted(record.pop("files")) == ["object.o", "source"]
+    pathlib.Path(file_of(1, "manifest.json")).write_text(json.dumps(record), encoding="utf-8")
+    assert inventory.deployment(NAME)["drift"] == []
+
+    flip(file_of(1))
+
+    assert inventory.deployment(NAME)["state"] == "drifted"
+
+
+def test_release_that_only_an_older_generation_needs_is_looked_at_when_it_is_staged_again(host):
+    for version in (1, 2, 3):
+        attached(host, version)
+    flip(file_of(1))
+    assert inventory.deployment(NAME)["drift"] == [], "nothing that runs or boots needs it"
+
+    assert plan.MendRelease in [type(step) for step in host.stage(1).steps]

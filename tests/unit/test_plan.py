@@ -173,6 +173,7 @@ def facts(given, attachments, ids):
         keep=given.get("keep", store.KEEP),
         debris=tuple(given.get("debris", ())),
         damage=tuple(given.get("damage", ())),
+        spoiled=given.get("spoiled", {}),
         unnamed={
             ids[word]: observe.Unnamed(attachments[word] if load else None, load)
             for word, load in given.get("unnamed", {}).items()

@@ -402,6 +402,7 @@ _DO = {
     plan.Swap: _swap,
     plan.Detach: _detach,
     plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.files),
+    plan.MendRelease: lambda step, home: store.mend_release(home, step.release, step.files),
     plan.HideGlobals: lambda step, home: store.write_manifest(home, step.release),
     plan.RemoveRelease: lambda step, home: store.remove_release(home, step.release),
     plan.PinLoad: _pin_load,

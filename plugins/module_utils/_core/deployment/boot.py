@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Failure, HookHeld, MapChanged, NotFound, Unsupported, VerifierRefused
+from ..errors import Damaged, Failure, HookHeld, MapChanged, Unsupported, VerifierRefused
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, rules, source
 from . import guard, observe, plan, store, trial
@@ -62,8 +62,9 @@ def restore(name):
     The steps that the hooks took. Declared entries are in the maps before. HookHeld where somebody else was there
     first: all other hooks run theirs. MapChanged where not all declared entries fit. Where this kernel refuses the
     release: the one before, or nothing, as the generation's on_boot_refusal says; that is no quarantine, since another
-    kernel may take it. Unsupported where it has not all hooks, nor those of the release before: the others run theirs.
-    A live trial goes on, and nothing but its hooks that are back is touched.
+    kernel may take it. The same where its files are damaged or lost, and Damaged says so. Unsupported where this kernel
+    has not all hooks, nor those of the release before: the others run theirs. A live trial goes on, and nothing but its
+    hooks that are back is touched.
     """
     files.mount_bpffs()
     with store.locked(name) as home:
@@ -80,6 +81,9 @@ def restore(name):
             return ()
         try:
             load_again(home, seen, seen.confirmed)
+        except Damaged as failure:
+            _refused(home, seen, failure)
+            raise Damaged(f"{failure.what}: the release before runs", failure.do, **failure.detail) from failure
         except Failure as failure:
             if not _is_verdict(failure):
                 raise  # the release stays confirmed, for when that is mended
@@ -109,11 +113,8 @@ def load_again(home, seen, generation):
         return
     release = seen.releases.get(generation.release)
     if release is None:
-        raise NotFound(
-            f"Release {generation.release} of {home.name} is not on this disk",
-            "Roll it out again",
-            release=generation.release,
-        )
+        path = store.release_path(home, generation.release, "manifest.json")
+        raise store.lost_release(generation.release, path)
     aside = os.path.join(home.loads, f"{release.id}-{os.getpid()}-tmp")
     files.make_private_folder(home.loads)
     try:
@@ -126,18 +127,18 @@ def load_again(home, seen, generation):
 
 def _load(home, release, shared, pins):
     if release.dialect == "bcc":
-        text = source.Source(release.source, store.release_file(home, release.id, release.file), (), release.cflags)
+        text = source.Source(release.source, store.release_file(home, release, release.file), (), release.cflags)
         bcc.load(text, release.program_types, shared, pins)
         return
     programs = [row[0] for row in release.programs]
-    data = store.release_file(home, release.id, release.file)
+    data = store.release_file(home, release, release.file)
     with refusals.hiding(values.SECRET in (release.globals or {}).values()):  # the journal keeps what is refused
         elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
 
 
 def _tuning(home, release):
     record = release.tuning or {}
-    types = store.release_file(home, release.id, "btf") if "btf" in record else b""
+    types = store.release_file(home, release, "btf") if "btf" in record else b""
     return elf.Tuning.from_record(record, types)
 
 
@@ -161,7 +162,8 @@ def _is_verdict(failure):
 
 
 def _refused(home, seen, failure):
-    """This kernel does not take the confirmed release: back to the previous one, or nothing runs.
+    """This kernel does not take the confirmed release, or its files are damaged: back to the previous one, or nothing
+    runs.
 
     In the latter case it stays confirmed: another kernel, at the next boot, may take it.
     """
@@ -178,9 +180,10 @@ def _refused(home, seen, failure):
 
 
 def _instead(home, seen, failure):
-    """The generation to run instead of the one that this kernel refused, as the journal tells; None: the user wants
-    none, or there is none."""
-    store.journal(home, "boot_refused", release=seen.confirmed.release, why=str(failure))
+    """The generation to run instead of the one that this kernel refused, or whose files are damaged, as the journal
+    tells; None: the user wants none, or there is none."""
+    event = "boot_damaged" if isinstance(failure, Damaged) else "boot_refused"
+    store.journal(home, event, release=seen.confirmed.release, why=str(failure))
     return seen.generations.get(seen.confirmed.previous) if seen.confirmed.on_boot_refusal == "previous" else None
 
 

@@ -135,7 +135,7 @@ def deployment(name):
         "generation": generation.number if generation else None,
         "previous": generation.previous if generation else None,
         "staged": seen.staged.release if seen.staged else None,
-        "releases": sorted(number for number, each in seen.releases.items() if each),
+        "releases": sorted(number for number, each in seen.releases.items() if each and number not in seen.spoiled),
         "attachments": observe.attachment_rows(seen, generation),
         "maps": _maps(seen, generation),
         "declared": [_declared(seen, each) for each in store.declared_maps(store.home(name))],
@@ -159,6 +159,7 @@ def _state(seen, drift):
 def _drift(seen, generation):
     """What differs from the generation, in words."""
     lines = [*(str(each) for each in seen.newer), *(f"{path} cannot be read" for path in seen.damage)]
+    lines += [str(store.lost_release(*each)) for each in sorted(seen.spoiled.items())]
     lines += [f"no generation names link {seen.links[key].id} ({seen.links[key].type})" for key in seen.unnamed]
     if generation is None:
         return lines

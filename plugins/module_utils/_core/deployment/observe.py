@@ -58,6 +58,7 @@ class Facts(NamedTuple):
     links: dict = {}
     unnamed: dict = {}  # links that no generation names; all of them where what is confirmed cannot be read
     damage: tuple = ()  # paths of files of ours that cannot be read
+    spoiled: dict = {}  # {release that is needed: path of a file of it that is damaged or lost}
     newer: tuple = ()  # a TooNew for each record that a newer version wrote; what is known of it here was read
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
@@ -100,6 +101,13 @@ def facts(place):
         with contextlib.suppress(FileNotFoundError), files.disk_told():
             return _facts(place)
     raise Busy(f"Deployment {place.name} changes faster than it can be read", "Run again when other runs have ended")
+
+
+def checked(place, seen, number):
+    """The same Facts, the files of this release looked at, too, if it is on the disk."""
+    found = seen.releases.get(number)
+    path = store.spoiled(place, found) if found else ""
+    return seen._replace(spoiled={**seen.spoiled, number: path}) if path else seen
 
 
 def attachment_rows(seen, generation):
@@ -198,6 +206,7 @@ def _facts(place):
             },
             units=units.found(place.name) if units.are_read() else None,
         )
+        seen = _checked(place, seen)
         newer = store.newer(place) if newer or max(formats) > store.FORMAT else ()
         return seen._replace(
             damage=tuple(sorted(set(damage))), newer=tuple(newer), unnamed=_unnamed(seen, bool(damage or newer))
@@ -216,8 +225,18 @@ def _unpointed(place, deadline):
     try:
         ended = store.ended(place, number)
         return None if ended and ended.back else number
-    except Damaged:
+    except (Damaged, TooNew):
         return number
+
+
+def _checked(place, seen):
+    """With the files of the releases looked at that a run or a boot may have to load: of others none is read."""
+    previous = seen.generations.get(seen.confirmed.previous) if seen.confirmed else None
+    for number in {each.release for each in (seen.staged, seen.trial, seen.confirmed, previous) if each} - {""}:
+        if seen.releases.get(number) is None:
+            seen = seen._replace(spoiled={**seen.spoiled, number: store.release_path(place, number, "manifest.json")})
+        seen = checked(place, seen, number)
+    return seen
 
 
 def _unnamed(seen, is_damaged):

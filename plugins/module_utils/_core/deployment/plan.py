@@ -123,6 +123,13 @@ class WriteRelease(NamedTuple):
     files: dict
 
 
+class MendRelease(NamedTuple):
+    """The files of a release that was damaged on the disk are as they were written first."""
+
+    release: object
+    files: dict
+
+
 class HideGlobals(NamedTuple):
     """The manifest on the disk is this release's, which tells less than it did."""
 
@@ -291,6 +298,7 @@ _HOUSEKEEPING = {
     "DropMerge": lambda step: f"forget how to merge back from load {step.load}",
     "Settle": lambda step: f"finish the interrupted attachment {step.key}",
     "WriteRelease": lambda step: f"keep release {step.release.id}",
+    "MendRelease": lambda step: f"write the files of release {step.release.id} again, which were damaged",
     "HideGlobals": lambda step: f"hide globals of release {step.release.id}",
     "RemoveRelease": lambda step: f"remove release {step.release}",
     "PinLoad": lambda step: f"pin load {step.load}",
@@ -891,6 +899,9 @@ def stage(seen, release, aside, staged, files, hidden=()):
     load, steps = staged.load, [HideGlobals(each) for each in hidden]
     if not seen.releases.get(release.id):
         steps.append(WriteRelease(release, files))
+    elif release.id in seen.spoiled:
+        kept = {each.id: each for each in (seen.releases[release.id], *hidden)}
+        steps.append(MendRelease(kept[release.id], files))
     if aside is None and seen.staged and seen.staged.load == load:
         return [*steps, *prune(seen)]
     if aside is not None:

@@ -23,7 +23,8 @@ class Release(NamedTuple):
     before the load (elf.Tuning's record), `globals` the same values as users may see them; both are None in
     manifests older than they. `lint` is what lint.py found, None where nobody looked; `figures` is what the
     kernel said of the first load (elf.Loaded as a record). `dialect` is "bcc" where there is no object, and each load
-    compiles the source. `requires` is what requires.py read of it, None in manifests older than that.
+    compiles the source. `requires` is what requires.py read of it, None in manifests older than that. `files` is
+    {name: SHA-256} of the files beside the manifest, empty in manifests older than that.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Release(NamedTuple):
     figures: Optional[dict] = None
     dialect: str = ""
     requires: Optional[dict] = None
+    files: dict = {}
     format: int = 1
 
     def as_record(self):
@@ -59,6 +61,14 @@ class Release(NamedTuple):
     def file(self):
         """The file beside the manifest that a boot loads it from."""
         return "source" if self.dialect == "bcc" else "object.o"
+
+    @property
+    def digests(self):
+        """{name: SHA-256} of the files that a boot needs; None: the manifest is older than digests of sources."""
+        if self.files:
+            return self.files
+        own = {self.file: None if self.dialect == "bcc" else self.object_sha256}
+        return {**own, "btf": self.tuning["btf"]} if (self.tuning or {}).get("btf") else own
 
     @property
     def program_types(self):

@@ -279,6 +279,7 @@ def _stage(place, given, rollout_id, retry_quarantined, check_mode):
         figures = figures or _loaded(place.name, built, taken.shared, limits=given.limits)
         aside, load = None if load else "new", load or free_name(seen, built.release)
         staged = _staged(load, built, rollout_id, taken)
+        seen = observe.checked(place, seen, built.release.id)
         steps = plan.stage(seen, built.release, aside, staged, {}, _hidden(seen, given))
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
     return _load_and_stage(place, built, given, rollout_id, taken)
@@ -336,7 +337,7 @@ def _overtaken(place):
 def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
     with store.locked(place.name) as home:
         repaired = trial.settle(home, rollout_id, keep_own=True)
-        seen = observe.facts(home)
+        seen = observe.checked(home, observe.facts(home), built.release.id)
         load, taken = _present(home, seen, built, given)
         if (taken.ids, taken.policies) != (expected.ids, expected.policies) or not (load or aside):
             raise _overtaken(home)

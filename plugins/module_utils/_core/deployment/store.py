@@ -380,10 +380,22 @@ def releases(place):
 
 
 def release(place, number):
-    """The Release with this id; None where it is not on this disk, with what it is loaded from."""
-    folder = os.path.join(place.folder, "releases", number)
-    found = None if number.endswith(GONE) else _read(Release, os.path.join(folder, "manifest.json"))
-    return found if found and os.path.exists(os.path.join(folder, found.file)) else None
+    """The Release with this id, None where its manifest is not on this disk. `spoiled` says whether its files are."""
+    return None if number.endswith(GONE) else _read(Release, release_path(place, number, "manifest.json"))
+
+
+def release_path(place, number, name):
+    return os.path.join(place.folder, "releases", number, name)
+
+
+def spoiled(place, made):
+    """The path of a file of the release that is lost, or has other bytes than were written; "" where all are whole."""
+    for name, digest in made.digests.items():
+        path = release_path(place, made.id, name)
+        found = files.sha256_of(path)
+        if not found or digest not in (None, found):
+            return path
+    return ""
 
 
 def deadline_path(name):
@@ -481,10 +493,28 @@ def _declared_path(place, name):
     return os.path.join(place.folder, "entries", name)
 
 
-def release_file(place, number, name):
-    """The bytes of a release's file on this disk: object.o, source or btf."""
-    with open(os.path.join(place.folder, "releases", number, name), "rb") as stream:
-        return stream.read()
+def release_file(place, made, name):
+    """The bytes of a release's file on this disk: object.o, source or btf. Damaged where they are not as written."""
+    path, digest = release_path(place, made.id, name), made.digests.get(name)
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise lost_release(made.id, path, error=str(error)) from error
+    if digest not in (None, hashlib.sha256(data).hexdigest()):
+        raise lost_release(made.id, path)
+    return data
+
+
+def lost_release(number, path, **detail):
+    """What is heard of a release that cannot be loaded again from the disk."""
+    return Damaged(
+        f"{path} of release {number} is damaged or lost",
+        "Run bpf_program with the same source again: it writes the file anew",
+        path=path,
+        release=number,
+        **detail,
+    )
 
 
 def _read(kind, path):
@@ -551,15 +581,26 @@ def write_release(place, made, contents):
     files.make_private_folder(aside)
     for name, data in contents.items():
         files.write_durably(os.path.join(aside, name), data)
-    files.write_json(os.path.join(aside, "manifest.json"), made.as_record())
+    files.write_json(os.path.join(aside, "manifest.json"), _with_digests(made, contents).as_record())
     remove_release(place, made.id)
     os.rename(aside, folder)
     files.sync_folder(os.path.dirname(folder))
 
 
+def mend_release(place, made, contents):
+    """The release's files {name: bytes} are on the disk again, its manifest last: each is whole or as it was."""
+    for name, data in contents.items():
+        files.write_durably(release_path(place, made.id, name), data)
+    write_manifest(place, _with_digests(made, contents))
+
+
+def _with_digests(made, contents):
+    return made._replace(files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
+
+
 def write_manifest(place, made):
     """The manifest of a release that is on the disk tells what `made` does."""
-    files.write_json(os.path.join(place.folder, "releases", made.id, "manifest.json"), made.as_record())
+    files.write_json(release_path(place, made.id, "manifest.json"), made.as_record())
 
 
 def remove_release(place, number):

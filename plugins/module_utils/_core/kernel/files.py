@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
 import shutil
@@ -254,6 +256,24 @@ def size_of(path):
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def sha256_of(path):
+    """The file's digest in hex, "" where it cannot be read. Read again only if the file changed since."""
+    try:
+        now = os.stat(path)
+        return _sha256(path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    except OSError:
+        return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path, *dummy):
+    found = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            found.update(block)
+    return found.hexdigest()
 
 
 def names_in(path):
