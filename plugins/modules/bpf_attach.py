@@ -141,6 +141,24 @@ options:
     type: str
     choices: [previous, "off"]
     default: previous
+  on_strikes:
+    description:
+      - What to do when two boots in a row ended out of order, by a panic, a reset or a power cut, while the change ran
+        and was not proven yet (O(proven_after)). The next boot quarantines it, and V(previous) runs the newest proven
+        generation with the attachments that it had, or nothing where there is none. V(off) runs nothing.
+      - V(keep) runs it all the same. A firewall that must not fail open wants that, since a power cut counts, too.
+      - Only a host with the units of role P(ebpf.deploy.host#role) knows how its boots end. C(proof) in
+        RV(ebpf.deploy.bpf_info#module:deployments) has the strikes and their causes.
+    type: str
+    choices: [previous, "off", keep]
+    default: previous
+  proven_after:
+    description:
+      - Seconds that a release must have run at an attachment, boots added up, to be proven there. A day by default.
+        What was proven is so again after a rollback to it, and with V(0) everything is proven.
+      - The units of role P(ebpf.deploy.host#role) write down each hour how long that is. What a crash takes is less.
+    type: int
+    default: 86400
   allow_management_path:
     description:
       - Whether to attach without O(confirm_within) on the way that the connection comes in by. That is the interface
@@ -321,6 +339,8 @@ def main():
             "retry_quarantined": {"type": "bool", "default": False},
             "allow_management_path": {"type": "bool", "default": False},
             "on_boot_refusal": {"type": "str", "choices": ["previous", "off"], "default": "previous"},
+            "on_strikes": {"type": "str", "choices": ["previous", "off", "keep"], "default": "previous"},
+            "proven_after": {"type": "int", "default": 86400},
             "_is_followed": {"type": "bool", "default": False},
             "_doubt": {"type": "str", "default": ""},
             "_is_checked": {"type": "bool", "default": True},
@@ -345,11 +365,15 @@ def work(module):
         retry_quarantined=params["retry_quarantined"],
         allow_management_path=params["allow_management_path"],
         on_boot_refusal=params["on_boot_refusal"],
+        on_strikes=params["on_strikes"],
+        proven_after=params["proven_after"],
         by="bpf_attach",
         rollout_id=params["rollout_id"],
     )
     if 0 < params["confirm_within"] < 5:
         raise BadRequest("confirm_within leaves no time to confirm", "Set 5 seconds or more, 60 as a rule")
+    if params["proven_after"] < 0:
+        raise BadRequest("proven_after is a time", "Set 0 or more seconds")
     probe.expect(params["confirm_probe"])
     if params["confirm_within"] and wish.detach:
         raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")

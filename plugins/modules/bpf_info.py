@@ -75,6 +75,9 @@ deployments:
     - C(declared) has a row for each map with entries that M(ebpf.deploy.bpf_map) declared. It counts them, those of
       them that the map lacks (C(missing)) and those that have another value there (C(different)), which may be the
       program's own doing. C(left_out) says in words what the map cannot hold.
+    - C(proof) says whether what is confirmed is proven (see O(ebpf.deploy.bpf_attach#module:on_strikes)), how many
+      C(seconds) it ran, which boots ended out of order meanwhile (C(strikes)), and what a boot left for its strikes, and
+      why (C(left)).
   returned: when gathered
   type: list
   elements: dict
@@ -87,6 +90,7 @@ deployments:
       attachments: [{hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, prog_id: 345, link_id: 12}]
       declared: [{map: blocked, entries: 1000, missing: 0, different: 0, left_out: []}]
       unread: []
+      proof: {proven: true, seconds: 90412, strikes: [], left: null}
       drift: []
 attachments:
   description: What sits at the hooks of this network namespace and at cgroups. C(deployment) is null for what is not
@@ -115,10 +119,12 @@ links:
   elements: dict
   sample: [{id: 12, type: xdp, prog_id: 345, ifindex: 2, deployment: counter}]
 host:
-  description: What decides whether eBPF works on this host.
+  description: What decides whether eBPF works on this host. C(switched_off) is empty, or says what keeps the host
+    without our programs, C(ebpf_deploy=off) on the kernel's command line or the file C(/etc/ebpf_deploy/off).
   returned: when gathered
   type: dict
-  sample: {kernel: 6.12.0, machine: x86_64, libbpf: '1.5', kernel_btf: true, bpffs: true, possible_cpus: 4}
+  sample: {kernel: 6.12.0, machine: x86_64, libbpf: '1.5', kernel_btf: true, bpffs: true, possible_cpus: 4,
+    switched_off: ""}
 queried:
   description: The answer of O(query).
   returned: with O(query)

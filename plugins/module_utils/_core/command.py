@@ -8,6 +8,8 @@
     rollback NAME        the release before
     off NAME             everything off its hooks, now
     boot                 (the boot unit) all confirmed releases again
+    begin, end           (the end unit) judges how the last boot ended; says that this one ends in order
+    reckon               (its timer) how long everything has run by now is on the disk
     back TARGET          (device and service units) an interface or cgroup is there again
 
 How it comes to the host: deployment/code.py.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import sys
 
-from .deployment import boot, code, inventory, transitions
+from .deployment import boot, code, ends, inventory, off, transitions
 from .errors import Failure
 from .kernel import namespaces
 
@@ -48,6 +50,8 @@ def _say(text, stream=None):
 
 
 def _status(name=""):
+    if off.switch():
+        _say(f"switched off by {off.switch()}: nothing of ebpf.deploy is put on a hook of this host")
     for row in inventory.deployments(name):
         _say(f"{row['name']}: {row['state']}, release {row['release']}, generation {row['generation']}")
         for each in row["attachments"]:
@@ -55,7 +59,18 @@ def _status(name=""):
             _say(f"  {each['hook']} {each.get('direction', '')} {each['target']}: {each['program']} ({runs})")
         for line in row["drift"]:
             _say(f"  drift: {line}")
+        for line in _proof(row["proof"]):
+            _say(f"  {line}")
     return 0
+
+
+def _proof(proof):
+    """Lines about strikes, none where there is nothing to tell."""
+    left = proof["left"]
+    if left:
+        yield f"left at boot: release {left['release']} (generation {left['generation']}): {left['why']}"
+    for number, each in enumerate(proof["strikes"], 1):
+        yield f"strike {number}: a boot ended out of order ({each['cause']}; {each['when']})"
 
 
 def _rollback(name):
@@ -72,6 +87,23 @@ def _off(name):
 
 def _boot():
     return _told(boot.restore_all())
+
+
+def _begin():
+    for name, text in ends.begin():
+        _say(f"{name}: {text}", sys.stderr)
+    return 0
+
+
+def _end():
+    if not ends.end():
+        _say("The system does not go down now: how this boot ends will not be known, and counts as nothing", sys.stderr)
+    return 0
+
+
+def _reckon():
+    ends.reckon()
+    return 0
 
 
 def _back(target):
@@ -94,4 +126,7 @@ _DO = {  # verb: what it does, and how many names may follow
     "off": (_off, (1,)),
     "boot": (_boot, (0,)),
     "back": (_back, (1,)),
+    "begin": (_begin, (0,)),
+    "end": (_end, (0,)),
+    "reckon": (_reckon, (0,)),
 }

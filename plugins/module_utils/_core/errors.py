@@ -229,6 +229,18 @@ class Quarantined(Failure):
     code = "quarantined"
 
 
+class SwitchedOff(Failure):
+    """This host was told, by hand, to go without our programs: only that hand lifts it."""
+
+    code = "switched_off"
+
+
+class Struck(Failure):
+    """This host left a release because boots ended out of order while it ran unproven: the user changes it."""
+
+    code = "struck"
+
+
 class Damaged(Failure):
     """Our own state on the disk cannot be read: `path` in its detail."""
 

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Damaged, Failure, HookHeld, MapChanged, Unsupported, VerifierRefused
+from ..errors import Damaged, Failure, HookHeld, MapChanged, Struck, Unsupported, VerifierRefused
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, rules, source
-from . import guard, observe, plan, store, trial
+from . import guard, observe, off, plan, store, strikes, trial
 
 
 def restore_all():
     """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, what went wrong or None)].
 
     A trial that is still live, as after a soft reboot, has a guard again. When all hooks run, the release before is
-    loaded, too, where that is possible: going back needs no verifier.
+    loaded, too, where that is possible: going back needs no verifier. What was left for its strikes is told as wrong at
+    every boot until somebody changes the deployment.
     """
     names = store.deployments()
     results = [(name, _restored(name)) for name in names]
-    for name in names:
+    for name in [] if off.switch() else names:
         _load_previous(name)
     return results
 
@@ -35,12 +36,28 @@ def restore_all():
 def _restored(name):
     """What went wrong, or None."""
     try:
-        restore(name)
-        if os.path.exists(store.deadline_path(name)):
-            guard.arm(name, at_boot=True)
+        try:
+            restore(name)
+        finally:
+            if os.path.exists(store.deadline_path(name)):
+                guard.arm(name, at_boot=True)
+        return _left_for_strikes(store.home(name))
     except Exception as error:  # whatever it is, the other deployments have theirs nevertheless
         return error
-    return None
+
+
+def _left_for_strikes(home):
+    """A Struck as long as the deployment stands as its strikes left it, or None."""
+    confirmed = store.pointed(home, "confirmed")
+    left = strikes.left(home, confirmed)
+    if left is None:
+        return None
+    now = f"release {confirmed.release} runs instead" if confirmed.attachments else "nothing of it is attached"
+    return Struck(
+        f"Release {left['release']} (generation {left['generation']}) was left at boot: {left['why']}; {now}",
+        "Change it and roll out anew, or, if it was not to blame, attach it with retry_quarantined: true",
+        **left,
+    )
 
 
 def _load_previous(name):
@@ -64,12 +81,14 @@ def restore(name):
     release: the one before, or nothing, as the generation's on_boot_refusal says; that is no quarantine, since another
     kernel may take it. The same where its files are damaged or lost, and Damaged says so. Unsupported where this kernel
     has not all hooks, nor those of the release before: the others run theirs. A live trial goes on, and nothing but its
-    hooks that are back is touched.
+    hooks that are back is touched. A generation with strikes is left for the newest proven one, or for nothing, as its
+    on_strikes says. SwitchedOff where the host is.
     """
     files.mount_bpffs()
     with store.locked(name) as home:
         seen = observe.facts(home)
         if seen.trial_is_live:
+            off.refuse(name)
             return _back_on_trial(home, seen)
         if trial.settle(home, seen=seen):
             seen = observe.facts(home)
@@ -79,6 +98,12 @@ def restore(name):
             observe.expect_known(seen)
         if seen.confirmed is None or not seen.confirmed.attachments:
             return ()
+        off.refuse(name)
+        ran = strikes.read(home)
+        why = strikes.sentence(ran, seen.confirmed)
+        if why and seen.confirmed.on_strikes != "keep":
+            return _without_struck(home, seen, ran, why)
+        strikes.note_boot(home, seen.confirmed)
         try:
             load_again(home, seen, seen.confirmed)
         except Damaged as failure:
@@ -223,6 +248,39 @@ def _return(home, target, why):
     trial.carry_out(home, steps, "boot")
     _expect_own(seen, generation)
     return tuple(steps)
+
+
+def _without_struck(home, seen, ran, why):
+    """The confirmed generation is quarantined, and the newest proven one runs as it was, or nothing does.
+
+    Unlike a rollback its attachments go back, too: one of them may be what the boots ended of.
+    """
+    target = _proven(home, seen, ran)
+    seen = observe.facts(home)
+    struck, attachments = seen.confirmed, target.attachments if target else {}
+    seen = seen._replace(confirmed=struck._replace(attachments=attachments))
+    generation = plan.returning(seen, target)
+    seen = observe.hooks(seen, generation)
+    steps = plan.going_back(seen, target, why)
+    if target and target.release == struck.release:
+        steps.insert(0, plan.WriteQuarantine(plan.attachments_digest(struck), why, struck.number))
+    strikes.note_left(home, struck, why, generation.number)
+    trial.carry_out(home, steps, "struck")
+    _expect_own(seen, generation)
+    return tuple(steps)
+
+
+def _proven(home, seen, ran):
+    """The newest proven generation, loaded; None where the user wants none, there is none, or it cannot be loaded."""
+    wants = seen.confirmed.on_strikes == "previous"
+    target = strikes.newest_proven(ran, seen.generations, but=seen.confirmed) if wants else None
+    try:
+        if target:
+            load_again(home, seen, target)
+    except (Failure, OSError) as failure:
+        store.journal(home, "boot_refused", release=target.release, why=str(failure))
+        return None
+    return target
 
 
 def _runnable(seen, target):

@@ -11,7 +11,7 @@ import os
 from ..errors import Failure
 from ..hooks.tcx import ATTACH_TYPE
 from ..kernel import bpf, files, libbpf, namespaces, netlink
-from . import observe, plan, store
+from . import observe, off, plan, store, strikes
 
 
 def programs():
@@ -140,7 +140,20 @@ def deployment(name):
         "maps": _maps(seen, generation),
         "declared": [_declared(seen, each) for each in store.declared_maps(store.home(name))],
         "unread": observe.unread_rings(seen, generation),
+        "proof": _proof(seen),
         "drift": drift,
+    }
+
+
+def _proof(seen):
+    """Whether what is confirmed is proven, the seconds that it ran, its strikes, and what was left for strikes."""
+    place, confirmed = store.home(seen.name), seen.confirmed or plan.NOTHING
+    ran = strikes.reckoned(place, seen.confirmed, seen.boot_id)
+    return {
+        "proven": bool(seen.confirmed) and strikes.is_proven(ran, confirmed),
+        "seconds": int(strikes.seconds(ran, confirmed)),
+        "strikes": [dict(row) for row in ran.strikes],
+        "left": strikes.left(place, seen.confirmed),
     }
 
 
@@ -205,4 +218,5 @@ def host():
         "kernel_btf": os.path.exists(bpf.KERNEL_BTF),
         "bpffs": files.has_bpffs(),
         "possible_cpus": bpf.possible_cpus(),
+        "switched_off": off.switch(),
     }

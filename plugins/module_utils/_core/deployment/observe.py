@@ -16,7 +16,7 @@ from ..hooks import catalogue
 from ..hooks.contract import Attachment
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
-from . import declared, store, units
+from . import declared, store, strikes, units
 
 RINGS = {"ringbuf", "perf_event_array"}  # whose entries are lost where nobody reads them
 READS = 20  # of a deployment that other runs change meanwhile
@@ -63,6 +63,7 @@ class Facts(NamedTuple):
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
     keep: int = store.KEEP
+    proven: Optional[int] = None  # the newest generation that is, see strikes.py
     places: dict = {}
     holders: dict = {}
     modes: dict = {}
@@ -208,8 +209,12 @@ def _facts(place):
         )
         seen = _checked(place, seen)
         newer = store.newer(place) if newer or max(formats) > store.FORMAT else ()
+        proven = strikes.newest_proven(strikes.reckoned(place, confirmed, seen.boot_id), seen.generations)
         return seen._replace(
-            damage=tuple(sorted(set(damage))), newer=tuple(newer), unnamed=_unnamed(seen, bool(damage or newer))
+            damage=tuple(sorted(set(damage))),
+            newer=tuple(newer),
+            unnamed=_unnamed(seen, bool(damage or newer)),
+            proven=proven.number if proven else None,
         )
     except PermissionError as error:
         raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error

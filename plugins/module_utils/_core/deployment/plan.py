@@ -673,7 +673,7 @@ def change(seen, generation):
     """
     hook_steps = move(seen, generation)
     before = seen.confirmed or NOTHING
-    if generation.runs_the_same(before) and generation.on_boot_refusal == before.on_boot_refusal:
+    if generation.runs_the_same(before) and generation.has_options_of(before):
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     prepared = _prepared(seen, generation)
@@ -877,7 +877,8 @@ def going_back(seen, target, why="", lifted=None):
 
 
 def returning(seen, target):
-    """The Generation of a rollback: today's attachments on the target's load, its `previous` inherited."""
+    """The Generation of a rollback: today's attachments on the target's load, its `previous` inherited; what was proven
+    of the target stays so."""
     return seen.confirmed._replace(
         number=seen.next_number,
         load=target.load if target else seen.confirmed.load,
@@ -887,6 +888,7 @@ def returning(seen, target):
         policies=target.policies if target else seen.confirmed.policies,
         onto=target.onto if target else seen.confirmed.onto,
         leaves=seen.confirmed.load if target and target.load != seen.confirmed.load else "",
+        proven_after=(target or seen.confirmed).proven_after,
     )
 
 
@@ -921,7 +923,8 @@ def declare(load, name, edit, before, after):
 
 def prune(seen, *, staged=None, confirmed=None):
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
-    confirmed or its previous, nor among the newest `seen.keep`, and drop-ins that neither of the two needs.
+    confirmed or its previous, nor the newest proven one, nor among the newest `seen.keep`, and drop-ins that neither
+    the trial nor the confirmed one needs.
 
     `staged` and `confirmed` say what will be so when these steps are reached. Nothing where a newer version's records
     may need more than is known here.
@@ -932,6 +935,7 @@ def prune(seen, *, staged=None, confirmed=None):
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
     needed = set(sorted(generations)[-seen.keep :])
     needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
+    needed |= {seen.proven}
     needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
     kept = [generations[number] for number in needed if number in generations]
     loads = {each.load for each in kept} | ({staged.load} if staged else set())

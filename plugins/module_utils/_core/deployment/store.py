@@ -13,6 +13,7 @@
         quarantine/DIGEST.json           what this host threw back
         keep.json                        how many generations stay, where it is not KEEP
         entries/MAP                      what bpf_map declared: a line of JSON with the layout, then bytes
+        ran.json                         how long what ran here, and its strikes (strikes.py)
         journal.jsonl, journal.jsonl.1   one line per event, the older ones in .1; a torn last line is ignored
     /run/ebpf_deploy/NAME.lock           held by whoever changes the deployment, never while waiting
     /run/ebpf_deploy/NAME.deadline       until when the trial must be confirmed
@@ -58,6 +59,7 @@ FORMAT = 1  # the highest that this version knows
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
+BOOT_OPTIONS = ("on_boot_refusal", "on_strikes", "proven_after")  # of a Generation, as bpf_attach takes them
 JOURNAL_BYTES = 1 << 18  # then it becomes journal.jsonl.1: some 500 changes are kept, and twice this on the disk
 GONE = ".gone.aside"  # a release on its way out has this behind its id
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
@@ -130,6 +132,8 @@ class Generation(NamedTuple):
     leaves: str = ""
     on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
     back_to: Optional[int] = None
+    on_strikes: str = "previous"  # or "off", "keep": what boots that end out of order lead to, see strikes.py
+    proven_after: int = 86400  # seconds that it has run by then
     format: int = FORMAT
 
     def as_record(self):
@@ -145,6 +149,10 @@ class Generation(NamedTuple):
     def runs_the_same(self, other):
         """Whether both put the same load at the same hooks."""
         return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
+
+    def has_options_of(self, other):
+        """Whether both say the same of what a boot may lead to."""
+        return all(getattr(self, name) == getattr(other, name) for name in BOOT_OPTIONS)
 
 
 class Deadline(NamedTuple):
@@ -447,6 +455,16 @@ def ended(place, number):
     return _read(Ended, os.path.join(place.folder, "outcomes", f"{number}.json"))
 
 
+def ran(place, kind):
+    """The record in ran.json as the NamedTuple `kind` (strikes.Ran), or None."""
+    return _read(kind, os.path.join(place.folder, "ran.json"))
+
+
+def record_of(kind, path):
+    """The host's own record in `path` as the NamedTuple that it was, or None; failures as those of a deployment's."""
+    return _read(kind, path)
+
+
 def quarantined(place, digest):
     """{why, when, generation} where this host threw back what has this digest, or None."""
     return _record(os.path.join(place.folder, "quarantine", digest + ".json"))
@@ -705,6 +723,11 @@ def write_quarantine(place, digest, why, number):
     files.make_private_folder(os.path.join(place.folder, "quarantine"))
     record = {"why": why, "generation": number, "when": now(), "format": FORMAT}
     files.write_json(os.path.join(place.folder, "quarantine", digest + ".json"), record)
+
+
+def write_ran(place, what):
+    files.make_private_folder(place.folder)
+    files.write_json(os.path.join(place.folder, "ran.json"), {**what._asdict(), "format": FORMAT})
 
 
 def remove_quarantine(place, digest):

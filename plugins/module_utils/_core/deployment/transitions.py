@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
-from . import apply, held, observe, plan, store, trial
+from . import apply, held, observe, off, plan, store, trial
 
 
 class Outcome(NamedTuple):
@@ -73,6 +73,8 @@ class Wish(NamedTuple):
     retry_quarantined: bool = False
     allow_management_path: bool = False
     on_boot_refusal: str = "previous"
+    on_strikes: str = "previous"
+    proven_after: int = 86400
     by: str = ""
     why: str = ""
     rollout_id: str = ""
@@ -85,7 +87,10 @@ def attach(name, wish, check_mode=False, load_again=None):
     yet: the trial is armed, and the caller starts its guard (guard.arm). A live trial of the same rollout is superseded
     by one that has its attachments, too; a wish that cannot be leaves it alone. `load_again` (boot.load_again) loads
     what the trial would go back to, where it is on the disk alone; without it, NoWayBack.
+    SwitchedOff where the host is, unless the wish is to take off: then only that is done.
     """
+    if not wish.detach:
+        off.refuse(name)
     with _home(name, check_mode) as home:
         seen = observe.expect_known(observe.facts(home))
         own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
@@ -99,7 +104,11 @@ def attach(name, wish, check_mode=False, load_again=None):
             after = observe.facts(home)
             return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
         told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
-        after = seen if check_mode else _expect_settled(home, generation)
+        if check_mode:
+            after = seen
+        else:
+            is_left = wish.detach and off.switch()
+            after = observe.facts(home) if is_left else _expect_settled(home, generation)
         return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
 
 
@@ -129,18 +138,31 @@ def _planned(home, seen, wish, own, check_mode):
     _refuse_quarantined(home, seen, generation, wish)
     plan.expect_maps_fit(seen, generation)
     seen = observe.hooks(seen, generation)
+    _refuse_off(seen, generation)
     is_unloaded = check_mode and generation.load not in seen.loads
     steps = _without_kernel(seen, generation) if is_unloaded else plan.change(seen, generation)
+    if wish.detach and off.switch():
+        steps = [step for step in steps if not _puts_on(step)]
     _refuse_risk(wish, steps)
     _refuse_unproved(wish, seen, generation)
     return seen, generation, steps
+
+
+def _refuse_off(seen, generation):
+    """SwitchedOff where the boot went without: there is nothing to take off but all of it."""
+    if generation.attachments and generation.load not in seen.loads:
+        off.refuse(seen.name)
+
+
+def _puts_on(step):
+    return isinstance(step, (plan.Attach, plan.Swap))
 
 
 def _refuse_risk(wish, steps):
     """A program that comes new onto the way in needs a guard, or the user's word."""
     if wish.confirm_within or wish.detach or wish.allow_management_path:
         return
-    moved = [step.attachment for step in steps if isinstance(step, (plan.Attach, plan.Swap))]
+    moved = [step.attachment for step in steps if _puts_on(step)]
     if not moved:
         return
     way = way_in.find()
@@ -227,9 +249,10 @@ def _nothing_staged(seen):
 
 
 def _signed(generation, wish, seen):
+    said = (seen.confirmed or plan.NOTHING) if wish.detach else wish
     return generation._replace(
         boot_id=seen.boot_id,
-        on_boot_refusal=(seen.confirmed or plan.NOTHING).on_boot_refusal if wish.detach else wish.on_boot_refusal,
+        **{name: getattr(said, name) for name in store.BOOT_OPTIONS},
         by=wish.by,
         why=wish.why,
         rollout_id=wish.rollout_id,
@@ -292,6 +315,8 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
     if seen.confirmed is None:
         raise NotFound(f"Deployment {seen.name} has nothing confirmed on this host", "There is nothing to go back from")
     goal = None if everything_off else _goal(seen, release)
+    if goal is not None:
+        off.refuse(seen.name)
     if goal is not None and goal.release == seen.confirmed.release:
         return _as_confirmed(home, seen, repaired, check_mode)
     if goal is None and not seen.confirmed.attachments:
@@ -373,8 +398,8 @@ def _is_unknown(seen):
 def _adopt(home, seen, repaired, check_mode):
     """What the hooks run by links of ours is confirmed, whatever the disk says."""
     if seen.links:
-        kept = seen.confirmed.on_boot_refusal if seen.confirmed else "previous"
-        wish = Wish(by="bpf_release", why="adopted what the hooks ran", on_boot_refusal=kept)
+        kept = {name: getattr(seen.confirmed or plan.NOTHING, name) for name in store.BOOT_OPTIONS}
+        wish = Wish(by="bpf_release", why="adopted what the hooks ran", **kept)
         generation = _signed(plan.adopted(seen), wish, seen)
         seen = observe.hooks(seen, generation)
     else:
@@ -429,7 +454,10 @@ def _refuse_ended(home, seen, number):
 
 def _as_confirmed(home, seen, repaired, check_mode):
     seen = observe.hooks(seen, seen.confirmed)
+    _refuse_off(seen, seen.confirmed)
     steps = plan.change(seen, seen.confirmed)
+    if any(_puts_on(step) for step in steps):
+        off.refuse(seen.name)
     told = _carry_out(home, steps, "repair", check_mode)
     after = seen if check_mode else _expect_settled(home, seen.confirmed)
     return Outcome(tuple(steps), seen, after, seen.confirmed, repaired, carried=told)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Busy, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
-from . import apply, held, lock, observe, plan, store
+from . import apply, held, lock, observe, plan, store, strikes
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
@@ -314,11 +314,15 @@ def carry_out(home, steps, event, is_decided=False):
     """
     if not steps:
         return []
+    moved = [step.before for step in steps if isinstance(step, plan.Point) and step.pointer == "confirmed"]
     try:
         told = apply.carry_out(steps, home, is_decided)
     except Failure as failure:
         store.journal(home, f"{event}_failed", why=str(failure), step=failure.detail.get("step"))
         raise
+    finally:
+        for before in moved:
+            strikes.note(home, before)
     lines = [plan.describe(step) for step in plan.as_told(steps, told)]
     store.journal(home, event, steps=lines, **({"carried": told} if told else {}))
     return told

@@ -40,6 +40,17 @@ def are_read():
     return pid1_sees_the_same() and bool(tools.find("systemctl"))
 
 
+def system_goes_down():
+    """Whether systemd stops all units now, for a shutdown, a reboot, kexec or a soft reboot."""
+    try:
+        run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
+            ["systemctl", "is-system-running"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return run.stdout.strip() == b"stopping"
+
+
 def drop_in(cgroup):
     """The text that has a service's programs back at its cgroup before its own first process.
 

@@ -1,0 +1,65 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The switch that keeps a host without our programs, by hand: on the kernel's command line, or a file.
+
+    ebpf_deploy=off            on the kernel's command line, for this boot
+    /etc/ebpf_deploy/off       root's alone, in a folder that is root's alone, until somebody removes it
+
+Nothing that is attached goes off by it; nothing comes on. Taking off, and going back from a change on trial, go on.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ..errors import SwitchedOff
+
+COMMAND_LINE = "/proc/cmdline"
+WORD = "ebpf_deploy="
+FILE = "/etc/ebpf_deploy/off"
+
+
+def switch():
+    """What keeps this host without our programs, in words; empty where nothing does."""
+    if _is_off(_command_line()):
+        return "ebpf_deploy=off on the kernel's command line"
+    return FILE if _is_roots_alone(FILE) and _is_roots_alone(os.path.dirname(FILE)) else ""
+
+
+def refuse(name):
+    """SwitchedOff where nothing of ours may come onto a hook of this host."""
+    found = switch()
+    if found:
+        lifted = f"remove {FILE}" if found == FILE else "boot without it"
+        raise SwitchedOff(
+            f"Nothing of {name} is put on a hook of this host: it is switched off by {found}",
+            f"To have programs again {lifted}, then run systemctl restart ebpf-deploy-boot, or roll out again; "
+            f"ebpf-deploy off {name} keeps {name} off for good",
+            switch=found,
+            name=name,
+        )
+
+
+def _command_line():
+    with open(COMMAND_LINE, encoding="utf-8", errors="replace") as stream:
+        return stream.read()
+
+
+def _is_off(text):
+    """The last word counts, as for the kernel's own parameters."""
+    words = [word[len(WORD) :] for word in text.split() if word.startswith(WORD)]
+    return bool(words) and words[-1] == "off"
+
+
+def _is_roots_alone(path):
+    """Whether it is there and nobody but root can have put it there."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return (
+        found.st_uid == 0 and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)) and not found.st_mode & 0o022
+    )
