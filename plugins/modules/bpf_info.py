@@ -76,8 +76,8 @@ deployments:
       them that the map lacks (C(missing)) and those that have another value there (C(different)), which may be the
       program's own doing. C(left_out) says in words what the map cannot hold.
     - C(proof) says whether what is confirmed is proven (see O(ebpf.deploy.bpf_attach#module:on_strikes)), how many
-      C(seconds) it ran, which boots ended out of order meanwhile (C(strikes)), and what a boot left for its strikes, and
-      why (C(left)).
+      C(seconds) it ran, which boots ended out of order meanwhile (C(strikes)), and what a boot left for its strikes
+      (C(left)).
   returned: when gathered
   type: list
   elements: dict
