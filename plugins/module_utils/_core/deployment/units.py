@@ -44,7 +44,12 @@ def system_goes_down():
     """Whether systemd stops all units now, for a shutdown, a reboot, kexec or a soft reboot."""
     try:
         run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-            ["systemctl", "is-system-running"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20
+            [tools.find("systemctl"), "is-system-running"],
+            env=tools.ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=20,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
