@@ -5,17 +5,15 @@
 """The switch that keeps a host without our programs, by hand: on the kernel's command line, or a file.
 
     ebpf_deploy=off            on the kernel's command line, for this boot
-    /etc/ebpf_deploy/off       root's alone, in a folder that is root's alone, until somebody removes it
+    /etc/ebpf_deploy/off       root's alone on the whole way, until somebody removes it
 
 Nothing that is attached goes off by it; nothing comes on. Taking off, and going back from a change on trial, go on.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-
 from ..errors import SwitchedOff
+from ..kernel import owned
 
 COMMAND_LINE = "/proc/cmdline"
 WORD = "ebpf_deploy="
@@ -26,7 +24,7 @@ def switch():
     """What keeps this host without our programs, in words; empty where nothing does."""
     if _is_off(_command_line()):
         return "ebpf_deploy=off on the kernel's command line"
-    return FILE if _is_roots_alone(FILE) and _is_roots_alone(os.path.dirname(FILE)) else ""
+    return FILE if owned.is_roots(FILE) else ""
 
 
 def refuse(name):
@@ -52,14 +50,3 @@ def _is_off(text):
     """The last word counts, as for the kernel's own parameters."""
     words = [word[len(WORD) :] for word in text.split() if word.startswith(WORD)]
     return bool(words) and words[-1] == "off"
-
-
-def _is_roots_alone(path):
-    """Whether it is there and nobody but root can have put it there."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return (
-        found.st_uid == 0 and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)) and not found.st_mode & 0o022
-    )

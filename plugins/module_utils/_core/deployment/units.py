@@ -42,9 +42,12 @@ def are_read():
 
 def system_goes_down():
     """Whether systemd stops all units now, for a shutdown, a reboot, kexec or a soft reboot."""
+    systemctl = tools.find("systemctl")
+    if systemctl is None:
+        return False
     try:
         run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-            [tools.find("systemctl"), "is-system-running"],
+            [systemctl, "is-system-running"],
             env=tools.ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -72,7 +72,11 @@ def _walked(path):
             at = os.path.normpath(os.path.join(at, name))
             found = _opened_in(folder, name, path)
             facts = os.fstat(found)
-            _expect_roots(path, at, facts, any(waiting))
+            try:
+                _expect_roots(path, at, facts, any(waiting))
+            except NotRootsAlone:
+                os.close(found)
+                raise
             if not stat.S_ISLNK(facts.st_mode):
                 os.close(folder)
                 folder = found
