@@ -13,6 +13,7 @@ lab run [HOST...] -- COMMAND...        run a command here while watching these m
 lab wait HOST...                       wait until they have booted
 lab reboot HOST [KERNEL]               an orderly reboot, into another kernel
 lab kernel HOST KERNEL                 the next boot, however it comes about, starts this kernel
+lab words HOST [WORD...]               from the next boot on its kernel's command line says this, too
 lab kill HOST                          cut its power
 lab start HOST [KERNEL]                boot the same disk again
 lab console HOST                       the path of its console's log, also after `down`
@@ -216,6 +217,11 @@ def set_kernel(words):
     _machine(words[0], words[1:])
 
 
+def set_words(words):
+    _expect(words, 1, None)
+    _machine(words[0]).write("words", " ".join(words[1:]))
+
+
 def cut_power(words):
     _expect(words, 1, 1)
     _machine(words[0]).cut_power()
@@ -340,6 +346,7 @@ VERBS = {
     "wait": wait,
     "reboot": reboot,
     "kernel": set_kernel,
+    "words": set_words,
     "kill": cut_power,
     "start": start,
     "console": console,

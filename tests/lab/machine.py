@@ -8,6 +8,8 @@
       image              the image's folder
       port               of the controller's 127.0.0.1, forwarded to the guest's sshd
       kernel             what the next boot starts
+      words              what else its kernel's command line says from the next boot on, where that was asked for
+      erst               memory that outlives a panic, 64 KB: the kernel's pstore puts its last words there
       booted             "N KERNEL": the boot that runs, or ran last
       console.log        all boots, each under a line of the keeper's
       keeper, qemu       processes (base.identity)
@@ -262,12 +264,14 @@ def _qemu(machine, kernel):
     vmlinuz, initrd = image.kernel(Path(machine.read("image")), kernel)
     return [
         *_hardware(accelerator(Path(machine.read("image")))),
-        *("-kernel", vmlinuz, "-initrd", initrd, "-append", _command_line(machine.name)),
+        *("-kernel", vmlinuz, "-initrd", initrd, "-append", _command_line(machine)),
         *("-drive", "if=virtio,format=qcow2,file=%s" % str(machine.folder / "disk.qcow2").replace(",", ",,")),
         *("-netdev", "user,id=management,hostfwd=tcp:127.0.0.1:%d-10.0.2.15:22" % machine.port),
         *("-device", "virtio-net-pci,netdev=management,romfile="),
         *("-netdev", "user,id=wire,net=10.0.3.0/24,restrict=on"),
         *("-device", "virtio-net-pci,netdev=wire,romfile="),
+        *("-object", "memory-backend-file,id=erst,size=64K,share=on,mem-path=%s" % (machine.folder / "erst")),
+        *("-device", "acpi-erst,memdev=erst"),
         *("-chardev", "file,id=console,append=on,path=%s" % str(machine.folder / "console.log").replace(",", ",,")),
         *("-serial", "chardev:console"),
     ]
@@ -279,12 +283,12 @@ def _hardware(accel):
     return [*words, "-M", "q35", "-cpu", "max", "-accel", accel, "-m", MEMORY, "-smp", CPUS]
 
 
-def _command_line(name):
+def _command_line(machine):
     """`panic=1` ends a panicked machine. An oops counts as one: it must fail the test that caused it."""
-    identity_of_host = uuid.uuid5(uuid.NAMESPACE_DNS, name).hex
+    identity_of_host = uuid.uuid5(uuid.NAMESPACE_DNS, machine.name).hex
     return (
         "root=/dev/vda rw fsck.mode=skip console=ttyS0 loglevel=5 TERM=dumb panic=1 oops=panic net.ifnames=0 "
-        "systemd.hostname=%s systemd.machine_id=%s" % (name, identity_of_host)
+        "systemd.hostname=%s systemd.machine_id=%s %s" % (machine.name, identity_of_host, machine.read("words"))
     )
 
 

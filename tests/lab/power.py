@@ -4,9 +4,11 @@
 """On a machine whose power will be cut: changes of one deployment, stopped at a moment, and what is the case.
 
 power.py prepare              the command's code, the boot unit, and a service with a cgroup
-power.py deploy VERSION       it is confirmed at an interface and at the service; with +OFF: on_boot_refusal off
+power.py deploy VERSION       it is confirmed at an interface and at the service; with +OFF: on_boot_refusal off;
+                              with +PROVEN it is so at once
 power.py stop VERSION WORDS   the change to it stops at the moment that the words (a regex) describe, says so, and waits
-power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events}
+power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events, causes of
+                              strikes, boot: what its unit is}, then ebpf-deploy status and the units' journal
 power.py remove               nothing is left of it
 
 VERSION is a number; one from 100 on needs Linux 6.2. It runs with PYTHONPATH at the collection's parent folder.
@@ -39,6 +41,7 @@ NAME = "comes-back"
 TARGET = os.path.join(os.path.dirname(__file__), "../integration/targets/comes_back/files")
 ROLE = os.path.join(os.path.dirname(__file__), "../../roles/host/files")
 BOOT, SERVICE = "ebpf-deploy-boot.service", "comes-back.service"  # of role host, and of the target
+END = "ebpf-deploy-end.service"
 SYSTEM = "/etc/systemd/system"
 ATTACHMENTS = (
     {"hook": "xdp", "program": "receive", "interface": "data0"},
@@ -48,12 +51,12 @@ ATTACHMENTS = (
 
 def prepare():
     command.install()
-    for folder, unit in ((ROLE, BOOT), (TARGET, SERVICE)):
+    for folder, unit in ((ROLE, BOOT), (ROLE, END), (TARGET, SERVICE)):
         with open(os.path.join(folder, unit), "rb") as stream:
             files.write_durably(os.path.join(SYSTEM, unit), stream.read(), 0o644)
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     subprocess.run(["systemctl", "enable", BOOT], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run(["systemctl", "enable", "--now", SERVICE], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["systemctl", "enable", "--now", END, SERVICE], check=True, stderr=subprocess.DEVNULL)
 
 
 def deploy(version):
@@ -63,8 +66,8 @@ def deploy(version):
         made = source.Source("comes_back.bpf.c", stream.read(), cflags=flags)
     stage.stage(NAME, stage.Given(source=made, file="comes_back.bpf.c"))
     attachments = tuple(catalogue.attachment_from(each) for each in ATTACHMENTS)
-    refusal = "off" if version.endswith("+OFF") else "previous"
-    transitions.attach(NAME, transitions.Wish(attachments=attachments, on_boot_refusal=refusal))
+    wish = transitions.Wish(attachments=attachments, on_boot_refusal="off" if "+OFF" in version else "previous")
+    transitions.attach(NAME, wish._replace(proven_after=0) if "+PROVEN" in version else wish)
     networks = [{"key": f"10.{each // 250}.{each % 250}.0/24", "value": 1} for each in range(1000)]
     edit.deployed(NAME, "blocked", edit.Asked(networks, persist=True))
     told(f"version {number}")
@@ -90,15 +93,28 @@ def look():
     )
     found = {field: row[field] for field in ("state", "drift", "generation")}
     quarantined = len(files.names_in(os.path.join(store.home(NAME).folder, "quarantine")))
+    causes = [each["cause"] for each in row["proof"]["strikes"]]
+    unit = {"causes": causes, "boot": said("systemctl", "is-active", BOOT).strip()}
     kernel = {"kernel": os.uname().release, "events": events[-3:]}
-    told(json.dumps({**found, **json.loads(witness.stdout), "quarantined": quarantined, **kernel}))
+    told(json.dumps({**found, **json.loads(witness.stdout), "quarantined": quarantined, **kernel, **unit}))
+    command.main(["status"])
+    told(
+        "\n".join(
+            f"journal: {line}" for line in said("journalctl", "-b", "-u", BOOT, "-u", END, "-o", "cat").splitlines()
+        )
+    )
+
+
+def said(*words):
+    """What the command printed, whatever its exit code says."""
+    return subprocess.run(words, check=False, capture_output=True, text=True).stdout
 
 
 def remove():
     transitions.remove(NAME)
     subprocess.run(["systemctl", "disable", BOOT], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run(["systemctl", "disable", "--now", SERVICE], check=True, stderr=subprocess.DEVNULL)
-    for unit in (BOOT, SERVICE):
+    subprocess.run(["systemctl", "disable", "--now", END, SERVICE], check=True, stderr=subprocess.DEVNULL)
+    for unit in (BOOT, END, SERVICE):
         files.remove(os.path.join(SYSTEM, unit))
 
 

@@ -17,7 +17,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ..errors import Damaged, Failure
+from ..errors import Damaged, Failure, TooNew
 from ..kernel import crashes, files, namespaces
 from . import store, strikes, units
 
@@ -133,7 +133,7 @@ def _last():
     """The Boot that was recorded last; None where there is none, or none that can be read: then nothing is counted."""
     try:
         return store.record_of(Boot, BOOTS)
-    except Damaged:
+    except (Damaged, TooNew):
         return None
 
 

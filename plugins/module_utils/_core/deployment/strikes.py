@@ -19,7 +19,7 @@ import json
 import time
 from typing import NamedTuple, Optional
 
-from ..errors import Damaged
+from ..errors import Damaged, TooNew
 from ..kernel import namespaces
 from . import store
 
@@ -118,7 +118,7 @@ def read(place):
     """The Ran of the deployment; an empty one where it cannot be read: then nothing is proven."""
     try:
         return store.ran(place, Ran) or Ran()
-    except Damaged:
+    except (Damaged, TooNew):
         return Ran()
 
 
