@@ -17,7 +17,7 @@ from private_host import NAME, attachment
 from test_guard_killed import pass_the_deadline
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store, transitions, trial
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 
 LONG_AGO = time.time() - 2 * code.UNUSED_SECONDS
@@ -225,3 +225,25 @@ def test_guard_whose_code_is_damaged_when_it_starts_again_takes_other_whole_code
     assert (ended.returncode, ended.stderr.count("damaged or lost")) == (0, 1)
     assert installed.facts().trial is None
     assert installed.facts().confirmed.number == 1
+
+
+def test_guard_writes_its_own_code_anew_where_the_disk_damages_it(installed, monkeypatch):
+    """Its next life starts from it."""
+    installed.stage(1)
+    installed.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+    installed.stage(2)
+    installed.attach(confirm_within=60)
+    own = code.written(code.GUARD)
+    with open(own, "rb") as stream:
+        whole = stream.read()
+    main = guard.BOOTSTRAP.replace("guard.{}", "guard.GRACE, guard.LOOK_SECONDS = 0, 0.1; guard.main")
+    with subprocess.Popen([sys.executable, "-I", "-c", main, own, NAME, "0"]) as life:
+        try:
+            for spoil in (flip, os.unlink):
+                assert private_host.eventually(lambda: trial.running(installed.facts()).number == 2)
+                spoil(own)
+                assert private_host.eventually(lambda: code._content(own) == whole)
+            transitions.roll_back(NAME, number=2)
+            assert life.wait(10) == 0
+        finally:
+            life.kill()

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from typing import NamedTuple
 
 from ..kernel import files, tools
 from . import store
@@ -99,14 +100,40 @@ def starting(first, others=""):
     return _START.format(first=first, others=os.path.join(FOLDER, others) if others else "", length=DIGEST_LENGTH)
 
 
+class Own(NamedTuple):
+    """The zip that this process was started from, as it was then."""
+
+    path: str
+    data: bytes
+
+
+def own():
+    """The Own of this process, None where it was not started from a zip here."""
+    path = __file__.partition(".zip")[0] + ".zip"
+    data = _content(path) if os.path.dirname(path) == FOLDER else None
+    return Own(path, data) if data is not None and _holds(path, data) else None
+
+
+def keep(what):
+    """The zip (an Own, or None) is on the disk, whole, for this process's next life, as far as the disk takes it."""
+    if what and not files.sha256_of(what.path).startswith(_digest_of_bytes(what.data)):
+        with contextlib.suppress(OSError):
+            files.make_private_folder(FOLDER)
+            files.write_durably(what.path, what.data)
+
+
 def _whole(sources):
     """The path of the zip of these sources whose bytes are as they were written, or None; `current` before others."""
     found = glob.glob(os.path.join(FOLDER, _digest(sources) + "-*.zip"))
     current = os.path.realpath(CURRENT)
     for path in sorted(found, key=lambda each: (each != current, each)):
-        if path.endswith(f"-{_digest_of_bytes(_content(path) or b'')}.zip"):
+        if _holds(path, _content(path) or b""):
             return path
     return None
+
+
+def _holds(path, data):
+    return path.endswith(f"-{_digest_of_bytes(data)}.zip")
 
 
 @files.disk_told()

@@ -218,7 +218,7 @@ def main(name, waits_for=0):
     """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
     stops = []  # looked at between two pieces of work: none is cut in two
     with _on_sigterm(lambda: stops.append(True)):
-        kept_by = keeper.found()
+        kept_by, own = keeper.found(), code.own()
         what = _hold(name, kept_by, is_first=bool(waits_for))
         kept_by.ready()
         try:
@@ -226,6 +226,7 @@ def main(name, waits_for=0):
             if not stops:
                 _patiently(kept_by, stops, trial.switch, name, what)
             while not stops:
+                code.keep(own)
                 what = _of_this_trial(name, kept_by, what)
                 if not _is_left(name, kept_by, what, stops):
                     return
