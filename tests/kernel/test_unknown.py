@@ -27,7 +27,13 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Damaged, NotFound, RolledBack, TooNew
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
+    Damaged,
+    NotFound,
+    Quarantined,
+    RolledBack,
+    TooNew,
+)
 
 
 def three(host):
@@ -275,3 +281,22 @@ def test_one_damaged_deployment_keeps_no_other_from_boot(attached):
     ((name, failure),) = boot.restore_all()
 
     assert (name, failure.code) == (NAME, "damaged")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "x"}'])
+def test_quarantine_whose_record_is_damaged_keeps_out_until_it_is_tried_again(host, content):
+    host.stage(1)
+    host.attach(*three(host))
+    host.stage(2)
+    host.attach()
+    transitions.roll_back(NAME)
+    (record,) = os.listdir(path("quarantine"))
+    with open(path("quarantine", record), "w", encoding="utf-8") as stream:
+        stream.write(content)
+
+    with pytest.raises(Quarantined, match="its own record cannot be read"):
+        host.stage(2)
+
+    host.stage(2, retry_quarantined=True)
+    host.attach(retry_quarantined=True)
+    assert counts(host) == ALL_AT_2

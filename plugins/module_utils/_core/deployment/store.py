@@ -466,8 +466,16 @@ def record_of(kind, path):
 
 
 def quarantined(place, digest):
-    """{why, when, generation} where this host threw back what has this digest, or None."""
-    return _record(os.path.join(place.folder, "quarantine", digest + ".json"))
+    """{why, when, generation} where this host threw back what has this digest, or None.
+
+    A record that cannot be read keeps it out, too, until the user wants it tried again.
+    """
+    unknown = {"why": "its own record cannot be read", "when": "", "generation": 0}
+    try:
+        record = _record(os.path.join(place.folder, "quarantine", digest + ".json"))
+    except Damaged:
+        return unknown
+    return None if record is None else {**unknown, **record}
 
 
 def declared_maps(place):
