@@ -11,6 +11,8 @@ short_description: Make a host ready to run eBPF programs without a controller
 description:
   - Mounts the BPF and the trace file system where they are not, and puts the collection's code on the host, which the
     command C(ebpf-deploy) and the boot units start.
+  - Warns where others than root can make files in C(/sys/fs/bpf), and moves aside what somebody else has put in a
+    place of the collection's.
   - It is a part of role P(ebpf.deploy.host#role), which brings the packages, the command and the units, too.
 extends_documentation_fragment:
   - ebpf.deploy._common
@@ -47,6 +49,7 @@ failure:
 
 from ..module_utils import _module
 from ..module_utils._core import command
+from ..module_utils._core.deployment import inventory, store
 from ..module_utils._core.kernel import files
 
 
@@ -58,6 +61,8 @@ def work(module):
     missing = files.unmounted()
     for point in [] if module.check_mode else missing:
         files.mount(point)
+    for text in [*([] if module.check_mode else store.take_places()), *inventory.bpffs_warnings()]:
+        module.warn(text)
     return {"changed": command.install(module.check_mode) or bool(missing), "mounted": missing}
 
 

@@ -119,12 +119,16 @@ links:
   elements: dict
   sample: [{id: 12, type: xdp, prog_id: 345, ifindex: 2, deployment: counter}]
 host:
-  description: What decides whether eBPF works on this host. C(switched_off) is empty, or says what keeps the host
-    without our programs, C(ebpf_deploy=off) on the kernel's command line or the file C(/etc/ebpf_deploy/off).
+  description:
+    - What decides whether eBPF works on this host.
+    - C(switched_off) is empty, or says what keeps the host without our programs, C(ebpf_deploy=off) on the kernel's
+      command line or the file C(/etc/ebpf_deploy/off).
+    - C(bpffs_is_roots) says whether nobody but root can make files in C(/sys/fs/bpf); where it is false, a warning
+      tells what to do.
   returned: when gathered
   type: dict
-  sample: {kernel: 6.12.0, machine: x86_64, libbpf: '1.5', kernel_btf: true, bpffs: true, possible_cpus: 4,
-    switched_off: ""}
+  sample: {kernel: 6.12.0, machine: x86_64, libbpf: '1.5', kernel_btf: true, bpffs: true, bpffs_is_roots: true,
+    possible_cpus: 4, switched_off: ""}
 queried:
   description: The answer of O(query).
   returned: with O(query)
@@ -162,6 +166,8 @@ def work(module):
                 module.warn(text)
         else:
             fields[subject] = GATHER[subject](name)
+    for text in inventory.bpffs_warnings() if "host" in fields else ():
+        module.warn(text)
     return fields
 
 

@@ -18,7 +18,15 @@ import pytest
 from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    boot,
+    code,
+    guard,
+    inventory,
+    store,
+    transitions,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import NotRootsAlone
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files, tools
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bcc, source
 
@@ -101,3 +109,121 @@ def test_compilers_run_nothing_of_a_strangers(planted):
         bcc.inspect(source.Source("planted.c", b"int counts(void *ctx) { return 0; }\n"))
 
     assert planted() == []
+
+
+# ---- folders of ours -----------------------------------------------------------------------------
+
+
+def as_stranger(work):
+    """What `work` ended with in a process of the stranger's."""
+
+    def became():
+        os.setgroups([])
+        os.setresgid(STRANGER, STRANGER, STRANGER)
+        os.setresuid(STRANGER, STRANGER, STRANGER)
+        return work()
+
+    return private_host.in_child(became)
+
+
+def squat(path):
+    """The stranger makes a folder with something in it at `path`, wherever he may. Whether he could."""
+
+    def made():
+        try:
+            os.makedirs(os.path.join(path, "counted", "links"))
+        except OSError:
+            return False
+        return True
+
+    return as_stranger(made).value
+
+
+def attached_xdp(host):
+    return host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE))
+
+
+@pytest.fixture(params=[0o1777, 0o777])
+def open_bpffs(host, request):
+    """A host whose BPF file system everybody may write to."""
+    os.chmod(files.BPFFS, request.param)
+    yield host
+    for name in files.names_in(files.BPFFS):
+        if "-of-" in name:
+            files.remove_tree(os.path.join(files.BPFFS, name))
+
+
+def test_strangers_folder_in_the_place_of_ours_is_moved_aside_and_told(open_bpffs):
+    assert squat(store.PINS)
+
+    told = open_bpffs.stage(1).warnings
+    attached_xdp(open_bpffs)
+
+    assert os.lstat(store.PINS).st_uid == 0
+    assert os.lstat(store.PINS).st_mode & 0o777 == 0o700
+    assert any(f"was owned by uid {STRANGER} and is root's now" in text for text in told)
+    open_bpffs.receive(3)
+    assert private_host.counted(programs.XDP) == {1: 3}
+    assert not as_stranger(lambda: renamed(store.PINS)).value
+    assert not squat(store.PINS + "/x")
+
+
+def renamed(path):
+    try:
+        os.rename(path, path + "-his")
+    except OSError:
+        return False
+    return True
+
+
+def test_boot_goes_on_where_a_stranger_was_first(open_bpffs, reboot):
+    open_bpffs.stage(1)
+    attached_xdp(open_bpffs)
+    reboot()
+    assert squat(store.PINS)
+
+    assert boot.restore_all() == [(NAME, None)]
+
+    open_bpffs.receive(2)
+    assert private_host.counted(programs.XDP) == {1: 2}
+    assert "moved_aside" in (pathlib.Path(store.STATE) / NAME / "journal.jsonl").read_text()
+
+
+def test_what_is_in_a_strangers_folder_is_none_of_ours(open_bpffs):
+    squat(store.PINS)
+
+    assert store.deployments() == []
+    assert not open_bpffs.facts().exists
+    files.remove_tree(store.PINS)
+
+
+@pytest.mark.parametrize("place", ["STATE", "RUN", "PINS"])
+def test_folder_of_ours_that_others_can_write_is_refused_by_name(host, place):
+    host.stage(1)
+    attached_xdp(host)
+    path = getattr(store, place)
+    os.chmod(path, 0o777)
+
+    with pytest.raises(NotRootsAlone) as refusal:
+        host.stage(2)
+
+    assert str(refusal.value).startswith(f"{path} is not root's alone: it is not root's alone to write (mode 0777)")
+    transitions.roll_back(NAME, everything_off=True, why="the way back asks nobody")
+    os.chmod(path, 0o700)
+
+
+def test_bpffs_that_others_can_write_is_said(open_bpffs):
+    assert inventory.host()["bpffs_is_roots"] is False
+    assert "chmod 0700 /sys/fs/bpf" in inventory.bpffs_warnings()[0]
+    os.chmod(files.BPFFS, 0o700)
+    assert inventory.host()["bpffs_is_roots"] is True
+    assert inventory.bpffs_warnings() == []
+
+
+def test_bpffs_of_somebody_elses_is_refused_by_name(host):
+    os.chown(files.BPFFS, STRANGER, STRANGER)
+
+    with pytest.raises(NotRootsAlone, match=f"/sys/fs/bpf is owned by uid {STRANGER}"):
+        host.stage(1)
+
+    os.chown(files.BPFFS, 0, 0)

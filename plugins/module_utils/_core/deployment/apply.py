@@ -15,7 +15,7 @@ import os
 import time
 import traceback
 
-from ..errors import Damaged, Failure, HookHeld
+from ..errors import Damaged, Failure, HookHeld, NotRootsAlone
 from ..hooks import catalogue
 from ..kernel import bpf, children, files
 from ..objects import carry, contents
@@ -154,10 +154,10 @@ def _settle_link(step, home, link):
     if home.held:
         home.held.took(step.key, link)
     try:
-        files.make_private_folder(home.links)
+        store.make_pins_folder(home.links)
         bpf.pin(link, pinned + "-next")
         os.rename(pinned + "-next", pinned)
-    except OSError:
+    except (OSError, NotRootsAlone):
         if not home.held:
             raise
 
@@ -307,7 +307,7 @@ def _prepare_merge(step, home):
     """Both ways, because the way back may have to do without a verifier."""
     aside = os.path.join(home.carry, step.load + "-tmp")
     files.remove_tree(aside)
-    files.make_private_folder(aside)
+    store.make_pins_folder(aside)
     for name, rows in step.rows.items():
         with _map(home, step.onto, name) as old, _map(home, step.load, name) as new:
             for way, source, target, moves in (("in", old, new, rows), ("back", new, old, carry.reversed_moves(rows))):

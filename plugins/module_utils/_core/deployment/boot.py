@@ -90,6 +90,7 @@ def restore(name):
         if seen.trial_is_live:
             off.refuse(name)
             return _back_on_trial(home, seen)
+        store.expect_private()
         if trial.settle(home, seen=seen):
             seen = observe.facts(home)
         if seen.confirmed is None and seen.damage:
@@ -141,7 +142,7 @@ def load_again(home, seen, generation):
         path = store.release_path(home, generation.release, "manifest.json")
         raise store.lost_release(generation.release, path)
     aside = os.path.join(home.loads, f"{release.id}-{os.getpid()}-tmp")
-    files.make_private_folder(home.loads)
+    store.make_pins_folder(home.loads)
     try:
         _load(home, release, _shared(home, seen, generation), aside)
         os.rename(aside, os.path.join(home.loads, generation.load))

@@ -139,6 +139,7 @@ def _holds(path, data):
 @files.disk_told()
 def install(check_mode=False):
     """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
+    store.expect_private()
     words = {"state": store.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
     script = RUN.format(path=tools.ENVIRONMENT["PATH"], **words)
     is_current = _current() == _whole(reached(_sources(), COMMAND))

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from ..errors import Failure
 from ..hooks.tcx import ATTACH_TYPE
-from ..kernel import bpf, files, libbpf, namespaces, netlink
+from ..kernel import bpf, files, libbpf, namespaces, netlink, owned
 from . import observe, off, plan, store, strikes
 
 
@@ -209,6 +210,17 @@ def _declared(seen, name):
     }
 
 
+def bpffs_warnings():
+    """A sentence where others than root can make files in the BPF file system, else nothing."""
+    if not files.has_bpffs() or owned.is_roots(files.BPFFS):
+        return []
+    mode = stat.S_IMODE(os.stat(files.BPFFS).st_mode)
+    return [
+        f"The BPF file system at {files.BPFFS} is not root's alone (mode {mode:04o}): others can be first to a name "
+        f"there. Unless somebody needs that, have it mounted with mode=0700, and until then: chmod 0700 {files.BPFFS}"
+    ]
+
+
 def host():
     """What decides whether eBPF works here."""
     return {
@@ -217,6 +229,7 @@ def host():
         "libbpf": libbpf.version(),
         "kernel_btf": os.path.exists(bpf.KERNEL_BTF),
         "bpffs": files.has_bpffs(),
+        "bpffs_is_roots": owned.is_roots(files.BPFFS),
         "possible_cpus": bpf.possible_cpus(),
         "switched_off": off.switch(),
     }

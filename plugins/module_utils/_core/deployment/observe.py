@@ -98,6 +98,8 @@ def facts(place):
 
     Without the lock another run may take away what was just listed: then all is read again.
     """
+    if not store.has_own_pins():
+        place = place._replace(pins=os.path.join(place.folder, "no pins"))  # which is a name of nothing
     for dummy in range(READS):
         with contextlib.suppress(FileNotFoundError), files.disk_told():
             return _facts(place)
@@ -135,6 +137,7 @@ def sound_facts(place):
 
     A lost trial is taken back, file and all, by whoever locks the deployment next.
     """
+    store.expect_private()
     seen = expect_known(facts(place))
     if seen.damage and not seen.trial_is_lost:
         raise damaged(seen)

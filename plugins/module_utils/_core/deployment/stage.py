@@ -251,9 +251,10 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     killed run or a dead guard had left: that is ended first, since it decides what the release is compared with.
     """
     place = store.home(name)
+    told = () if check_mode else store.take_places()
     ended = () if check_mode else _ended_first(place, rollout_id)
     result = _stage(place, given, rollout_id, retry_quarantined, check_mode)
-    return result._replace(steps=(*ended, *result.steps))
+    return result._replace(steps=(*ended, *result.steps), warnings=(*told, *result.warnings))
 
 
 def _ended_first(place, rollout_id):
@@ -314,7 +315,7 @@ def _load_and_stage(place, built, given, rollout_id, taken):
     """Load into a folder of this process's own, then take the lock and give it its name."""
     warnings = _warnings(place.name, built)
     files.mount_bpffs()
-    files.make_private_folder(place.loads)
+    store.make_pins_folder(place.loads)
     aside = f"{built.release.id}-{os.getpid()}-tmp"
     folder = os.path.join(place.loads, aside)
     try:

@@ -47,9 +47,9 @@ import re
 import time
 from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Busy, Damaged, TooNew, Unprivileged
+from ..errors import BadRequest, Busy, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
 from ..hooks.contract import Attachment
-from ..kernel import files
+from ..kernel import files, owned
 from .release import Release
 
 STATE = "/var/lib/ebpf_deploy"
@@ -259,6 +259,48 @@ def release_of(load):
     return load.rpartition("-")[0]
 
 
+def take_places():
+    """Sentences on what somebody else had put where our folders are to be: it was moved aside, so that nobody keeps a
+    way back or a boot from its work by being there first. What cannot be taken stays: expect_private tells of it."""
+    told = []
+    with contextlib.suppress(OSError, Failure):
+        told.append(files.has_bpffs() and owned.make_sticky(files.BPFFS))
+        for path in (STATE, RUN, PINS):
+            if os.path.lexists(path):
+                told.append(owned.take_folder(path))
+    return [text for text in told if text]
+
+
+def expect_private():
+    """Our folders are root's alone, each on its whole way, where they are there; NotRootsAlone names what is not.
+
+    For what begins something new. What goes back asks nobody.
+    """
+    for path in (STATE, RUN, PINS):
+        try:
+            owned.expect(path)
+        except FileNotFoundError:
+            pass
+        except NotRootsAlone as refusal:
+            if refusal.detail["path"] != path or refusal.detail["uid"] == 0:  # else take_places moves it aside
+                raise
+
+
+def has_own_pins():
+    """Whether what is pinned under our name is root's: what is in another's folder is none of ours."""
+    try:
+        facts = os.lstat(PINS)
+    except OSError:
+        return True  # there is none
+    return facts.st_uid == 0
+
+
+def make_pins_folder(path):
+    """The folder `path` below PINS is there, root's alone like those above it."""
+    owned.take_folder(PINS)
+    files.make_private_folder(path)
+
+
 @contextlib.contextmanager
 def locked(name, seconds=LOCK_SECONDS):
     """The deployment's Home, with the right to change it.
@@ -267,9 +309,12 @@ def locked(name, seconds=LOCK_SECONDS):
     """
     place = home(name)
     with files.disk_told():
+        told = take_places()
         descriptor = _held_lock(lock_path(place.name), place.name, time.monotonic() + seconds)
         try:
             _sign(descriptor)
+            for text in told:
+                journal(place, "moved_aside", what=text)
             yield place._replace(is_locked=True)
         finally:
             os.close(descriptor)
@@ -335,7 +380,11 @@ def _take_lock(descriptor, name, end):
 
 def deployments():
     """The names of all deployments that have state on this host's disk, or pins."""
-    return sorted(name for name in {*files.names_in(STATE), *files.names_in(PINS)} if NAME.fullmatch(name))
+    return sorted(
+        name
+        for name in {*files.names_in(STATE), *(files.names_in(PINS) if has_own_pins() else ())}
+        if NAME.fullmatch(name)
+    )
 
 
 def has_remains(place):

@@ -13,10 +13,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import stat
 
 from ..errors import NotRootsAlone
 
+TRIES = 100  # to be faster than somebody who makes a folder as fast as root moves it aside
 LINKS = 40  # symlinks on one way, as many as the kernel follows (path_resolution(7))
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -60,6 +62,50 @@ def is_roots(path: str) -> bool:
     return True
 
 
+def take_folder(path: str) -> str:
+    """`path` is a folder of root's (0700 where it had to be made), or a Failure says why not.
+
+    What somebody else has put there first is moved aside to a name that he could not know, and a sentence tells of it;
+    else it is empty. Of a folder that is sticky, as /tmp, he cannot take away what is root's.
+    """
+    told = ""
+    for dummy in range(TRIES):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        facts = os.lstat(path)
+        if facts.st_uid == 0 and os.path.isdir(path):
+            return told
+        told = _moved_aside(path, facts) or told
+    raise refusal(path, path, facts)
+
+
+def _moved_aside(path, facts):
+    """Root's own folder, made beside it, takes the name at once, before somebody else can."""
+    mark = secrets.token_hex(8)
+    ours, aside = f"{path}-{mark}", f"{path}-of-{facts.st_uid}-{mark}"
+    os.mkdir(ours, 0o700)
+    try:
+        os.rename(path, aside)
+    except OSError:  # he took it away himself, or it is a mount
+        os.rmdir(ours)
+        return ""
+    try:
+        os.rename(ours, path)
+    except OSError:  # he was faster: the next try sees what is there now
+        os.rmdir(ours)
+    return f"{path} was owned by {_name_of(facts.st_uid)} and is root's now; what was there is {aside}"
+
+
+def make_sticky(path: str) -> str:
+    """In the folder `path`, which is root's, nobody takes away or renames what is another's. A sentence where that was
+    otherwise, else empty."""
+    facts = os.lstat(path)
+    if facts.st_uid or not facts.st_mode & OTHERS_WRITE or facts.st_mode & stat.S_ISVTX:
+        return ""
+    os.chmod(path, stat.S_IMODE(facts.st_mode) | stat.S_ISVTX)
+    return f"Others could rename what is root's in {path} (mode {_mode(facts)}): it is sticky now, as /tmp is"
+
+
 def _walked(path):
     """The descriptor (O_PATH) of what `path` leads to, by links too."""
     waiting, links, at = os.path.abspath(path).split("/"), 0, "/"
@@ -70,20 +116,17 @@ def _walked(path):
             if name in ("", "."):
                 continue
             at = os.path.normpath(os.path.join(at, name))
-            found = _opened_in(folder, name, path)
-            facts = os.fstat(found)
-            try:
-                _expect_roots(path, at, facts, any(waiting))
-            except NotRootsAlone:
-                os.close(found)
-                raise
+            above, folder = folder, _opened_in(folder, name, path)
+            facts = os.fstat(folder)
             if not stat.S_ISLNK(facts.st_mode):
-                os.close(folder)
-                folder = found
+                os.close(above)
+                _expect_roots(path, at, facts, any(waiting))
                 continue
             links += 1
-            target = os.readlink("", dir_fd=found)
-            os.close(found)
+            target = os.readlink("", dir_fd=folder)
+            os.close(folder)
+            folder = above
+            _expect_roots(path, at, facts, True)
             if links > LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             waiting, at = [*target.split("/"), *waiting], os.path.dirname(at)
@@ -114,7 +157,7 @@ def _expect_roots(path, at, facts, is_on_the_way):
 def refusal(path: str, at: str, facts: os.stat_result) -> NotRootsAlone:
     """The NotRootsAlone of `path`, because of `at` on its way, which has these facts (os.stat)."""
     whose = "is owned by " + _name_of(facts.st_uid) if facts.st_uid else "is not root's alone to write"
-    mode = format(stat.S_IMODE(facts.st_mode), "04o")
+    mode = _mode(facts)
     where = "it" if at == path else at
     return NotRootsAlone(
         f"{path} is not root's alone: {where} {whose} (mode {mode})",
@@ -123,6 +166,10 @@ def refusal(path: str, at: str, facts: os.stat_result) -> NotRootsAlone:
         uid=facts.st_uid,
         mode=mode,
     )
+
+
+def _mode(facts):
+    return format(stat.S_IMODE(facts.st_mode), "04o")
 
 
 def _name_of(uid):
