@@ -41,7 +41,11 @@ options:
     description: C source as text, or a BPF object in base64 as O(state=built) returns it, instead of O(src).
     type: str
   remote_src:
-    description: Whether O(src) is on the host.
+    description:
+      - Whether O(src) is on the host.
+      - It must be root's alone then, as its headers, its signature and O(btf) must. A file that another user owns or
+        can write, or that lies below such a folder, is refused by name. Copy it as root to a folder of root's, or ship
+        it from the controller.
     type: bool
     default: false
   state:
@@ -72,7 +76,13 @@ options:
     choices: [auto, clang, bcc]
     default: auto
   cflags:
-    description: Further flags for the compiler, after ours.
+    description:
+      - Further flags for the compiler, after ours.
+      - C(-D), C(-U), C(-O), C(-g), C(-W), C(-w), C(-std=), C(-mcpu=), C(-nostdinc), C(-pedantic), C(-mllvm -bpf-…), and
+        such C(-f…) as change the code alone. C(-I), C(-iquote), C(-isystem) and C(-idirafter) take folders that are
+        root's alone. All others are refused by name, since they could read, write or run other files.
+      - The compiler gets a clean environment (no C(CPATH)) and 120 s. Each header that it reads must be root's alone on
+        its whole path. C(.incbin), C(.include) and macros of the assembler are refused, and so is C(#embed).
     type: list
     elements: str
     default: []
@@ -524,8 +534,8 @@ import os
 
 from ..module_utils import _module
 from ..module_utils._core.deployment import stage, transitions
-from ..module_utils._core.errors import BadRequest
-from ..module_utils._core.kernel import bpf
+from ..module_utils._core.errors import BadRequest, NotRootsAlone
+from ..module_utils._core.kernel import bpf, owned
 from ..module_utils._core.kernel.values import SECRET
 from ..module_utils._core.objects import cost, lint, signature
 from ..module_utils._core.objects.source import Source, headers_beside
@@ -684,22 +694,31 @@ def _text(params):
     shipped = params["_shipped"]
     if params["remote_src"]:
         data = _read(params["src"])
-        headers = headers_beside(params["src"], data) if params["src"].endswith(".c") else ()
+        headers = headers_beside(params["src"], data, _read) if params["src"].endswith(".c") else ()
         return os.path.basename(params["src"]), data, headers
     if shipped is None:
         raise BadRequest(
             f"{params['src']} was not shipped to the host: the module ran without its action plugin",
             "Call it by its full name, ebpf.deploy.bpf_program, or use remote_src: true for a file on the host",
         )
-    data = _read(shipped["path"]) if shipped.get("path") else _decoded(shipped["data"])
+    data = _transferred(shipped["path"]) if shipped.get("path") else _decoded(shipped["data"])
     headers = tuple(sorted((name, _decoded(text)) for name, text in shipped.get("headers", {}).items()))
     return shipped["file"], data, headers
 
 
+def _transferred(path):
+    """Beside the module itself, and so as trustworthy as this very code."""
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
 def _read(path):
+    """A file of this host's. What somebody else than root can write is his to choose, and no program of root's."""
     try:
-        with open(path, "rb") as stream:
-            return stream.read()
+        return owned.read(path)
+    except NotRootsAlone as failure:
+        failure.do += ". Or have the file on the controller, and leave out remote_src"
+        raise
     except OSError as error:
         raise BadRequest(
             f"{path} cannot be read on the host: {error.strerror}",

@@ -108,7 +108,7 @@ def make_sticky(path: str) -> str:
 
 def _walked(path):
     """The descriptor (O_PATH) of what `path` leads to, by links too."""
-    waiting, links, at = os.path.abspath(path).split("/"), 0, "/"
+    waiting, links, at = os.path.join(os.getcwd(), path).split("/"), 0, "/"
     folder = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         while waiting:

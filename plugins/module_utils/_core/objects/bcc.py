@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -24,8 +25,8 @@ import time
 from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, NoMemory, ToolMissing, Unsupported
-from ..kernel import bpf, features, files, tools
-from . import cost, elf, maps, memory, refusals, source, verifier
+from ..kernel import bpf, features, tools
+from . import cage, cost, elf, maps, memory, refusals, source, verifier
 
 PYTHONS = ("/usr/libexec/platform-python", "/usr/bin/python3")  # that BCC's packages are made for; RHEL 8 has the first
 PACKAGES = "python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora, RHEL, SUSE)"
@@ -41,6 +42,8 @@ TYPES = {  # BCC's own names for functions say these types: prefix -> enum bpf_p
 }
 BY_FUNCTION = (bpf.PROG_TRACING, bpf.PROG_EXT, bpf.PROG_LSM)
 LOG_LINE = re.compile(r"^; (?P<text>.*) @ main\.c:\d+$", re.M)
+NAMED = re.compile(r"^[ \t]*#[ \t]*include[ \t]*[\"<]([^\">]+)[\">]", re.M)
+DIRECTIVES = re.compile(r"\b(incbin)\b")
 NO_MAP = re.compile(r"could not open bpf map: (?P<map>[^,\s]+), error: (?P<why>.*)")
 
 
@@ -70,17 +73,16 @@ def inspect(text, keep=True):
     Raises CompileError, ToolMissing, and what load raises for maps.
     """
     cached = os.path.join(source.CACHE, "bcc", hashlib.sha256(f"{text.id} {os.uname().release}".encode()).hexdigest())
-    try:
-        return _inspected(files.read_json(cached + ".json"), ())
-    except FileNotFoundError:
-        pass
+    _expect_caged(text)
+    record = source.kept_record(cached + ".json")
+    if record:
+        return _inspected(record, ())
     with _made(text, {}, {}, keep) as made:
         shapes = [maps.as_record(maps.of_kernel(fd, name)) for name, fd in sorted(made.maps.items())]
         found = {"functions": made.functions, "maps": shapes, "compiler": f"BCC {made.version}"}
     if keep:
         with contextlib.suppress(OSError):  # as with source.py's cache: the next run compiles once more
-            files.make_private_folder(os.path.dirname(cached))
-            files.write_json(cached + ".json", found)
+            source.keep_record(cached + ".json", found)
     return _inspected(found, tuple(made.words.splitlines()[:40]))._replace(was_cached=False)
 
 
@@ -159,7 +161,7 @@ def _pin(pins, **kinds):
 def _made(text, types, shared, keep, log_folder=None):
     """The _Made of a child, its file descriptors closed in the end. A map in `shared` {name: fd} is that one."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ebpf_deploy-"))
+        folder = stack.enter_context(cage.folder())
         environment, flags = _headers(text, folder, keep)
         given = {
             "text": text.text.decode(errors="surrogateescape"),
@@ -179,6 +181,20 @@ def _made(text, types, shared, keep, log_folder=None):
         )
 
 
+def _expect_caged(text):
+    """The flags, and what the source names by itself, add nothing that somebody else could have put there.
+
+    BCC lists no file that it read: a header of a header, or one named by a macro, is not looked at.
+    """
+    cage.expect_flags(text.cflags)
+    cage.may_assemble([text.text])
+    cage.expect_no_directive("".join(f"\n.{word}" for word in DIRECTIVES.findall(text.text.decode(errors="replace"))))
+    for name in NAMED.findall(text.text.decode(errors="surrogateescape")):
+        if os.path.isabs(name) or ".." in name.split("/"):
+            with contextlib.suppress(FileNotFoundError):
+                cage.expect_read([os.path.normpath(os.path.join("/virtual", name))])
+
+
 def _answers(stack, given, environment):
     """([(record, its file descriptor or None)], what was printed, how the child ended)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -193,7 +209,8 @@ def _answers(stack, given, environment):
         except (socket.timeout, subprocess.TimeoutExpired) as error:  # TimeoutError since Python 3.10
             raise CompileError(f"BCC did not end within {SECONDS} s", "Look at the load of this host") from error
         finally:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         printed.seek(0)
         return records, printed.read().decode(errors="replace"), code
@@ -210,6 +227,8 @@ def _started(theirs, given, environment, printed):
         stderr=printed,
         cwd="/",
         env={**tools.ENVIRONMENT, **environment},
+        start_new_session=True,
+        preexec_fn=cage.limit,
         pass_fds=[theirs.fileno(), *given["shared"].values()],
     )
 

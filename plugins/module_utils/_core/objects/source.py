@@ -17,12 +17,12 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from typing import NamedTuple
 
-from ..errors import BadRequest, CompileError, ToolMissing, Unsupported
-from ..kernel import files, libbpf, tools
+from ..errors import BadRequest, CompileError, Damaged, ToolMissing, Unsupported
+from ..kernel import files, libbpf, owned, tools
 from ..kernel.bpf import KERNEL_BTF
+from . import cage
 
 CACHE = "/var/cache/ebpf_deploy"
 TARGET_ARCH = {  # uname -m -> the word in __TARGET_ARCH_… of bpf_tracing.h
@@ -38,6 +38,7 @@ ERROR_LINE = re.compile(r"^(?P<file>[^:\n]+):(?P<line>\d+):(?P<column>\d+): (?:f
 INCLUDE = re.compile(rb'^(?:\xef\xbb\xbf)?[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.M)  # Windows marks UTF-8
 VMLINUX = re.compile(rb"^[ \t]*#[^\n]*\bvmlinux\.h\b", re.M)  # by a macro, too
 ELF_MAGIC = b"\x7fELF"
+SYSTEM_HEADERS = ("/usr/include/", "/usr/lib")  # whose assembly is the distribution's
 
 
 class Source(NamedTuple):
@@ -108,18 +109,36 @@ def compile_source(source, keep=True):
     With keep=False (check mode) nothing is written outside a temporary folder. Raises CompileError, ToolMissing.
     """
     clang = _clang()
+    cage.expect_flags(source.cflags)
     cached = os.path.join(CACHE, "objects", _cache_key(source, clang))
     found = _kept(cached)
     if found:
         return found
-    with tempfile.TemporaryDirectory(prefix="ebpf_deploy-") as folder:
+    with cage.folder() as folder:
         compiled = _compile(source, clang, folder, keep)
     if keep:
+        record = {"compiler": compiled.compiler, "headers": compiled.headers, "object": _sha256(compiled.object)}
         with contextlib.suppress(OSError):  # a cache that takes nothing costs the next run a compilation, no more
-            files.make_private_folder(os.path.dirname(cached))
-            files.write_json(cached + ".json", {"compiler": compiled.compiler, "headers": compiled.headers})
+            keep_record(cached + ".json", record)
             files.write_durably(cached + ".o", compiled.object)
     return compiled
+
+
+def kept_record(path):
+    """The record that keep_record wrote at `path` in the cache, with its very bytes; None where there is no such one,
+    or somebody else than root can write to the cache."""
+    try:
+        record = files.read_json(path) if owned.is_roots(CACHE) else {}
+    except (OSError, Damaged):
+        return None
+    return record if record.pop("digest", None) == _digest(record) else None
+
+
+def keep_record(path, record):
+    """The record is in the cache, with its own digest; nothing is where that is not root's alone. OSError as write."""
+    files.make_private_folder(os.path.dirname(path))
+    if owned.is_roots(CACHE):
+        files.write_json(path, {**record, "digest": _digest(record)})
 
 
 def _clang():
@@ -135,15 +154,16 @@ def _clang():
 
 
 def _kept(cached):
-    """What the cache has there, where the host's headers that it was made of still are the same; else None."""
+    """What the cache has there, as it was written and where the host's headers that it was made of still are the same;
+    else None."""
+    record = kept_record(cached + ".json")
     try:
-        record = files.read_json(cached + ".json")
-        if "headers" not in record or any(_file_digest(path) != digest for path, digest in record["headers"]):
+        if record is None or any(_file_digest(path) != digest for path, digest in record["headers"]):
             return None
-        with open(cached + ".o", "rb") as stream:
-            return Compiled(stream.read(), record["compiler"], True, ())
-    except OSError:  # nothing kept, or a header is gone
+        data = _bytes_of(cached + ".o")
+    except OSError:  # a header is gone, or the object
         return None
+    return Compiled(data, record["compiler"], True, ()) if _sha256(data) == record["object"] else None
 
 
 def _cache_key(source, clang):
@@ -156,23 +176,29 @@ def _cache_key(source, clang):
 def _compile(source, clang, folder, keep):
     _write_sources(source, folder)
     name = f"./{source.file}" if source.file.startswith("-") else source.file
-    command = [clang, *_flags(source, folder, keep), "-MD", "-MF", "object.d", "-c", name, "-o", "object.o"]
-    run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
-        command,
-        cwd=folder,
-        env=tools.ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if run.returncode != 0:
-        if "No space left on device" in run.stderr:
-            raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
-        raise compile_error(source, run.stderr, f"clang ended with {run.returncode}")
-    data = _object(source, folder)
-    return Compiled(data, _compiler_version(clang), False, tuple(run.stderr.splitlines()[:40]), _headers(folder))
+    command = [clang, *_flags(source, folder, keep), name]
+    said = _run([*command, "-MD", "-MF", "object.d", "-c", "-o", "object.o"], source, folder)
+    data, read = _object(source, folder), _read_outside(folder)
+    cage.expect_read(read)
+    own = [path for path in read if not path.startswith(SYSTEM_HEADERS)]
+    flags = " ".join(source.cflags).encode()
+    texts = [flags, source.text, *(text for dummy, text in source.headers), *map(_bytes_of, own)]
+    if cage.may_assemble(texts):
+        _run([*command, "-S", "-o", "object.s"], source, folder)
+        cage.expect_no_directive(_bytes_of(os.path.join(folder, "object.s")).decode(errors="replace"))
+    headers = tuple([path, _file_digest(path)] for path in read)
+    return Compiled(data, _compiler_version(clang), False, tuple(said.splitlines()[:40]), headers)
+
+
+def _run(command, source, folder):
+    """What the compiler said, which ended well; CompileError or DiskRefused otherwise."""
+    ended = cage.run(command, folder, source.file)
+    if ended.code == 0:
+        return ended.said
+    if "No space left on device" in ended.said:
+        raise files.disk_failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder))
+    how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"ended with {ended.code}"
+    raise compile_error(source, ended.said, f"clang {how}")
 
 
 def _object(source, folder):
@@ -190,13 +216,13 @@ def _object(source, folder):
     return data
 
 
-def _headers(folder):
-    """[path, digest] of each file that clang read from outside the folder, out of the rule for make that it wrote."""
+def _read_outside(folder):
+    """The files that clang read from outside the folder, out of the rule for make that it wrote."""
     with open(os.path.join(folder, "object.d"), encoding="utf-8", errors="surrogateescape") as stream:
         rule = stream.read().replace("\\\n", " ").partition(":")[2]
     words = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in re.findall(r"(?:\\.|\S)+", rule)]
-    paths = {os.path.normpath(os.path.join(folder, word)) for word in words}
-    return tuple([path, _file_digest(path)] for path in sorted(paths) if not path.startswith(folder + os.sep))
+    paths = {os.path.join(folder, word) for word in words}
+    return sorted(path for path in paths if not os.path.normpath(path).startswith(folder + os.sep))
 
 
 def _write_sources(source, folder):
@@ -272,19 +298,23 @@ def provide_vmlinux(folder, keep):
     made = os.path.join(folder, "vmlinux.h")
     cached = os.path.join(CACHE, "vmlinux", _kernel_btf_digest()[:32], "vmlinux.h")
     os.makedirs(folder, exist_ok=True)
-    if files.size_of(cached):
-        os.symlink(cached, made)
-        return
-    write_vmlinux(made)  # empty in the cache: what a power cut can leave of a file
+    record = kept_record(cached + ".json")
+    with contextlib.suppress(OSError):
+        if record and _file_digest(cached) == record["vmlinux"]:
+            os.symlink(cached, made)
+            return
+    write_vmlinux(made)
     if keep:
         _keep_vmlinux(made, cached)
 
 
 def _keep_vmlinux(made, cached):
     """The cache has it too, whole after a power cut, unless it takes nothing: then the next run makes it again."""
-    with open(made, "rb") as stream, contextlib.suppress(OSError):
+    data = _bytes_of(made)
+    with contextlib.suppress(OSError):
         files.make_private_folder(os.path.dirname(cached))
-        files.write_durably(cached, stream.read())
+        files.write_durably(cached, data)
+        keep_record(cached + ".json", {"vmlinux": _sha256(data)})
 
 
 def write_vmlinux(path):
@@ -349,7 +379,11 @@ def _file_digest(path):
     return digest.hexdigest()
 
 
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
 def _digest(parts):
     """SHA-256 over nested lists of text, numbers and bytes; bytes count by their own digest."""
-    text = json.dumps(parts, default=lambda data: "bytes:" + hashlib.sha256(data).hexdigest())
+    text = json.dumps(parts, sort_keys=True, default=lambda data: "bytes:" + hashlib.sha256(data).hexdigest())
     return hashlib.sha256(text.encode()).hexdigest()
