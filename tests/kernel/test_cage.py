@@ -147,16 +147,16 @@ def test_roots_header_is_taken(host, tmp_path):
 @pytest.mark.parametrize(
     ("text", "flags"),
     [
-        ('asm(".incbin \\"/etc/hostname\\"");', ()),
-        ('asm(".section x\\n.inc" "bin \\"/etc/hostname\\"");', ()),
-        ('asm("\\x2eincbin \\"/etc/hostname\\"");', ()),
+        ('asm(".incbin \\"/etc/passwd\\"");', ()),
+        ('asm(".section x\\n.inc" "bin \\"/etc/passwd\\"");', ()),
+        ('asm("\\x2eincbin \\"/etc/passwd\\"");', ()),
         (
-            '__attribute__((used)) void f(void) { __asm__(".incbin \\"/etc/hostname\\""); }',
+            '__attribute__((used)) void f(void) { __asm__(".incbin \\"/etc/passwd\\""); }',
             (),
         ),
-        ("X(.incbin)", ('-DX(x)=asm(#x "\\"/etc/hostname\\"");',)),
-        ('asm(".include \\"/etc/hostname\\"");', ()),
-        ('asm(".macro m a\\n.\\\\a \\"/etc/hostname\\"\\n.endm\\nm incbin");', ()),
+        ("X(.incbin)", ('-DX(x)=asm(#x "\\"/etc/passwd\\"");',)),
+        ('asm(".include \\"/etc/passwd\\"");', ()),
+        ('asm(".macro m a\\n.\\\\a \\"/etc/passwd\\"\\n.endm\\nm incbin");', ()),
     ],
 )
 def test_file_taken_in_by_assembly_is_refused(host, text, flags):
@@ -167,12 +167,12 @@ def test_file_taken_in_by_assembly_is_refused(host, text, flags):
 
 
 def test_file_taken_in_by_a_header_that_travels_is_refused(host):
-    headers = [("mine.h", b'asm(".incbin \\"/etc/hostname\\"");\n')]
+    headers = [("mine.h", b'asm(".incbin \\"/etc/passwd\\"");\n')]
     with pytest.raises(BadRequest, match="incbin"):
         compiled('#include "mine.h"', headers=headers)
 
 
-@pytest.mark.parametrize("text", ["#embed </etc/hostname>", " # embed \\\n<x>", "#em\\\nbed </etc/hostname>"])
+@pytest.mark.parametrize("text", ["#embed </etc/passwd>", " # embed \\\n<x>", "#em\\\nbed </etc/passwd>"])
 def test_embedded_file_is_refused(host, text):
     with pytest.raises(BadRequest, match="#embed"):
         compiled(f"#if 0\n{text}\n#endif")
@@ -257,7 +257,7 @@ def test_cache_that_others_can_write_is_not_believed(cached):
 
 
 @pytest.mark.parametrize(
-    "text", ['#include "{his}/x.h"\n', 'asm(".incbin \\"/etc/hostname\\"");\n', "#embed </etc/hostname>\n"]
+    "text", ['#include "{his}/x.h"\n', 'asm(".incbin \\"/etc/passwd\\"");\n', "#embed </etc/passwd>\n"]
 )
 def test_bcc_takes_in_nothing_of_others(his, text):
     with pytest.raises((BadRequest, NotRootsAlone)):
