@@ -23,7 +23,7 @@ LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # ea
 WEIGHT = {
     "modules.bpf_attach": 696,
     "modules.bpf_host": 707,
-    "modules.bpf_info": 244,
+    "modules.bpf_info": 240,
     "modules.bpf_map": 374,
     "modules.bpf_program": 829,
     "modules.bpf_release": 338,
