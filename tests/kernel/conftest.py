@@ -26,6 +26,7 @@ FIGURES = []
 def pytest_addoption(parser):
     parser.addoption("--thorough", action="store_true", help="faults at every step, not at every eighth")
     parser.addoption("--rounds", type=int, default=25, help="of the soak: 200 for a long one")
+    parser.addoption("--stranger-rounds", type=int, default=40, help="of the stranger's attacks: 2000 for all of them")
     parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of the soak; it is printed")
 
 

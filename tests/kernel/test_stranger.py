@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shlex
+import socket
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import private_host
 import programs
 import pytest
 from private_host import NAME, attachment
+from test_signers import SOURCE, signed  # noqa: F401
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
@@ -26,9 +30,15 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     store,
     transitions,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import NotRootsAlone
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files, tools
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bcc, source
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
+    BadRequest,
+    CompileError,
+    Failure,
+    NotRootsAlone,
+    SignatureRefused,
+)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, tools
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import bcc, signature, source
 
 STRANGER = 4777
 ROLE = pathlib.Path(__file__).parents[2] / "roles" / "host" / "files"
@@ -227,3 +237,183 @@ def test_bpffs_of_somebody_elses_is_refused_by_name(host):
         host.stage(1)
 
     os.chown(files.BPFFS, 0, 0)
+
+
+@pytest.mark.parametrize("which", ["loads", "links", "carry", "pins", "folder", "releases", "generations"])
+def test_nothing_is_removed_behind_a_symlink_in_the_place_of_a_folder(host, tmp_path, which):
+    """As a restored backup may have them. What is there was taken for loads that nobody needs."""
+    host.stage(1)
+    attached_xdp(host)
+    place = store.home(NAME)
+    path = getattr(place, which, None) or os.path.join(place.folder, which)
+    for name in ("x-1-tmp", "x-2", "x.gone.aside", "9.json"):
+        (tmp_path / "others" / name / "progs").mkdir(parents=True)
+    if os.path.lexists(path):
+        os.rename(path, path + "-before")
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.symlink(tmp_path / "others", path)
+    before = private_host.tree(tmp_path / "others")
+
+    for work in (
+        lambda: boot.restore_all(),
+        lambda: host.stage(2),
+        lambda: attached_xdp(host),
+        lambda: transitions.roll_back(NAME, everything_off=True, why="a test"),
+        lambda: transitions.remove(NAME),
+    ):
+        with contextlib.suppress(Failure, OSError):
+            work()
+
+    assert not set(before) - set(private_host.tree(tmp_path / "others"))
+    if os.path.islink(path):
+        os.unlink(path)
+    for root in (store.PINS, os.path.join(store.STATE, NAME)):
+        files.remove_tree(root)
+
+
+# ---- all of it, again and again ------------------------------------------------------------------
+
+# As fast as he can: he is first in our place, takes it away, and swaps what he has on the ways that root goes.
+HIS = """
+import itertools, os, shutil, sys
+
+pins, his, everybodys, roots_header, roots_list, his_list = sys.argv[1:]
+
+def attempt(work, *arguments):
+    try:
+        return work(*arguments)
+    except OSError:
+        pass
+
+def swap(path, target):
+    attempt(os.unlink, path + "-next")
+    attempt(os.symlink, target, path + "-next")
+    attempt(os.rename, path + "-next", path)
+
+for number in itertools.count():
+    for first in (lambda: os.makedirs(pins + "/counted/links"), lambda: os.symlink(his, pins)):
+        attempt(first)
+        attempt(os.rename, pins, f"{pins}-his")
+        attempt(shutil.rmtree, f"{pins}-his")
+        attempt(os.unlink, f"{pins}-his")
+        attempt(first)
+    attempt(os.rename, pins, f"{pins}-his")
+    attempt(shutil.rmtree, f"{pins}-his")
+    for header, signers in ((roots_header, roots_list), (his + "/his.h", his_list)):
+        swap(his + "/x.h", header)
+        swap(his + "/list", signers)
+        swap(everybodys + "/x.h", header)
+        swap(his + "/folder", os.path.dirname(header))
+"""
+MARK = "STRANGERS_DOING"
+
+
+class Ways(NamedTuple):
+    """What the stranger has: his folder, one where all can write, the signature that he made."""
+
+    his: pathlib.Path
+    everybodys: pathlib.Path
+    seal: signature.Seal
+
+
+@pytest.fixture
+def at_work(host, signed, tmp_path):  # noqa: F811
+    """The stranger at work in the background, from now to the end of the test."""
+    os.chmod(files.BPFFS, 0o1777)
+    ways = Ways(tmp_path / "his", tmp_path / "everybodys", signed.stranger)
+    roots = tmp_path / "roots"
+    for folder in (ways.his, ways.everybodys, roots):
+        folder.mkdir()
+    for folder in tmp_path, signed.folder:
+        for each in (folder, *folder.parents):
+            if str(each).startswith("/tmp/pytest"):
+                each.chmod(0o755)
+    ways.everybodys.chmod(0o1777)
+    (roots / "x.h").write_text("")
+    (ways.his / "his.h").write_text(f'const char his[] = "{MARK}";\n')
+    for path in (ways.his, ways.his / "his.h"):
+        os.chown(path, STRANGER, STRANGER)
+    lists = [signed.folder / name / "list" for name in ("root", "stranger")]
+    words = [store.PINS, ways.his, ways.everybodys, roots / "x.h", *lists]
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", HIS, *map(str, words)], user=STRANGER, group=STRANGER, extra_groups=[]
+    )
+    assert private_host.eventually(lambda: os.path.lexists(ways.his / "list"))
+    yield ways
+    assert child.poll() is None, "he gave up"
+    child.kill()
+    child.wait()
+    for name in files.names_in(files.BPFFS):
+        path = os.path.join(files.BPFFS, name)
+        if os.lstat(path).st_uid:
+            os.unlink(path) if os.path.islink(path) else files.remove_tree(path)
+
+
+def keeps_a_hook_off(host, number, ways):
+    """By being first where our pins are to be, at a rollout or at a boot."""
+    if number % 2:
+        files.remove_tree(store.PINS)  # as a reboot does, which leaves him the time to be first
+        end = time.monotonic() + 0.1
+        while not os.path.lexists(store.PINS) and time.monotonic() < end:
+            time.sleep(0.0005)
+        kept = [failure for dummy, failure in boot.restore_all() if failure]
+    else:
+        kept = []
+        host.stage(1 + number // 2 % 2)
+        attached_xdp(host)
+    running = bpf.xdp_query(socket.if_nametoindex(private_host.DEVICE))
+    folder = os.lstat(store.PINS)
+    return bool(kept or not running or folder.st_uid or folder.st_mode & 0o077)
+
+
+def gets_his_header_in(host, number, ways):
+    """By a folder or file of his, or where all can write, that is another when root looks at it."""
+    way = (
+        ([f'"{ways.his}/x.h"'], ()),
+        ([f'"{ways.everybodys}/x.h"'], ()),
+        ([f'"{ways.his}/folder/his.h"'], ()),
+        (['"x.h"'], (f"-I{ways.his}",)),
+        (['"../../everybodys/x.h"'], ()),
+        (["<x.h>"], ("-isystem", str(ways.everybodys))),
+    )[number % 6]
+    text = "".join(f"#include {name}\n" for name in way[0]) + "int ok;\n"
+    try:
+        made = source.compile_source(source.Source("x.bpf.c", text.encode(), (), (*way[1], f"-DROUND={number}")))
+    except (NotRootsAlone, CompileError):
+        return False
+    return MARK.encode() in made.object
+
+
+def gets_his_signature_accepted(host, number, ways):
+    """By swapping a link to the list of signers."""
+    try:
+        return bool(signature.signer(SOURCE, ways.seal, str(ways.his / "list")))
+    except (SignatureRefused, BadRequest):
+        return False
+
+
+def has_something_run(host, number, ways):
+    """By a module or a program where root is."""
+    ended = started(real("sh"), "-c", (ROLE / "ebpf-deploy").read_text(), "ebpf-deploy", "status")
+    return ended.returncode != 0  # and what ran is asked for in the end
+
+
+ATTACKS = (keeps_a_hook_off, gets_his_header_in, gets_his_signature_accepted, has_something_run)
+
+
+def test_stranger_who_never_tires_succeeds_in_nothing(at_work, host, planted, request, figures):
+    command.install()
+    successes, tried = [], dict.fromkeys(ATTACKS, 0)
+    for number in range(request.config.getoption("--stranger-rounds")):
+        attack = ATTACKS[number % len(ATTACKS)]
+        tried[attack] += 1
+        try:
+            if attack(host, tried[attack] - 1, at_work):
+                successes.append(f"round {number}: he {attack.__name__}")
+        except Failure as failure:
+            successes.append(f"round {number}: he stops what {attack.__name__} is about: {failure}")
+    told = (pathlib.Path(store.STATE) / NAME / "journal.jsonl").read_text().count("moved_aside")
+    figures.append(f"stranger: {sum(tried.values())} rounds, {len(successes)} successes, moved aside {told} times")
+    assert (successes, planted()) == ([], [])
+    files.remove_tree(code.FOLDER)

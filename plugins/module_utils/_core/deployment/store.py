@@ -384,7 +384,7 @@ def deployments():
     """The names of all deployments that have state on this host's disk, or pins."""
     return sorted(
         name
-        for name in {*files.names_in(STATE), *(files.names_in(PINS) if has_own_pins() else ())}
+        for name in {*files.names_in(os.path.realpath(STATE)), *(files.names_in(PINS) if has_own_pins() else ())}
         if NAME.fullmatch(name)
     )
 

@@ -74,7 +74,7 @@ def drop_in(cgroup):
 def found(name):
     """{unit: text} of the deployment's drop-ins; the text is empty where systemd may not have read it."""
     result = {}
-    for folder in files.names_in(FOLDER):
+    for folder in files.names_in(os.path.realpath(FOLDER)):
         unit, service, rest = folder.rpartition(".service.d")
         unit += ".service"
         if service and rest == f".{name}-gone":

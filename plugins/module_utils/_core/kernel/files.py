@@ -277,11 +277,20 @@ def _sha256(path, *dummy):
 
 
 def names_in(path):
-    """The sorted names in the folder `path`; none where there is no folder."""
+    """The sorted names in the folder `path`; none where there is no folder, or a symlink in its place.
+
+    What a link leads to is not ours, and who lists it may remove it next.
+    """
     try:
-        return sorted(os.listdir(path))
-    except FileNotFoundError:
-        return []
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or os.path.islink(path):
+            return []
+        raise
+    try:
+        return sorted(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _at(path, error):
