@@ -1,13 +1,17 @@
 # Copyright (c) 2026 the ebpf.deploy contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Evaluate bpf_info's query on the controller: the hosts need no jmespath."""
+"""Evaluate bpf_info's query on the controller: the hosts need no jmespath.
+
+It does not hang on a connection that a change on trial has cut.
+"""
 
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 
 from ..module_utils._core.errors import BadRequest, Failure, ToolMissing
+from ..plugin_utils import attempts
 
 try:
     import jmespath
@@ -15,8 +19,8 @@ except ImportError:
     jmespath = None
 
 
-class ActionModule(ActionBase):
-    """Runs the module, then the query over its result."""
+class ActionModule(attempts.Attempting, ActionBase):
+    """Runs the module in bounded attempts, then the query over its result."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -27,12 +31,11 @@ class ActionModule(ActionBase):
         expression = arguments.pop("query", None)
         try:
             compiled = compiled_query(expression) if expression else None
-            result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+            result.update(self.run_module(arguments, task_vars))
             if compiled is not None and not result.get("failed"):
                 result["queried"] = searched(compiled, {key: result[key] for key in result if key != "invocation"})
         except Failure as failure:  # returned: of what is raised, ansible-core before 2.19 shows a traceback
             result.update(failed=True, msg=str(failure), failure=failure.as_fields())
-        self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
 

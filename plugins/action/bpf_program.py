@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import os
 import re
-import socket
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
@@ -19,7 +18,7 @@ from ansible.utils.display import Display
 from ..module_utils._core.errors import BadRequest, NotFound
 from ..module_utils._core.objects import signature
 from ..module_utils._core.objects.source import headers_beside
-from ..plugin_utils import rollout
+from ..plugin_utils import rollout, whose
 
 INLINE_BYTES = 64 * 1024  # up to here the bytes travel as an argument, above as a file of their own
 VAULT = b"$ANSIBLE_VAULT"  # how what ansible-vault encrypted begins
@@ -37,7 +36,7 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        arguments["rollout_id"] = arguments.get("rollout_id") or socket.gethostname()  # as bpf_attach's: one rollout
+        arguments["rollout_id"] = whose.rollout_id(arguments.get("rollout_id"), task_vars)  # as bpf_attach's
         ours = rollout.known(self._loader) if "_rollout_checks" in arguments else None
         try:
             checks = self._of_the_rollout(arguments.pop("_rollout_checks"), task_vars, ours) if ours else {}

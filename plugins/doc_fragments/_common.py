@@ -50,9 +50,11 @@ options:
 options:
   rollout_id:
     description:
-      - Names the rollout that makes the change, the controller by default. It stands in the deployment's generation.
+      - Names the rollout that makes the change. It stands in the deployment's generation, with the login and the
+        controller. By default it is one run of Ansible, which is the job of AWX, else the controller's hostname with
+        the process and its start.
       - A guarded change that waits for its confirmation is superseded by a newer one of the same rollout, and refuses
-        those of others.
+        those of others, naming whose it is. To go on after a run was interrupted, give the id that the refusal names.
     type: str
     default: ""
   retry_quarantined:

@@ -114,11 +114,12 @@ options:
     default: 0
   confirm:
     description:
-      - With O(confirm_within), who confirms. V(auto) opens a new connection after the switch and confirms through it.
-        V(manual) returns while the change is on trial. Confirm it with M(ebpf.deploy.bpf_release) after your own
-        checks.
-      - Where the connection cannot be opened anew (local, containers), V(auto) needs O(confirm_probe), and is
-        V(manual) without it. O(confirm_probe) then decides alone.
+      - With O(confirm_within), who confirms. V(auto) opens new connections after the switch, and confirms when three
+        in a row came through, none of them slower than three times what one took before. V(manual) returns while the
+        change is on trial. Confirm it with M(ebpf.deploy.bpf_release) after your own checks.
+      - Where the connection cannot be opened anew (local, containers), comes in over lo (through a tunnel, or a jump by
+        the host itself), or where the host cannot tell which it is, V(auto) needs O(confirm_probe), and is V(manual)
+        without it. O(confirm_probe) then decides alone.
     type: str
     choices: [auto, manual]
     default: auto
@@ -175,6 +176,14 @@ options:
     default: attached
   _is_followed:
     description: Whether the action plugin waits for the outcome, and wants to know how to ask for it. Not for users.
+    type: bool
+    default: false
+  _origin:
+    description: Whose run this is, and a mark of the task. Not for users.
+    type: dict
+    default: {}
+  _asks_only:
+    description: Whether to do nothing but tell what became of the change with the mark. Not for users.
     type: bool
     default: false
   _doubt:
@@ -244,8 +253,8 @@ state:
   description:
     - V(confirmed), or V(trial) while a guarded change waits for its confirmation. V(staged) where there was nothing to
       detach.
-    - Where a guarded change failed, V(rolled_back), or V(unknown) when the host did not answer any more. With
-      C(async), V(armed).
+    - Where a guarded change failed, V(rolled_back), V(not_back) when a hook still runs it, or V(unknown) when the host
+      did not answer any more. With C(async), V(armed).
   returned: success, and when a guarded change failed
   type: str
   sample: confirmed
@@ -307,7 +316,7 @@ failure:
 
 from ..module_utils import _module
 from ..module_utils._core.deployment import guard, observe, probe, store, transitions, trial
-from ..module_utils._core.errors import BadRequest, Failure
+from ..module_utils._core.errors import BadRequest, Failure, NotFound
 from ..module_utils._core.hooks import catalogue
 from ..module_utils._core.kernel import way_in
 
@@ -342,6 +351,8 @@ def main():
             "on_strikes": {"type": "str", "choices": ["previous", "off", "keep"], "default": "previous"},
             "proven_after": {"type": "int", "default": 86400},
             "_is_followed": {"type": "bool", "default": False},
+            "_origin": {"type": "dict", "default": {}},
+            "_asks_only": {"type": "bool", "default": False},
             "_doubt": {"type": "str", "default": ""},
             "_is_checked": {"type": "bool", "default": True},
             **ATTACHMENT,
@@ -352,6 +363,8 @@ def main():
 def work(module):
     params = module.params
     doubt = (params["confirm_within"] and (params["_doubt"] or guard.doubt_of(way_in.peer()))) or ""
+    if params["_asks_only"]:
+        return told(params, doubt)
     is_alone = params["confirm"] == "manual" and not params["_is_checked"] and not params["confirm_probe"]
     wish = transitions.Wish(
         attachments=wanted(params),
@@ -369,6 +382,7 @@ def work(module):
         proven_after=params["proven_after"],
         by="bpf_attach",
         rollout_id=params["rollout_id"],
+        origin=params["_origin"],
     )
     if 0 < params["confirm_within"] < 5:
         raise BadRequest("confirm_within leaves no time to confirm", "Set 5 seconds or more, 60 as a rule")
@@ -405,6 +419,20 @@ def load_again(*what):
     from ..module_utils._core.deployment import boot
 
     boot.load_again(*what)
+
+
+def told(params, doubt):
+    """What became of the change that has the task's mark, and whose answer was lost on its way."""
+    number = transitions.marked(params["name"], params["_origin"].get("task"))
+    if number is None:
+        raise NotFound(
+            "The connection was lost, and the host has no such change: it had not begun, changed nothing, or was taken "
+            "back",
+            "Look at bpf_info, and run again",
+        )
+    asked = {**guard.questions(params["name"], number), "doubt": doubt}
+    deadline = {"how": "unknown", "deadline": params["confirm_within"]}
+    return {"changed": True, "state": "armed", "generation": number, "guard": deadline, "_ask": asked}
 
 
 def guarded(params, number):

@@ -17,7 +17,8 @@ extends_documentation_fragment:
 attributes:
   action:
     support: full
-    description: Has an action plugin, which evaluates O(query) on the controller.
+    description: Has an action plugin, which evaluates O(query) on the controller. It neither hangs on a connection that
+      a change has cut, nor ends as unreachable. A host that gives no answer is a failed task.
   diff_mode:
     support: N/A
     description: Changes nothing.

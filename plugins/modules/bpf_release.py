@@ -21,6 +21,10 @@ extends_documentation_fragment:
   - ebpf.deploy._common
   - ebpf.deploy._common.name
 attributes:
+  action:
+    support: full
+    description: Has an action plugin, which neither hangs on a connection that a change has cut, nor ends as
+      unreachable. A host that gives no answer is a failed task.
   idempotent:
     support: partial
     description: O(state=rolled_back) goes back one release further with each run, unless O(generation) or O(release)
@@ -57,6 +61,13 @@ options:
       - What is confirmed, the one before it and what is on trial stay in any case.
       - Three where it was never set.
     type: int
+  rollout_id:
+    description:
+      - For V(confirmed) without O(generation), the rollout whose change may be confirmed. One that somebody else's run
+        has on trial is refused, and named. By default it is this run of Ansible alone, as in M(ebpf.deploy.bpf_attach).
+      - With O(generation) the change is confirmed whosever it is.
+    type: str
+    default: ""
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_attach
@@ -179,6 +190,7 @@ def main():
             "release": {"type": "str", "default": ""},
             "comment": {"type": "str", "default": ""},
             "keep": {"type": "int"},
+            "rollout_id": {"type": "str", "default": ""},
         },
     )
 
@@ -212,7 +224,7 @@ def moved(params, check_mode):
         raise BadRequest("release goes with state: rolled_back", "Leave release out, or set state: rolled_back")
     if params["state"] == "absent":
         return transitions.remove(name, check_mode)
-    return transitions.confirm(name, number, check_mode)
+    return transitions.confirm(name, number, check_mode, rollout_id=params["rollout_id"])
 
 
 def said(comment):

@@ -14,6 +14,7 @@ from every_transition import HOOKS, attached, running
 from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import TrialRuns
 
 IMPATIENT = 0.2  # seconds that the second one waits for the lock
 
@@ -78,7 +79,10 @@ def test_second_controller_hears_which_process_is_at_work_and_the_first_one_ends
 
 @pytest.mark.parametrize("work", ["stage", "attach"])
 def test_second_controller_hears_whose_trial_is_live_and_the_first_one_confirms_it(second_staged, work):
-    armed = private_host.in_child(lambda: second_staged.attach(rollout_id="first", confirm_within=60) and None)
+    origin = {"login": "ada", "controller": "bastion"}
+    armed = private_host.in_child(
+        lambda: second_staged.attach(rollout_id="first", confirm_within=60, origin=origin) and None
+    )
     assert not armed.failure
     assert trial.switch(NAME)
     before = second_staged.facts()
@@ -87,9 +91,48 @@ def test_second_controller_hears_whose_trial_is_live_and_the_first_one_confirms_
 
     assert (ended.code, ended.can_retry) == ("trial_runs", True)
     assert "Rollout first has generation 2" in ended.failure
+    assert "begun by ada on bastion at " in ended.failure
     assert "bpf_release state=rolled_back generation=2" in ended.failure
+    assert "rollout_id: first" in ended.failure
     assert second_staged.facts() == before
     assert running(second_staged) == {program: [2] for program in HOOKS}
     confirmed = private_host.in_child(lambda: transitions.confirm(NAME, 2) and None)
     assert not confirmed.failure
     assert not impatiently(lambda: WORKS[work](second_staged)).failure
+
+
+@pytest.fixture
+def anothers_trial(second_staged):
+    """The first controller has version 2 on trial."""
+    second_staged.attach(rollout_id="first", confirm_within=60)
+    assert trial.switch(NAME)
+    return second_staged
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("rollout_id", ["second", ""])
+def test_nobody_confirms_anothers_trial_by_the_deployments_name_alone(anothers_trial, rollout_id, check_mode):
+    before = anothers_trial.facts()
+
+    with pytest.raises(TrialRuns, match=r"Rollout first .* bpf_release generation=2"):
+        transitions.confirm(NAME, check_mode=check_mode, rollout_id=rollout_id)
+
+    assert anothers_trial.facts() == before
+
+
+@pytest.mark.parametrize("word", [{"rollout_id": "first"}, {"rollout_id": "second", "number": 2}])
+def test_own_trial_or_one_that_is_named_is_confirmed(anothers_trial, word):
+    assert transitions.confirm(NAME, **word).after.confirmed.number == 2
+
+
+def test_trial_of_a_run_that_was_interrupted_is_taken_over_by_its_id(anothers_trial):
+    anothers_trial.attach(rollout_id="first", confirm_within=60)
+
+    assert anothers_trial.facts().trial.number == 3
+
+
+def test_change_whose_answer_was_lost_is_found_by_its_mark(second_staged):
+    second_staged.attach(confirm_within=60, origin={"task": "mine"})
+
+    assert transitions.marked(NAME, "mine") == 2
+    assert transitions.marked(NAME, "another") is None

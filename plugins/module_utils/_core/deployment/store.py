@@ -134,6 +134,7 @@ class Generation(NamedTuple):
     back_to: Optional[int] = None
     on_strikes: str = "previous"  # or "off", "keep": what boots that end out of order lead to, see strikes.py
     proven_after: int = 86400  # seconds that it has run by then
+    origin: dict = {}  # {login, controller, task}: whose run of Ansible made it, and a mark of its own
     format: int = FORMAT
 
     def as_record(self):

@@ -78,6 +78,7 @@ class Wish(NamedTuple):
     by: str = ""
     why: str = ""
     rollout_id: str = ""
+    origin: dict = {}
 
 
 def attach(name, wish, check_mode=False, load_again=None):
@@ -256,6 +257,7 @@ def _signed(generation, wish, seen):
         by=wish.by,
         why=wish.why,
         rollout_id=wish.rollout_id,
+        origin=wish.origin,
         when=store.now(),
         back_to=seen.confirmed.number if _runs_something(seen) else 0,
     )
@@ -275,6 +277,14 @@ def _without_kernel(seen, generation):
         plan.Attach(key, attachment, seen.places[key], generation.load)
         for key, attachment in generation.attachments.items()
     )
+
+
+def marked(name, task):
+    """The number of the generation that the task of this mark made, once no run is at work; None: there is none."""
+    with store.locked(name) as home:
+        seen = observe.facts(home)
+    found = [each for each in (seen.trial, *seen.generations.values()) if each and each.origin.get("task") == task]
+    return found[0].number if found else None
 
 
 def roll_back(name, release="", number=None, check_mode=False, everything_off=False, why="rolled back by a user"):
@@ -364,17 +374,20 @@ def _goal(seen, release):
     return previous
 
 
-def confirm(name, number=None, check_mode=False, expect_proof=lambda: None):
+def confirm(name, number=None, check_mode=False, expect_proof=lambda: None, rollout_id=None):
     """The trial is confirmed; without one, what a killed run left is finished, and the hooks run what is confirmed.
 
     `number` names the generation to confirm: where it is confirmed already, the trial of another change is left alone.
-    RolledBack where it was taken back. `expect_proof`: as trial.confirm has it.
+    RolledBack where it was taken back. `expect_proof`: as trial.confirm has it. TrialRuns where no number is named and
+    the trial is another rollout's than `rollout_id` (None: whosever it is).
     """
     with _home(name, check_mode) as home:
         seen = observe.facts(home)
         _refuse_ended(home, seen, number)
         if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
             return Outcome((), seen, seen, seen.confirmed)
+        if number is None and seen.trial_is_live and rollout_id not in (None, seen.trial.rollout_id):
+            raise trial.other_runs(seen, is_confirming=True)
         if seen.trial and seen.trial.guarded:
             steps = trial.confirm(home, seen, expect_proof)
             return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)

@@ -380,14 +380,22 @@ def _has_hooks(generation):
     return generation is not None and bool(generation.attachments)
 
 
-def other_runs(seen):
-    """What another controller hears while a trial is live."""
+def other_runs(seen, *, is_confirming=False):
+    """What another run hears while a trial is live: whose it is, and what can be done about it."""
     left = max(0, round(seen.deadline.end - store.boottime()))
+    number, rollout = seen.trial.number, seen.trial.rollout_id or "(unnamed)"
+    login, controller = (seen.trial.origin.get(each) or "somebody" for each in ("login", "controller"))
+    confirm = f"confirm it, if you have looked at it: bpf_release generation={number}; " if is_confirming else ""
     return TrialRuns(
-        f"Rollout {seen.trial.rollout_id or '(unnamed)'} has generation {seen.trial.number} of {seen.name} on trial",
-        f"Wait for it ({left} s at the most), or end it: bpf_release state=rolled_back generation={seen.trial.number}",
-        generation=seen.trial.number,
+        f"Rollout {rollout} has generation {number} of {seen.name} on trial, begun by {login} on {controller} at "
+        f"{seen.trial.when}, {left} s left",
+        f"Wait for it; {confirm}end it: bpf_release state=rolled_back generation={number}; or, where a run of your own "
+        f"that has ended began it, take it over: rollout_id: {rollout}",
+        generation=number,
         rollout_id=seen.trial.rollout_id,
+        login=login,
+        controller=controller,
+        since=seen.trial.when,
         seconds_left=left,
     )
 

@@ -6,6 +6,6 @@ set -euo pipefail
 clean() { ansible-playbook clean.yml "$@"; }
 
 trap 'clean "$@"' EXIT
-for play in ways cut runs; do
+for play in ways cut lost runs; do
     ansible-playbook "$play.yml" "$@"
 done

@@ -1,4 +1,5 @@
-// Programs that sit on the way in, and let everything pass. With -DDROP they cut the host off.
+// Programs that sit on the way in, and let everything pass. With -DDROP they cut the host off, with -DLOSES=60 XDP loses so many of a
+// hundred packets.
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
@@ -11,6 +12,10 @@ enum { XDP_VERDICT = XDP_PASS, TCX_VERDICT = -1 /* TCX_NEXT */, CGROUP_VERDICT =
 SEC("xdp")
 int itest_xdp(struct xdp_md *ctx)
 {
+#ifdef LOSES
+	if (bpf_get_prandom_u32() % 100 < LOSES)
+		return XDP_DROP;
+#endif
 	return XDP_VERDICT;
 }
 
