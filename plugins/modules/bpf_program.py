@@ -110,9 +110,12 @@ options:
         char, lists for other arrays, mappings for structs. Fields of a struct that are not named keep what the source
         gives them; what is missing at the end of a list is zero.
       - A mapping of C(value) and, if need be, C(secret) is read as such. With C(secret=true) the value does not appear
-        in results, diff, errors and logs, and lies on the host only where root alone may read it. The digests that name
-        a release and its source are made of these values too. A struct with no other fields than these two is written
-        within C(value) itself.
+        in results, diff, errors and logs, and lies on the host only where root alone may read it. Nobody finds it out
+        by trying values either. RV(source_id) is made of its name alone, and RV(release) ends with digits that only
+        this host can make, by a key in C(/var/lib/ebpf_deploy/.key). The verifier's figures may still depend on it. A
+        struct with no other fields than these two is written within C(value) itself.
+      - Where that key is lost, the host makes another, and the release is staged once more. What was thrown back with
+        secrets under the old key is then refused, whatever its values, until O(retry_quarantined=true).
       - A mapping with a key at any depth that begins with C(sec) is taken for a misspelt C(secret) and hidden likewise.
         For a struct with such a field give C(value) and C(secret=false).
       - Other values make another release, so a roll-back brings the old ones back, and a boot the same ones.
@@ -337,7 +340,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: The release's id.
+  description: The release's id. With secrets among O(globals) it has 16 digits more, which each host makes by its own
+    key.
   returned: success, except for O(state=absent)
   type: str
   sample: 3f1c0f4f6c9de2ab
@@ -347,8 +351,8 @@ load:
   type: str
   sample: 3f1c0f4f6c9de2ab-1
 source_id:
-  description: What reports compare between hosts that compile for themselves. Source, flags and all that is set;
-    compiler and kernel left out.
+  description: What reports compare between hosts that compile for themselves. Source, flags and all that is set,
+    of secrets the names; compiler and kernel left out.
   returned: success, except for O(state=absent)
   type: str
   sample: 0a4d55a8d778e5022fab701977c5d840bbc486d0d40a7e8a1f0e8e5a7b0f2b1c

@@ -845,9 +845,10 @@ def digest_left(seen, generation):
 
 
 def source_left(seen, generation):
-    """The source_id of the generation's release, empty where its manifest is gone."""
+    """What quarantine knows of the generation's release: its source_id, with secrets its private_id; empty where its
+    manifest is gone."""
     release = seen.releases.get(generation.release)
-    return release.source_id if release else ""
+    return (release.private_id or release.source_id) if release else ""
 
 
 def attachments_digest(generation):

@@ -10,6 +10,7 @@ Pure: where releases lie on the disk is the store's business.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from typing import NamedTuple, Optional
 
@@ -24,7 +25,8 @@ class Release(NamedTuple):
     manifests older than they. `lint` is what lint.py found, None where nobody looked; `figures` is what the
     kernel said of the first load (elf.Loaded as a record). `dialect` is "bcc" where there is no object, and each load
     compiles the source. `requires` is what requires.py read of it, None in manifests older than that. `files` is
-    {name: SHA-256} of the files beside the manifest, empty in manifests older than that.
+    {name: SHA-256} of the files beside the manifest, empty in manifests older than that. `private_id` is what
+    quarantine knows of a release with secrets instead of the source_id (private_id below), empty for any other.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Release(NamedTuple):
     requires: Optional[dict] = None
     files: dict = {}
     format: int = 1
+    private_id: str = ""
 
     def as_record(self):
         return {**self._asdict(), "format": 1}
@@ -76,21 +79,30 @@ class Release(NamedTuple):
         return {name: (number, attach) for name, dummy, number, attach in self.programs}
 
 
-def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="", **about):
+class Secrets(NamedTuple):
+    """The names of the globals that are secret, the rest of the tuning (elf.Tuning's record), and the host's key."""
+
+    names: tuple
+    rest: dict
+    key: bytes
+
+
+def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="", secrets=None, **about):
     """The Release that the object's bytes, the chosen programs (None: all) and what is set before the load make.
 
     `spec` is elf.ObjectSpec, `map_records` its maps as plain data, `about` the rest of a Release's fields. Two hosts,
-    or two runs, that give the kernel the same get the same id.
+    or two runs, that give the kernel the same get the same id. Where there are `secrets` (Secrets) the id begins with
+    what is known without their values, and ends with what only this host can make of them.
     """
     programs = tuple(sorted(tuple(row[:4]) for row in spec.programs if chosen is None or row.name in chosen))
     object_sha256 = hashlib.sha256(data).hexdigest()
     given = {"object": object_sha256, "programs": [[row[0], row[2], row[3]] for row in programs]}
-    if tuning:
-        given["tuning"] = tuning
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    public = {"tuning": secrets.rest, "secrets": list(secrets.names)} if secrets else {"tuning": tuning}
+    digest = _digest({**given, **{field: value for field, value in public.items() if value}})
+    own = _keyed(secrets.key, json.dumps({**given, "tuning": tuning}, sort_keys=True)) if secrets else ""
     return Release(
-        id=digest[:ID_LENGTH],
-        digest=digest,
+        id=digest[:ID_LENGTH] + own[:ID_LENGTH],
+        digest=digest + own,
         source_id=source_id or object_sha256,
         object_sha256=object_sha256,
         programs=programs,
@@ -98,3 +110,17 @@ def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="",
         tuning=tuning or {},
         **about,
     )
+
+
+def private_id(source_id, key, text):
+    """SOURCE_ID.KEY.DIGEST: what is known without the secrets' values, which key, and what it makes of `text`."""
+    return f"{source_id}.{_keyed(key, 'name')[:8]}.{_keyed(key, text)[:32]}"
+
+
+def _keyed(key, text):
+    """64 hex digits that nobody without the key can compare with those of other texts."""
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _digest(given):
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()

@@ -21,7 +21,7 @@ from ..errors import BadRequest, Busy, Failure
 from ..kernel import files, values
 from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
-from . import apply, observe, plan, store, takeover, trial
+from . import apply, hostkey, observe, plan, store, takeover, trial
 from . import release as releases
 
 
@@ -51,20 +51,39 @@ class Given(NamedTuple):
 
     @property
     def source_id(self):
-        """What reports compare and quarantine knows: source, flags and all that is set. Known before the compiler runs.
+        """What reports compare: source, flags and all that is set, of secrets the names. Known before the compiler.
 
         Where nothing is set it is the source's or the object's own.
         """
-        own = self.source.id if self.source else hashlib.sha256(self.object).hexdigest()
+        if not self.secrets:
+            return self.plain_id
+        shown = {name: value for name, value in self.globals.items() if name not in self.secrets}
+        return hashlib.sha256(self._text(shown, sorted(self.secrets)).encode()).hexdigest()
+
+    @property
+    def plain_id(self):
+        """As source_id, but with the secrets' values: for no output. It named quarantines before there were keys."""
+        text = self._text(dict(self.globals))
+        return hashlib.sha256(text.encode()).hexdigest() if text else self._own_id
+
+    def private_id(self, key):
+        """What quarantine knows instead of the source_id where there are secrets, made with the host's key; or ""."""
+        return releases.private_id(self.source_id, key, self._text(dict(self.globals))) if self.secrets else ""
+
+    @property
+    def _own_id(self):
         if self.source and self.compiler == "bcc":
-            own = hashlib.sha256(_bcc_identity(self.source)).hexdigest()
+            return hashlib.sha256(_bcc_identity(self.source)).hexdigest()
+        return self.source.id if self.source else hashlib.sha256(self.object).hexdigest()
+
+    def _text(self, given_globals, *more):
+        """All that is set, as text; empty where nothing is."""
         overrides = [each for each in self.programs if not isinstance(each, str)]
         sizes = {name: options.get("max_entries") for name, options in self.maps.items() if isinstance(options, dict)}
         sizes = {name: size for name, size in sizes.items() if size is not None}
-        if not (self.globals or sizes or overrides):
-            return own
-        text = json.dumps([own, dict(self.globals), sizes, overrides], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        if not (given_globals or sizes or overrides or more):
+            return ""
+        return json.dumps([self._own_id, given_globals, sizes, overrides, *more], sort_keys=True, default=str)
 
 
 GIVEN = Given()  # nothing but the defaults
@@ -115,7 +134,8 @@ def build(name, given, keep=True, known=None):
     compiled = sources.compile_source(given.source, keep) if given.source else None
     data = compiled.object if compiled else given.object
     spec = elf.inspect(data, name, given.file or "The file")
-    chosen, tuned, shown = _tuned(data, name, spec, given)
+    chosen, tuned, shown, rest = _tuned(data, name, spec, given)
+    key = hostkey.get(keep) if given.secrets else b""
     spec = tuning.applied(spec, tuned)
     release = releases.identify(
         data,
@@ -124,6 +144,8 @@ def build(name, given, keep=True, known=None):
         chosen,
         tuning=tuned.as_record(),
         source_id=given.source_id,
+        private_id=given.private_id(key),
+        secrets=releases.Secrets(tuple(sorted(given.secrets)), rest.as_record(), key) if given.secrets else None,
         source=given.file,
         compiler=compiled.compiler if compiled else "",
         cflags=given.source.cflags if given.source else (),
@@ -196,19 +218,23 @@ def _lost_updates(name, data, release, kept):
 
 
 def _tuned(data, name, spec, given):
-    """(programs chosen, the Tuning, the globals as users may see them) of what was given; BadRequest names a fault."""
+    """(programs chosen, the Tuning, the globals as users may see them, the Tuning without the secret ones) of what was
+    given; BadRequest names a fault."""
     chosen, programs = tuning.choose(spec, given.programs)
     tuning.expect_maps(spec, given.maps)
     sizes = tuning.set_sizes(spec, given.maps)
-    rows, shown = (), {}
+    rows, shown, rest = (), {}, ()
     if given.globals:
         types, sections = elf.initial_globals(data, name)
         rows, shown = tuning.set_globals(types, sections, given.globals, given.secrets)
+        known = {each: value for each, value in given.globals.items() if each not in given.secrets}
+        rest = tuning.set_globals(types, sections, known)[0] if given.secrets else rows
     if given.btf is not None and not elf.holds_types(given.btf):
         raise BadRequest(
             "The file given as btf holds no BTF", "Give a raw BTF file or a vmlinux, as pahole and bpftool write them"
         )
-    return chosen, elf.Tuning(rows, sizes, programs, given.btf or b""), shown
+    tuned = elf.Tuning(rows, sizes, programs, given.btf or b"")
+    return chosen, tuned, shown, tuned._replace(globals=rest)
 
 
 def verify(name, built, given=GIVEN, check_mode=False):
@@ -267,7 +293,7 @@ def _ended_first(place, rollout_id):
 
 def _stage(place, given, rollout_id, retry_quarantined, check_mode):
     seen = observe.sound_facts(place)
-    _refuse_quarantined(place, seen, given, retry_quarantined)
+    _refuse_quarantined(place, seen, given, retry_quarantined, check_mode)
     built = build(place.name, given, not check_mode, seen.releases)
     load, taken = _present(place, seen, built, given)
     figures = _remembered(seen, built.release) if load else None
@@ -286,13 +312,19 @@ def _stage(place, given, rollout_id, retry_quarantined, check_mode):
     return _load_and_stage(place, built, given, rollout_id, taken)
 
 
-def _refuse_quarantined(place, seen, given, is_retried):
+def _refuse_quarantined(place, seen, given, is_retried, check_mode):
     """What this host threw back fails before the compiler sees it; what is confirmed never does."""
-    source_id = given.source_id
+    private_id = given.private_id(hostkey.get(not check_mode)) if given.secrets else ""
+    digests = [private_id, given.plain_id] if private_id else [given.source_id]
     confirmed = seen.releases.get(seen.confirmed.release) if seen.confirmed else None
-    if confirmed is None or confirmed.source_id != source_id:
-        what = f"{given.file or 'The source'} for {place.name}"
-        trial.refuse_quarantined(place, source_id, what, is_retried=is_retried)
+    if confirmed is not None and (confirmed.private_id or confirmed.source_id) in digests:
+        return
+    what = f"{given.file or 'The source'} for {place.name}"
+    for digest in digests:
+        trial.refuse_quarantined(place, digest, what, is_retried=is_retried)
+    for digest in store.quarantined_under_another_key(place, digests[0]):
+        told = f"{what}, with secrets that only the host's lost key could tell from those of before,"
+        trial.refuse_quarantined(place, digest, told, is_retried=is_retried)
 
 
 def _remembered(seen, release):

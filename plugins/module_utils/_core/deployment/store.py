@@ -530,6 +530,14 @@ def quarantined(place, digest):
     return None if record is None else {**unknown, **record}
 
 
+def quarantined_under_another_key(place, private_id):
+    """The digests of what was thrown back with the same names of secrets as the private_id (release.py) has, under
+    another key; none for a source_id."""
+    source_id, key, *dummy = [*private_id.split("."), ""]
+    names = [name[: -len(".json")].split(".") for name in files.names_in(os.path.join(place.folder, "quarantine"))]
+    return [".".join(each) for each in names if len(each) == 3 and each[0] == source_id and each[1] != key]
+
+
 def declared_maps(place):
     """The names of the maps that entries are declared of."""
     return [name for name in files.names_in(os.path.join(place.folder, "entries")) if not name.endswith(".aside")]

@@ -194,8 +194,12 @@ def _refuse_quarantined(home, seen, generation, wish):
     """What this host threw back fails at once, until it changes or the user says to try again."""
     if wish.detach or generation.runs_the_same(seen.confirmed):
         return
+    left, release = plan.source_left(seen, generation), f"Release {generation.release} of {seen.name}"
+    is_confirmed = seen.confirmed and seen.confirmed.release == generation.release
+    untold = () if is_confirmed else store.quarantined_under_another_key(home, left)
     for digest, what in (
-        (plan.source_left(seen, generation), f"Release {generation.release} of {seen.name}"),
+        (left, release),
+        *((each, f"{release}, or one that only the host's lost key could tell from it,") for each in untold),
         (plan.attachments_digest(generation), f"This set of attachments of {seen.name}"),
     ):
         trial.refuse_quarantined(home, digest, what, is_retried=wish.retry_quarantined)
