@@ -137,6 +137,7 @@ options:
     description:
       - What to do when the host boots with a kernel that refuses the release. V(previous) runs the release before,
         V(off) runs nothing.
+      - The same holds where the disk damaged or lost the release's files; the boot unit then fails and says which.
       - Where that kernel lacks only some of the hooks, V(previous) runs the release before if it has all of that one's.
         Otherwise, and with V(off), the other hooks run the release.
     type: str

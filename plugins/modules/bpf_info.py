@@ -71,8 +71,8 @@ deployments:
       generation, attachments and maps.
     - V(unknown) is a deployment whose files cannot be read, or that has links which no file names.
       M(ebpf.deploy.bpf_release) with O(ebpf.deploy.bpf_release#module:state=confirmed) adopts what its hooks run.
-    - C(drift) says in words what differs from what was confirmed, C(unread) names ring and perf buffers that no
-      process holds open.
+    - C(drift) says in words what differs from what was confirmed, and which files of its release, or of the one before,
+      the disk damaged or lost. C(unread) names ring and perf buffers that no process holds open.
     - C(declared) has a row for each map with entries that M(ebpf.deploy.bpf_map) declared. It counts them, those of
       them that the map lacks (C(missing)) and those that have another value there (C(different)), which may be the
       program's own doing. C(left_out) says in words what the map cannot hold.
