@@ -387,3 +387,26 @@ def test_no_hook_is_emptied_where_something_ran_although_the_guard_is_gone_and_s
         with pytest.raises(NotBack):
             transitions.look(NAME, 2)
     assert (lost is loads_unpinned) == on_trial.runs_the_trial()
+
+    host.stage(3)  # which loads again what the trial goes back to, from the disk
+
+    assert (host.facts().trial, on_trial.ended.back) == (None, True)
+    assert running(host) == {program: [1] for program in HOOKS}
+
+
+def test_hook_that_runs_the_trial_by_a_link_that_nobody_knows_is_not_told_as_back(host):
+    """The guard, its record and our pins of the links are gone, and the links go on under another name."""
+    on_trial = Trial(host)
+    end_guards()
+    os.rename(store.home(NAME).links, os.path.join(files.BPFFS, "elsewhere"))
+    files.remove(os.path.join(store.RUN, f"{NAME}.held"))
+    on_trial.expire()
+
+    with pytest.raises(NotBack, match="of the trial"):
+        trial.expire(NAME)
+
+    assert not on_trial.is_back()
+    assert not on_trial.ended.back
+    files.remove_tree(os.path.join(files.BPFFS, "elsewhere"))
+    trial.expire(NAME)
+    assert running(host) == {program: [1] for program in HOOKS}

@@ -91,6 +91,7 @@ def restore(name):
             off.refuse(name)
             return _back_on_trial(home, seen)
         store.expect_private()
+        seen = load_way_back(home, seen)
         if trial.settle(home, seen=seen):
             seen = observe.facts(home)
         if seen.confirmed is None and seen.damage:
@@ -131,6 +132,20 @@ def _back_on_trial(home, seen):
     trial.carry_out(home, steps, "boot", is_decided=True)
     _expect_own(seen, generation)
     return tuple(steps)
+
+
+def load_way_back(home, seen):
+    """What a trial that is over goes back to is in the kernel, where it can be. The Facts since."""
+    if seen.trial is None or seen.trial_is_live or seen.trial_is_lost:
+        return seen
+    before = plan.fallback(seen)
+    if before.number == seen.trial.number or plan.is_runnable(seen, before):
+        return seen
+    try:
+        load_again(home, seen, before)
+    except Failure as failure:
+        store.journal(home, "way_back_not_loaded", why=str(failure))
+    return observe.facts(home)
 
 
 def load_again(home, seen, generation):

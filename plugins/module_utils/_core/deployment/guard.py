@@ -229,11 +229,17 @@ def main(name, waits_for=0):
                 code.keep(own)
                 what = _of_this_trial(name, kept_by, what)
                 if not _is_left(name, kept_by, what, stops):
-                    return
+                    return _forget(what, name)
             _patiently(kept_by, (), trial.stop, name, what)
         finally:
             if what:
                 what.close()
+
+
+def _forget(what, name):
+    if what:
+        with contextlib.suppress(OSError):
+            held.forget(name, what.trial.number)
 
 
 def _hold(name, kept_by, is_first):

@@ -315,6 +315,13 @@ def record_path(name):
     return os.path.join(store.RUN, name + ".held")
 
 
+def forget(name, number):
+    """No record of the trial with this number lies in /run."""
+    record = _readable(files.read_json, record_path(name))
+    if record and record.get("trial", {}).get("number") == number:
+        files.remove(record_path(name))
+
+
 def no_way_back(name, generation):
     """What is heard before anything changes, where a guard could not take the change back."""
     return NoWayBack(

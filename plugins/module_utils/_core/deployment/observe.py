@@ -67,6 +67,7 @@ class Facts(NamedTuple):
     places: dict = {}
     holders: dict = {}
     modes: dict = {}
+    sitting: dict = {}  # {attachment id: ids of all programs at its place}
     carries: dict = {}  # {load: whether its counts were moved in}, see store.py
     units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
     fillings: dict = {}  # by map: what the generation's load lacks of what is declared
@@ -265,7 +266,7 @@ def _recognised(seen, key, link):
 
 def hooks(seen, generation):
     """The same Facts with what is true at the places of the generation's attachments."""
-    places, holders, modes = {}, {}, {}
+    places, holders, modes, sitting_there = {}, {}, {}, {}
     release = seen.releases.get(generation.release)
     types = release.program_types if release else {}
     for key, attachment in generation.attachments.items():
@@ -281,11 +282,13 @@ def hooks(seen, generation):
             places[key], sitting = failure, ()
         except OSError as error:  # EINVAL: this kernel has no such hook
             places[key], sitting = hook.refusal(attachment, places.get(key), error), ()
+        sitting_there[key] = tuple(holder.prog_id for holder in sitting)
         ours = seen.links[key].prog_id if key in seen.links else None
         modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
         foreign = [holder for holder in sitting if holder.prog_id != ours] if hook.is_exclusive else ()
         holders[key] = tuple(owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign)
-    return seen._replace(places=places, holders=holders, modes=modes, fillings=_fillings(seen, generation))
+    found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
+    return seen._replace(**found, fillings=_fillings(seen, generation))
 
 
 def _fillings(seen, generation):

@@ -763,6 +763,22 @@ def hooks_back(seen):
     return [*steps, *(_unnamed_off(seen, steps) if seen.trial_is_lost else [])]
 
 
+def still_on_trial(seen):
+    """The places where a program of the trial's load alone sits, by whatever link, in words.
+
+    `seen` is observe.hooks(facts, the trial or what it goes back to).
+    """
+    before, trial = (seen.loads.get(each.load) for each in (fallback(seen), seen.trial))
+    ids = {*(trial.programs.values() if trial else ())} - {*(before.programs.values() if before else ())}
+    named = {**seen.trial.attachments, **fallback(seen).attachments}
+    return [
+        f"{named[key].describe()} runs program {number} of the trial"
+        for key, numbers in seen.sitting.items()
+        for number in numbers
+        if number in ids and key in named
+    ]
+
+
 def is_runnable(seen, generation):
     """Whether the kernel has the generation's programs."""
     return generation.load in seen.loads or not generation.attachments

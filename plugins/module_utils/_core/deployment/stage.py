@@ -21,7 +21,7 @@ from ..errors import BadRequest, Busy, Failure
 from ..kernel import files, values
 from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
-from . import apply, hostkey, observe, plan, store, takeover, trial
+from . import apply, boot, hostkey, observe, plan, store, takeover, trial
 from . import release as releases
 
 
@@ -288,7 +288,7 @@ def _ended_first(place, rollout_id):
     if seen.trial is None or seen.trial_is_live:
         return ()
     with store.locked(place.name) as home:
-        return trial.settle(home, rollout_id, keep_own=True)
+        return trial.settle(home, rollout_id, keep_own=True, seen=boot.load_way_back(home, observe.facts(home)))
 
 
 def _stage(place, given, rollout_id, retry_quarantined, check_mode):

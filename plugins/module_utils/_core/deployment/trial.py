@@ -251,7 +251,10 @@ def _gone_back(home, outcome, why, is_punished):
 def _expect_back(home, seen, steps, refusal):
     """How the trial ended says that the hooks were seen back, and what could not come with them; NotBack otherwise."""
     behind = _seen_behind(_facts(home)._replace(trial=seen.trial))
-    missing = plan.not_back(behind)
+    missing = plan.not_back(behind) or [
+        *plan.still_on_trial(behind),
+        *plan.still_on_trial(observe.hooks(behind, seen.trial)),
+    ]
     ended = store.ended(home, seen.trial.number)
     counts = plan.left_out([step for step in steps if isinstance(step, plan.MergeBack)])
     told = ended._replace(left_out=tuple(dict.fromkeys((*ended.left_out, *counts)))) if ended else None
