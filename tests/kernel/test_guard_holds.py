@@ -10,9 +10,15 @@ alone, by link and interface: the collection's own state is what was spoilt.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 
 import private_host
 import pytest
@@ -41,6 +47,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import fi
 
 START = """
 import sys
+import time
 sys.path.insert(0, sys.argv[1])
 from ebpf_deploy.deployment import guard, trial
 guard.GRACE, guard.TICK, guard.LOOK_SECONDS, guard.NOT_BACK_SECONDS = 0, 0.02, 0.05, (0.1, 1)
@@ -410,3 +417,96 @@ def test_hook_that_runs_the_trial_by_a_link_that_nobody_knows_is_not_told_as_bac
     files.remove_tree(os.path.join(files.BPFFS, "elsewhere"))
     trial.expire(NAME)
     assert running(host) == {program: [1] for program in HOOKS}
+
+
+# ---- as systemd starts it ------------------------------------------------------------------------
+
+
+class Manager:
+    """The part that systemd plays for a service with Type=notify and a store for its descriptors."""
+
+    def __init__(self, folder):
+        self.address, self.store, self.said = str(folder / "notify"), {}, []
+        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.door.bind(self.address)
+        self.door.settimeout(SLOW)
+
+    def start(self):
+        """The service, with what is in the store from 3 on, as LISTEN_FDS has it."""
+        command = tools.python(START.format(more=""), code.written(code.GUARD), NAME)
+        names, fds = list(self.store), list(self.store.values())
+        told = {"NOTIFY_SOCKET": self.address, "LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(names)}
+        moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 200) for fd in fds]
+        lines = "".join(f"os.dup2({fd}, {place});" for place, fd in enumerate(moved, 3))
+        exec_it = f"import os, sys; {lines} os.closerange({3 + len(fds)}, 400); os.execv(sys.argv[1], sys.argv[1:])"
+        words = [sys.executable, "-c", exec_it, *command]
+        process = subprocess.Popen(words, env={**tools.ENVIRONMENT, **told}, pass_fds=moved)
+        for fd in moved:
+            os.close(fd)
+        return process
+
+    def hear(self, word):
+        """Listen until the service says it."""
+        while word not in self.said:
+            data, beside, *dummy = self.door.recvmsg(4096, socket.CMSG_SPACE(4))
+            lines = data.decode().splitlines()
+            self.said += lines
+            name = next((line[len("FDNAME=") :] for line in lines if line.startswith("FDNAME=")), "")
+            if ("FDSTOREREMOVE=1" in lines or "FDSTORE=1" in lines) and name in self.store:
+                os.close(self.store.pop(name))
+            for dummy, kind, fds in beside:
+                assert kind == socket.SCM_RIGHTS
+                self.store[name] = array.array("i", fds)[0]
+
+    def end(self):
+        self.door.close()
+        for fd in self.store.values():
+            os.close(fd)
+
+
+def test_guard_as_a_service_gives_its_descriptors_to_systemds_store_and_goes_on_by_them(host, tmp_path):
+    attached(host)
+    before = names()
+    host.stage(2)
+    host.attach(confirm_within=600)
+    manager = Manager(tmp_path)
+    first = manager.start()
+    try:
+        manager.hear("READY=1")
+        assert {"record", *(f"link.{key}" for key in host.facts().links)} <= set(manager.store)
+        assert later(lambda: names() != before and len({number for number, dummy in names().values()}) == 3)
+        manager.said.clear()
+        manager.hear("WATCHDOG=1")
+        first.kill()
+        first.wait()
+        another_bpffs(host)
+        files.remove(os.path.join(store.RUN, f"{NAME}.held"))
+        manager.said.clear()
+
+        second = manager.start()
+        manager.hear("READY=1")
+        pass_the_deadline()
+
+        assert second.wait(SLOW) == 0
+        assert names() == before
+        assert [each["holds_by"] for each in journal() if each["event"] == "guard_resumed"] == ["systemd"]
+    finally:
+        manager.end()
+        put_back(host, another_bpffs)
+
+
+def test_guard_whose_parent_was_stopped_takes_the_trial_back_all_the_same(host):
+    """What it tells the parent is heard by nobody, and fills the socket between them."""
+    on_trial = Trial(host, more="guard.TICK = 0.001; guard.LOOK_SECONDS = 0.001")
+    parent = family()[0]
+
+    os.kill(parent, signal.SIGSTOP)
+    time.sleep(2)
+    on_trial.expire()
+
+    try:
+        assert later(on_trial.is_back)
+        assert later(lambda: on_trial.ended is not None and on_trial.ended.back)
+    finally:
+        os.kill(parent, signal.SIGCONT)
+    assert later(lambda: not sessions())

@@ -24,6 +24,7 @@ from ..kernel import tools
 WATCHDOG_SECONDS = 30  # a guard that says nothing for so long hangs, or was stopped
 READY_SECONDS = 90  # to hold what the way back needs, on an emulated machine too
 RESTART_SECONDS = 1  # between a guard's death and its next life
+HEARS_WITHIN = 2  # seconds; a keeper that was stopped must not hold up the guard
 FIRST = 3  # SD_LISTEN_FDS_START
 # in the environment: systemd's address, or descriptors of our parent's: that of a socket, then NAME=DESCRIPTOR each
 ADDRESS, PARENT = "NOTIFY_SOCKET", "EBPF_DEPLOY_KEEPER"
@@ -50,8 +51,10 @@ class Keeper:
         self._tell("STATUS=" + " ".join(why.split()))
 
     def works(self):
-        """The working loop has come round."""
-        self._tell("WATCHDOG=1")
+        """The working loop has come round. It never waits for who hears that."""
+        if self.door is not None:
+            with contextlib.suppress(OSError):
+                self.door.sendmsg([b"WATCHDOG=1"], [], socket.MSG_DONTWAIT)
 
     def keep(self, name, fd):
         """`fd` outlives the guard under this name."""
@@ -64,7 +67,8 @@ class Keeper:
     def _tell(self, text, *fds):
         if self.door is not None:
             beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-            with contextlib.suppress(OSError):  # one that is gone can be told nothing
+            self.door.settimeout(HEARS_WITHIN)
+            with contextlib.suppress(OSError):  # one that is gone, or stopped, can be told nothing
                 self.door.sendmsg([text.encode()], beside)
 
 
