@@ -216,7 +216,7 @@ def without_a_kill(host, moments, life):
 def run_to_its_end(moments, probe):
     """The guard has ended; where no probe confirms, the trial's time was over once the hooks had been switched."""
     if not probe:
-        assert eventually(lambda: has_switched(moments))
+        assert any(eventually(lambda: has_switched(moments)) for dummy in range(3))  # lives may be many
         pass_the_deadline()
     assert eventually(lambda: not sessions()), moments.read_text()
 
