@@ -276,9 +276,9 @@ def test_nothing_is_removed_behind_a_symlink_in_the_place_of_a_folder(host, tmp_
 
 # As fast as he can: he is first in our place, takes it away, and swaps what he has on the ways that root goes.
 HIS = """
-import itertools, os, shutil, sys
+import itertools, os, shutil, sys, time
 
-pins, his, everybodys, roots_header, roots_list, his_list = sys.argv[1:]
+work, pins, his, everybodys, roots_header, roots_list, his_list = sys.argv[1:]
 
 def attempt(work, *arguments):
     try:
@@ -291,20 +291,23 @@ def swap(path, target):
     attempt(os.symlink, target, path + "-next")
     attempt(os.rename, path + "-next", path)
 
-for number in itertools.count():
+def be_first(number):
     for first in (lambda: os.makedirs(pins + "/counted/links"), lambda: os.symlink(his, pins)):
         attempt(first)
+        time.sleep(number % 7 / 200)
         attempt(os.rename, pins, f"{pins}-his")
         attempt(shutil.rmtree, f"{pins}-his")
         attempt(os.unlink, f"{pins}-his")
-        attempt(first)
-    attempt(os.rename, pins, f"{pins}-his")
-    attempt(shutil.rmtree, f"{pins}-his")
+
+def swap_links(number):
     for header, signers in ((roots_header, roots_list), (his + "/his.h", his_list)):
         swap(his + "/x.h", header)
         swap(his + "/list", signers)
         swap(everybodys + "/x.h", header)
         swap(his + "/folder", os.path.dirname(header))
+
+for number in itertools.count():
+    globals()[work](number)
 """
 MARK = "STRANGERS_DOING"
 
@@ -336,14 +339,19 @@ def at_work(host, signed, tmp_path):  # noqa: F811
         os.chown(path, STRANGER, STRANGER)
     lists = [signed.folder / name / "list" for name in ("root", "stranger")]
     words = [store.PINS, ways.his, ways.everybodys, roots / "x.h", *lists]
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-c", HIS, *map(str, words)], user=STRANGER, group=STRANGER, extra_groups=[]
-    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-c", HIS, work, *map(str, words)], user=STRANGER, group=STRANGER, extra_groups=[]
+        )
+        for work in ("be_first", "swap_links")
+    ]
     assert private_host.eventually(lambda: os.path.lexists(ways.his / "list"))
     yield ways
-    assert child.poll() is None, "he gave up"
-    child.kill()
-    child.wait()
+    gave_up = [child for child in children if child.poll() is not None]
+    for child in children:
+        child.kill()
+        child.wait()
+    assert gave_up == []
     for name in files.names_in(files.BPFFS):
         path = os.path.join(files.BPFFS, name)
         if os.lstat(path).st_uid:
