@@ -76,9 +76,8 @@ deployments:
     - C(declared) has a row for each map with entries that M(ebpf.deploy.bpf_map) declared. It counts them, those of
       them that the map lacks (C(missing)) and those that have another value there (C(different)), which may be the
       program's own doing. C(left_out) says in words what the map cannot hold.
-    - C(proof) says whether what is confirmed is proven (see O(ebpf.deploy.bpf_attach#module:on_strikes)), how many
-      C(seconds) it ran, which boots ended out of order meanwhile (C(strikes)), and what a boot left for its strikes
-      (C(left)).
+    - C(proof) says whether what is confirmed is proven (see O(ebpf.deploy.bpf_attach#module:on_strikes)), which boots
+      ended out of order meanwhile (C(strikes)), and what a boot left for its strikes (C(left)).
   returned: when gathered
   type: list
   elements: dict
@@ -91,7 +90,7 @@ deployments:
       attachments: [{hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, prog_id: 345, link_id: 12}]
       declared: [{map: blocked, entries: 1000, missing: 0, different: 0, left_out: []}]
       unread: []
-      proof: {proven: true, seconds: 90412, strikes: [], left: null}
+      proof: {proven: true, strikes: [], left: null}
       drift: []
 attachments:
   description: What sits at the hooks of this network namespace and at cgroups. C(deployment) is null for what is not

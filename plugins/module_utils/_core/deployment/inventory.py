@@ -147,12 +147,11 @@ def deployment(name):
 
 
 def _proof(seen):
-    """Whether what is confirmed is proven, the seconds that it ran, its strikes, and what was left for strikes."""
+    """Whether what is confirmed is proven, its strikes, and what was left for strikes. Equal while nothing happens."""
     place, confirmed = store.home(seen.name), seen.confirmed or plan.NOTHING
     ran = strikes.reckoned(place, seen.confirmed, seen.boot_id)
     return {
         "proven": bool(seen.confirmed) and strikes.is_proven(ran, confirmed),
-        "seconds": int(strikes.seconds(ran, confirmed)),
         "strikes": [dict(row) for row in ran.strikes],
         "left": strikes.left(place, seen.confirmed),
     }
