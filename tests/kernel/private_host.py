@@ -40,6 +40,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import e
 NEWNS, NEWNET = 0x00020000, 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 STATE_FOLDERS = (store.STATE, "/var/cache/ebpf_deploy", store.RUN, units.FOLDER)
+WRITABLE = ("/tmp", "/run")  # of the machine: tests have their files in one, ip netns in the other
 NAME = "counted"  # the deployment in these tests
 DEVICE, ADDRESS, MAC = "k0", "10.99.0.1", "02:00:00:00:99:01"
 PEER_DEVICE, PEER_ADDRESS, PEER_MAC = "k1", "10.99.0.2", "02:00:00:00:99:02"
@@ -58,12 +59,20 @@ class Host:
         run("mount", "-t", "bpf", "-o", "mode=0700", "bpf", files.BPFFS)
         for folder in STATE_FOLDERS:
             os.makedirs(folder, exist_ok=True)
+        self.shield_machine()
+        for folder in STATE_FOLDERS:
             run("mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", folder)
         self.cgroup = os.path.join(files.cgroup2_root(), f"{programs.MARK}-{time.monotonic_ns():x}.service")
         os.mkdir(self.cgroup)
         self.make_peer()
         self.make_interface()
         return self
+
+    def shield_machine(self):
+        """The machine's own files cannot be written from here: a fault of ours that follows a symlink once cost an /etc."""
+        for folder in WRITABLE:
+            run("mount", "--bind", folder, folder)
+        run("mount", "-o", "remount,bind,ro", "/")
 
     def make_peer(self):
         """A network namespace that lives as long as a process that waits in it, and a socket of ours in there."""
