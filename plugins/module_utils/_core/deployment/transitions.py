@@ -186,7 +186,7 @@ def _refuse_unproved(wish, seen, generation):
         raise NoProof(
             f"Nothing would prove that the host can still be reached: {wish.doubt}, and there are neither a probe nor "
             "checks",
-            "Give confirm_probe (role rollout: rollout_confirm_probe), or checks of your own (rollout_checks)",
+            "Give confirm_probe, or checks of your own (rollout_checks)",
         )
 
 
