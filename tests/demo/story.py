@@ -21,6 +21,7 @@ from importlib.metadata import version
 WIDTH = 100
 HOSTS = ("east", "west")
 ROLLOUT = "ansible-playbook -i hosts ebpf.deploy.rollout -e rollout_name=counter -e rollout_interface=data0"
+FILTER = "ansible-playbook -i hosts ebpf.deploy.rollout -e rollout_hosts=east -e rollout_name=filter -e rollout_interface=eth0"
 EAST = "ssh -F ssh_config east"
 PING = "ping -q -i 0.001"
 WEST_ADDRESS = "10.78.1.2"
@@ -52,6 +53,7 @@ def tell():
     first, second = upgrade(sent)
     refuse(second)
     go_back(first)
+    cut_off()
     remove()
 
 
@@ -100,9 +102,37 @@ def go_back(counted_before):
     expect_counted(read_map("packet_count_map"), sent, counted_before)
 
 
+def cut_off():
+    step("6. A filter cuts east off, its SSH too: nobody can confirm it, so a guard on the host takes it back")
+    with in_background(f"{FILTER} -e rollout_src=cut_off.bpf.c -e rollout_confirm_within=8") as rollout:
+        end = json.loads(asked(f"{EAST} cat /run/ebpf_deploy/filter.deadline", until=rollout))["end"]
+        count_down(end, f"{EAST} -o ConnectTimeout=1 true")
+    show({"east": messages(results_of(rollout.output, ["east"]), "FAILED: ")["east"]}, ["east"])
+    for line in run(f"{EAST} grep steps /var/lib/ebpf_deploy/filter/journal.jsonl").splitlines():
+        told = json.loads(line)
+        show({"east": f"{told['when'][11:19]} {told['event']}: {'; '.join(told['steps'])}"}, ["east"])
+
+
+def count_down(end, question):
+    """East is asked once a second until it answers again; the seconds are those of the deadline on its disk."""
+    show_command(f"{question}  # once a second")
+    was_gone = False
+    while True:
+        answers = subprocess.run([*shlex.split(question)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        is_gone, left = answers.returncode != 0, end - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if was_gone and not is_gone:
+            break
+        say(f"  {max(0, left):.0f} s left: east {'does not answer' if is_gone else 'answers'}")
+        expect(left > -20, "east did not come back")
+        was_gone = was_gone or is_gone
+        time.sleep(0 if is_gone else 1)
+    say(f"  east answers again, {-left:.1f} s after the deadline" if left < 0 else "  east answers again")
+
+
 def remove():
-    step("6. Remove all of it")
-    ad_hoc("bpf_release", "name=counter state=absent")
+    step("7. Remove all of it")
+    for name in ("filter", "counter"):
+        ad_hoc("bpf_release", f"name={name} state=absent")
     found = ad_hoc("bpf_info", "gather=deployments,attachments")
     deployments = {host: len(found[host]["deployments"]) for host in HOSTS}
     attached = {host: sum(row.get("interface") == "data0" for row in found[host]["attachments"]) for host in HOSTS}
@@ -173,16 +203,55 @@ def ad_hoc(module, arguments):
     return ansible(f"ansible -i hosts all -m ebpf.deploy.{module} -a '{arguments}'")
 
 
+class Background:
+    """A command that runs meanwhile. `output` is there when it has ended."""
+
+    output = None
+
+    def __init__(self, process):
+        self.process = process
+
+    def has_ended(self):
+        return self.process.poll() is not None
+
+
+@contextlib.contextmanager
+def in_background(command):
+    """The command runs during the block; it is to fail."""
+    show_command(command)
+    process = subprocess.Popen(
+        shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    background = Background(process)
+    try:
+        yield background
+    finally:
+        background.output, dummy = process.communicate()
+    expect(process.returncode != 0, f"this was to fail: {command}\n{background.output}")
+
+
+def asked(question, until):
+    """What the command printed, asked again until it ends with 0."""
+    while not until.has_ended():
+        done = subprocess.run(shlex.split(question), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout
+    raise Unexpected(f"it ended before {question} succeeded:\n{until.process.stdout.read()}")
+
+
 def ansible(command, fails=False):
     """{host: result} of the last task that printed one for the host."""
-    output = run(command, fails)
+    return results_of(run(command, fails), HOSTS)
+
+
+def results_of(output, hosts):
     for line in output.splitlines():
         if line.startswith(("[WARNING]", "[DEPRECATION")):
             say(f"  {line}")
     found = {}
     for match in re.finditer(r"^(?:\w+: \[(\w+)\].*|(\w+) \| [A-Z]+!?) => (?=\{)", output, re.M):
         found[match[1] or match[2]] = json.JSONDecoder().raw_decode(output, match.end())[0]
-    expect(set(found) == set(HOSTS), f"not every host answered:\n{output}")
+    expect(set(found) == set(hosts), f"not every host answered:\n{output}")
     return found
 
 
@@ -221,10 +290,10 @@ def show_command(command):
     say("$ " + " \\\n    ".join(lines))
 
 
-def show(texts):
+def show(texts, hosts=HOSTS):
     """A line for each text, which names the hosts it is true for."""
-    for text in dict.fromkeys(texts[host] for host in HOSTS):
-        who = ", ".join(host for host in HOSTS if texts[host] == text)
+    for text in dict.fromkeys(texts[host] for host in hosts):
+        who = ", ".join(host for host in hosts if texts[host] == text)
         say(textwrap.fill(f"{who}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    "))
 
 
