@@ -20,8 +20,9 @@ from importlib.metadata import version
 
 WIDTH = 100
 HOSTS = ("east", "west")
-ROLLOUT = "ansible-playbook -i hosts ebpf.deploy.rollout -e rollout_name=counter -e rollout_interface=data0"
-FILTER = "ansible-playbook -i hosts ebpf.deploy.rollout -e rollout_hosts=east -e rollout_name=filter -e rollout_interface=eth0"
+PLAYBOOK = "ansible-playbook -i hosts ebpf.deploy.rollout"
+ROLLOUT = f"{PLAYBOOK} -e rollout_name=counter -e rollout_interface=data0"
+FILTER = f"{PLAYBOOK} -e rollout_hosts=east -e rollout_name=filter -e rollout_interface=eth0"
 EAST = "ssh -F ssh_config east"
 PING = "ping -q -i 0.001"
 WEST_ADDRESS = "10.78.1.2"
@@ -233,7 +234,9 @@ def in_background(command):
 def asked(question, until):
     """What the command printed, asked again until it ends with 0."""
     while not until.has_ended():
-        done = subprocess.run(shlex.split(question), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            shlex.split(question), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         if done.returncode == 0:
             return done.stdout
     raise Unexpected(f"it ended before {question} succeeded:\n{until.process.stdout.read()}")

@@ -82,10 +82,18 @@ def look(name, number):
 
 
 def _reached(outcome, name, number):
-    """The Outcome, after what follows for a trial that ends unconfirmed is written down: the host did answer."""
+    """The Outcome, after it is written down that a question came through, should the trial end unconfirmed.
+
+    One by a second connection was opened after the switch. The first may have been before, and its answer got lost.
+    """
     if outcome.state == "trial":
+        place, peer = store.home(name), way_in.peer()
+        came_by = [peer.address, peer.port] if peer else []
         with contextlib.suppress(OSError):
-            store.write_asked(store.home(name), store.Asked(number, is_answered=True))
+            asked = store.asked(place) or store.Asked(number)
+            first = asked.came_by if asked.generation == number else None
+            is_answered = not came_by or first not in (None, came_by)
+            store.write_asked(place, store.Asked(number, came_by if first is None else first, is_answered))
     return outcome
 
 

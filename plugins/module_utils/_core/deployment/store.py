@@ -184,9 +184,10 @@ class Deadline(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A controller asks over new connections how the trial fares, and whether one came through after the switch."""
+    """A controller asks how the trial fares: by which [address, port] it first did, and whether by a later one, too."""
 
     generation: int
+    came_by: Optional[list] = None
     is_answered: bool = False
 
 
