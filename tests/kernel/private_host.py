@@ -69,7 +69,7 @@ class Host:
         return self
 
     def shield_machine(self):
-        """The machine's own files cannot be written from here: a fault of ours that follows a symlink once cost an /etc."""
+        """The machine's own files cannot be written here: a fault that followed a symlink once cost an /etc."""
         for folder in WRITABLE:
             run("mount", "--bind", folder, folder)
         run("mount", "-o", "remount,bind,ro", "/")
