@@ -215,8 +215,7 @@ def _keep_running(name, command, pipe):
         os.close(pipe)
 
     with _on_sigterm(lambda: [each.terminate() for each in lives]):
-        is_due = lambda: os.path.exists(store.deadline_path(name))  # noqa: E731
-        keeper.keep_running(command, lives, report, is_due)
+        keeper.keep_running(command, lives, report, lambda: os.path.exists(store.deadline_path(name)))
 
 
 # ---- what it does --------------------------------------------------------------------------------
