@@ -92,11 +92,12 @@ class ActionModule(attempts.Attempting, ActionBase):
 
     def _armed(self, arguments, task_vars, within):
         """The module's result. Where its answer was lost, what the host tells of its change."""
+        why = "no answer to the change"
         try:
             with at_most(max(MODULE_SECONDS, within + AFTER_DEADLINE)):
                 return self._execute_module(module_args=arguments, task_vars=task_vars)
         except Late:
-            why = "no answer to the change"
+            pass
         except AnsibleConnectionFailure as error:
             why = str(error)
         end = time.monotonic() + within + AFTER_DEADLINE

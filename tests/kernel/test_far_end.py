@@ -14,7 +14,7 @@ import sys
 import private_host
 import pytest
 from private_host import PEER_ADDRESS
-from test_way_in import server  # noqa: F401  # a fixture
+from test_way_in import server  # noqa: F401  # pylint: disable=unused-import  # a fixture
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import way_in
 

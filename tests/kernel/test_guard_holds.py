@@ -24,7 +24,7 @@ import private_host
 import pytest
 from every_transition import HOOKS, attached, running, three
 from private_host import DEVICE, NAME, eventually, run
-from test_guard_killed import family, its_code, pass_the_deadline, sessions  # noqa: F401  # a fixture
+from test_guard_killed import family, its_code, pass_the_deadline, sessions  # noqa: F401  # pylint: disable=unused-import  # a fixture
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     boot,
@@ -74,7 +74,7 @@ class Trial:
         host.stage(2)
         host.attach(confirm_within=600)
         self.how = start(more)
-        assert later(lambda: self.runs_the_trial())
+        assert later(self.runs_the_trial)
 
     def runs_the_trial(self):
         now = names()
@@ -415,7 +415,7 @@ def test_hook_that_runs_the_trial_by_a_link_that_nobody_knows_is_not_told_as_bac
     assert not on_trial.is_back()
     assert not on_trial.ended.back
     files.remove_tree(os.path.join(files.BPFFS, "elsewhere"))
-    assert later(lambda: is_taken_back())  # the kernel frees the links a grace period later
+    assert later(is_taken_back)  # the kernel frees the links a grace period later
     assert running(host) == {program: [1] for program in HOOKS}
 
 

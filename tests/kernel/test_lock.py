@@ -256,7 +256,7 @@ def test_lock_whose_file_was_taken_away_while_one_waited_is_not_believed(host):
     path = store.lock_path(NAME)
     with holder(lambda home: time.sleep(0.5)) as pid:
         held = os.stat(path)
-        waiting = private_host.begin_child(lambda: _inode_locked())
+        waiting = private_host.begin_child(_inode_locked)
         time.sleep(0.2)
         os.unlink(path)
         with store.locked(NAME):

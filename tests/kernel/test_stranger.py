@@ -19,7 +19,7 @@ import private_host
 import programs
 import pytest
 from private_host import NAME, attachment
-from test_signers import SOURCE, signed  # noqa: F401
+from test_signers import SOURCE, signed  # noqa: F401  # pylint: disable=unused-import
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
@@ -256,7 +256,7 @@ def test_nothing_is_removed_behind_a_symlink_in_the_place_of_a_folder(host, tmp_
     before = private_host.tree(tmp_path / "others")
 
     for work in (
-        lambda: boot.restore_all(),
+        boot.restore_all,
         lambda: host.stage(2),
         lambda: attached_xdp(host),
         lambda: transitions.roll_back(NAME, everything_off=True, why="a test"),

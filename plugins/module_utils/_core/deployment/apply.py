@@ -52,9 +52,7 @@ def _carried_out(steps, home, is_decided, stand_in):
             told += _DO[type(step)](step, home) or ()
             if isinstance(step, plan.Attach):
                 stand_in.close()
-        except (
-            Exception
-        ) as error:  # a fault of ours, too: what was done is undone, and no hook keeps another from going back
+        except Exception as error:  # ours, too: what was done is undone, and no hook keeps another from going back
             decided = is_decided or any(plan.is_commit(each) for each in done)
             if not (plan.can_be_passed_over(step) and (decided or isinstance(step, plan.FillMap))):
                 raise _failed(error, step, done, home, decided) from error

@@ -267,7 +267,7 @@ def _hold(name, kept_by, is_first):
         if is_first:
             kept_by.failed(str(error))
             sys.stderr.write(f"{error}\n")
-            sys.exit(CANNOT)
+            sys.exit(CANNOT)  # pylint: disable=ansible-bad-function
         store.journal(home, "guard_holds_nothing", why=str(error))
         return None
 

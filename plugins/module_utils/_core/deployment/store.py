@@ -638,7 +638,7 @@ def _record(path):
 def _format(record, path):
     """The record's format, 0 where it says none."""
     number = record.get("format", 0)
-    if type(number) is not int:
+    if isinstance(number, bool) or not isinstance(number, int):
         raise Damaged(f"{path} says no format that is a number", path=os.path.realpath(path), format=number)
     return number
 
