@@ -76,3 +76,33 @@ def test_fifo_does_not_block_and_a_loop_ends(file):
     (file.parent / "round").symlink_to("round")
     with pytest.raises(OSError, match="symbolic links"):
         owned.read(str(file.parent / "round"))
+
+
+def test_folder_that_its_maker_takes_away_while_root_looks_is_made_all_the_same(file, monkeypatch):
+    """Two of 2,000 attacks kept a boot from its hooks so."""
+    path, lstat = str(file.parent / "ours"), os.lstat
+    os.mkdir(path)
+    os.chown(path, STRANGER, STRANGER)
+
+    def gone_first(name, **options):
+        if name == path and lstat(path).st_uid:
+            os.rmdir(path)
+        return lstat(name, **options)
+
+    monkeypatch.setattr(os, "lstat", gone_first)
+    owned.take_folder(path)
+    monkeypatch.undo()
+
+    assert (lstat(path).st_uid, lstat(path).st_mode & 0o777) == (0, 0o700)
+
+
+def test_folder_of_somebody_elses_is_moved_aside_and_told(file):
+    path = str(file.parent / "ours")
+    for make in (os.mkdir, lambda name: os.symlink("/", name)):
+        make(path)
+        os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+        told = owned.take_folder(path)
+        assert told.startswith(f"{path} was owned by uid {STRANGER} and is root's now; what was there is {path}-of-")
+        assert owned.is_roots(path)
+        os.rmdir(path)
+    assert len(list(file.parent.glob("ours-of-4777-*"))) == 2

@@ -68,11 +68,14 @@ def take_folder(path: str) -> str:
     What somebody else has put there first is moved aside to a name that he could not know, and a sentence tells of it;
     else it is empty. Of a folder that is sticky, as /tmp, he cannot take away what is root's.
     """
-    told = ""
+    told, facts = "", os.lstat(os.path.dirname(path))
     for dummy in range(TRIES):
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        facts = os.lstat(path)
+        try:
+            facts = os.lstat(path)
+        except FileNotFoundError:  # he has just taken his own away
+            continue
         if facts.st_uid == 0 and os.path.isdir(path):
             return told
         told = _moved_aside(path, facts) or told
