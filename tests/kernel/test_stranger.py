@@ -362,6 +362,10 @@ def keeps_a_hook_off(host, number, ways):
     """By being first where our pins are to be, at a rollout or at a boot."""
     if number % 2:
         files.remove_tree(store.PINS)  # as a reboot does, which leaves him the time to be first
+        device = socket.if_nametoindex(private_host.DEVICE)
+        assert private_host.eventually(lambda: not bpf.xdp_query(device)), (
+            "the kernel ends a link a while after its pin"
+        )
         end = time.monotonic() + 0.1
         while not os.path.lexists(store.PINS) and time.monotonic() < end:
             time.sleep(0.0005)
