@@ -14,6 +14,7 @@ lab wait HOST...                       wait until they have booted
 lab reboot HOST [KERNEL]               an orderly reboot, into another kernel
 lab kernel HOST KERNEL                 the next boot, however it comes about, starts this kernel
 lab words HOST [WORD...]               from the next boot on its kernel's command line says this, too
+lab pstore HOST                        from the next boot on it has memory that outlives a panic
 lab kill HOST                          cut its power
 lab start HOST [KERNEL]                boot the same disk again
 lab console HOST                       the path of its console's log, also after `down`
@@ -222,6 +223,11 @@ def set_words(words):
     _machine(words[0]).write("words", " ".join(words[1:]))
 
 
+def give_pstore(words):
+    _expect(words, 1, 1)
+    (_machine(words[0]).folder / "erst").touch()
+
+
 def cut_power(words):
     _expect(words, 1, 1)
     _machine(words[0]).cut_power()
@@ -347,6 +353,7 @@ VERBS = {
     "reboot": reboot,
     "kernel": set_kernel,
     "words": set_words,
+    "pstore": give_pstore,
     "kill": cut_power,
     "start": start,
     "console": console,

@@ -9,7 +9,7 @@
       port               of the controller's 127.0.0.1, forwarded to the guest's sshd
       kernel             what the next boot starts
       words              what else its kernel's command line says from the next boot on, where that was asked for
-      erst               memory that outlives a panic, 64 KB: the kernel's pstore puts its last words there
+      erst               memory that outlives a panic, where that was asked for: pstore's last words lie there
       booted             "N KERNEL": the boot that runs, or ran last
       console.log        all boots, each under a line of the keeper's
       keeper, qemu       processes (base.identity)
@@ -270,11 +270,15 @@ def _qemu(machine, kernel):
         *("-device", "virtio-net-pci,netdev=management,romfile="),
         *("-netdev", "user,id=wire,net=10.0.3.0/24,restrict=on"),
         *("-device", "virtio-net-pci,netdev=wire,romfile="),
-        *("-object", "memory-backend-file,id=erst,size=64K,share=on,mem-path=%s" % (machine.folder / "erst")),
-        *("-device", "acpi-erst,memdev=erst"),
+        *(_pstore(machine.folder / "erst") if (machine.folder / "erst").exists() else ()),
         *("-chardev", "file,id=console,append=on,path=%s" % str(machine.folder / "console.log").replace(",", ",,")),
         *("-serial", "chardev:console"),
     ]
+
+
+def _pstore(path):
+    backend = "memory-backend-file,id=erst,size=64K,share=on,mem-path=%s" % path
+    return ["-object", backend, "-device", "acpi-erst,memdev=erst"]
 
 
 def _hardware(accel):
