@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -27,7 +28,9 @@ def pytest_addoption(parser):
     parser.addoption("--thorough", action="store_true", help="faults at every step, not at every eighth")
     parser.addoption("--rounds", type=int, default=25, help="of the soak: 200 for a long one")
     parser.addoption("--stranger-rounds", type=int, default=40, help="of the stranger's attacks: 2000 for all of them")
-    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of the soak; it is printed")
+    parser.addoption("--mutations", type=int, default=30, help="of the state that is damaged: 1000 for all")
+    parser.addoption("--first", type=int, default=0, help="the number of the first of them, to have one again")
+    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of soak and damage; it is printed")
 
 
 @pytest.fixture(scope="session")
@@ -50,18 +53,26 @@ def host(shared_cache, this_kernel, tmp_path):
     """
     if not CAN_RUN:
         pytest.skip("needs root, clang and bpftool")
+    with private(shared_cache, this_kernel, str(tmp_path)) as (made, left):
+        yield made
+    assert left == []
+
+
+@contextlib.contextmanager
+def private(shared_cache, this_kernel, folder):
+    """(a private_host.Host, a list of what was left on it, which is known afterwards)."""
+    left = []
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo all of its monkeypatch's
         patch.setattr(source, "CACHE", shared_cache)
         patch.setattr(memory, "of_this_host", lambda: this_kernel)
-        patch.setattr(tempfile, "tempdir", str(tmp_path))
+        patch.setattr(tempfile, "tempdir", folder)
         patch.setattr(units, "are_read", lambda: True)
         patch.setattr(units, "_read_anew", lambda: None)
         made = private_host.Host().enter()
         try:
-            yield made
+            yield made, left
         finally:
-            left = made.leave()
-    assert left == []
+            left += made.leave()
 
 
 @pytest.fixture

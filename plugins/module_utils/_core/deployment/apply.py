@@ -153,6 +153,9 @@ def _settle_link(step, home, link):
         home.held.took(step.key, link)
     try:
         store.make_pins_folder(home.links)
+        for path in (pinned, pinned + "-next"):
+            if not files.is_plain(path):
+                files.remove(path)
         bpf.pin(link, pinned + "-next")
         os.rename(pinned + "-next", pinned)
     except (OSError, NotRootsAlone):

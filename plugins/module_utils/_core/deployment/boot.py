@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Damaged, Failure, HookHeld, MapChanged, Struck, Unsupported, VerifierRefused
+from ..errors import Damaged, Failure, HookHeld, MapChanged, NotRootsAlone, Struck, Unsupported, VerifierRefused
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, rules, source
 from . import guard, observe, off, plan, store, strikes, trial
@@ -90,7 +90,7 @@ def restore(name):
         if seen.trial_is_live:
             off.refuse(name)
             return _back_on_trial(home, seen)
-        store.expect_private()
+        _expect_private(home, seen)
         seen = load_way_back(home, seen)
         if trial.settle(home, seen=seen):
             seen = observe.facts(home)
@@ -115,10 +115,19 @@ def restore(name):
             if not _is_verdict(failure):
                 raise  # the release stays confirmed, for when that is mended
             return _refused(home, seen, failure)
-        seen = observe.facts(home) if seen.confirmed.load not in seen.loads else seen
+        seen = seen if plan.is_runnable(seen, seen.confirmed) else observe.facts(home)
         seen = observe.hooks(seen, seen.confirmed)
         missing = _missing_hooks(seen, seen.confirmed)
         return _without(home, seen, missing[0]) if missing else _applied(home, seen)
+
+
+def _expect_private(home, seen):
+    """As store.expect_private; a trial that is over goes back first, as far as that loads nothing."""
+    try:
+        store.expect_private()
+    except NotRootsAlone:
+        trial.settle(home, seen=seen)
+        raise
 
 
 def _back_on_trial(home, seen):
@@ -149,8 +158,10 @@ def load_way_back(home, seen):
 
 
 def load_again(home, seen, generation):
-    """The generation's load is pinned under its own name; nothing to do where it is."""
-    if generation.load in seen.loads:
+    """The generation's load is pinned under its own name; nothing to do where it is. One that lost a program it needs
+    is left as half-made."""
+    is_there = generation.load in seen.loads
+    if is_there and plan.is_runnable(seen, generation):
         return
     release = seen.releases.get(generation.release)
     if release is None:
@@ -160,7 +171,10 @@ def load_again(home, seen, generation):
     store.make_pins_folder(home.loads)
     try:
         _load(home, release, _shared(home, seen, generation), aside)
-        os.rename(aside, os.path.join(home.loads, generation.load))
+        whole = os.path.join(home.loads, generation.load)
+        if is_there:
+            os.rename(whole, f"{whole}-{os.getpid()}-tmp")
+        os.rename(aside, whole)
     except (Failure, OSError):
         files.remove_tree(aside)
         raise

@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 
 from ..errors import DiskRefused, Failure, NotBack, WayNotProved
 from ..kernel import children, files, tools, way_in
@@ -233,10 +234,14 @@ def main(name, waits_for=0):
             if not stops:
                 _patiently(kept_by, stops, trial.switch, name, what)
             while not stops:
-                code.keep(own)
-                what = _of_this_trial(name, kept_by, what)
-                if not _is_left(name, kept_by, what, stops):
-                    return _forget(what, name)
+                try:
+                    code.keep(own)
+                    what = _of_this_trial(name, kept_by, what)
+                    if not _is_left(name, kept_by, what, stops):
+                        return _forget(what, name)
+                except Exception as error:  # whatever it is: the trial has nobody else
+                    _tell(name, "look_failed", error)
+                    _pause(kept_by, LOOK_SECONDS)
             _patiently(kept_by, (), trial.stop, name, what)
         finally:
             if what:
@@ -296,7 +301,7 @@ def _is_left(name, kept_by, what, stops):
         _patiently(kept_by, stops, trial.expire, name, what)
         return True
     if what and what.lacks(place):
-        _patiently(kept_by, stops, trial.mend, name, what)
+        trial.mend(name, what)
     if not seen.deadline.probe or seen.deadline.passed:
         _await_end_of(seen.deadline, place, stops)
     else:
@@ -312,8 +317,15 @@ def _probe(name, seen, stops):
     with contextlib.suppress(Failure):
         transitions.look(name, deadline.generation)
         left = deadline.end - store.boottime()
-        if probe.passes(deadline.probe, left, lambda: bool(stops) or store.deadline(place) != deadline):
+        if probe.passes(deadline.probe, left, lambda: bool(stops) or _deadline(place) != deadline):
             trial.probe_passed(name, deadline.generation)
+
+
+def _deadline(place):
+    """The Deadline in its file; None where it cannot be read: the next look decides."""
+    with contextlib.suppress(Failure, OSError):
+        return store.deadline(place)
+    return None
 
 
 @contextlib.contextmanager
@@ -332,7 +344,7 @@ def _await_end_of(deadline, place, stops):
     That file alone is read: all the facts, five times a second, took half of an emulated processor.
     """
     end = min(deadline.end, store.boottime() + LOOK_SECONDS)
-    while not stops and store.boottime() < end and store.deadline(place) == deadline:
+    while not stops and store.boottime() < end and _deadline(place) == deadline:
         time.sleep(min(TICK, max(0.01, deadline.end - store.boottime())))
 
 
@@ -344,7 +356,7 @@ def _await_end(pid, stops):
     time.sleep(GRACE)
 
 
-def _patiently(kept_by, stops, work, *arguments):
+def _patiently(kept_by, stops, work, name, what):
     """`work` is done, however long another run holds the lock or a hook does not come back; or the guard is to stop.
 
     Where the disk takes no writes (the hooks are back then, see trial.py), the next look tries again.
@@ -353,16 +365,24 @@ def _patiently(kept_by, stops, work, *arguments):
     while not stops:
         kept_by.works()
         try:
-            return work(*arguments)
+            return work(name, what)
         except DiskRefused:
             return time.sleep(DISK_SECONDS)
-        except NotBack:
+        except Exception as error:
+            if isinstance(error, Failure) and error.can_retry and not isinstance(error, NotBack):
+                time.sleep(TICK)
+                continue
+            if not isinstance(error, NotBack):  # whatever it is: the trial has nobody else
+                _tell(name, "guard_failed", error)
             _pause(kept_by, pause)
             pause = min(longest, 2 * pause)
-        except Failure as failure:
-            if not failure.can_retry:
-                raise
-            time.sleep(TICK)
+
+
+def _tell(name, event, error):
+    """The deployment's journal says what keeps the guard from its work; a fault of ours with its traceback."""
+    known = isinstance(error, (Failure, OSError))
+    shown = {} if known else {"traceback": traceback.format_exc()}
+    store.journal(store.home(name), event, why=str(error) if known else repr(error), **shown)
 
 
 def _pause(kept_by, seconds):

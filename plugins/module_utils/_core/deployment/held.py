@@ -94,17 +94,19 @@ class Held:
             seen = observe.facts(home)
         except (Failure, OSError):  # of a later format, or a file system that gives errors
             seen = observe.Facts(home.name, boot_id=namespaces.boot_id())
-        if seen.trial is not None and seen.trial.number != self.trial.number:
+        if seen.trial is not None and seen.trial.number > self.trial.number:
             return seen
         if seen.trial is None and self.is_over(home):
             return seen
         links, named = self._links_now(seen), {**self.trial.attachments, **self.fallback.attachments}
         is_lost = not self.trial.load
+        is_wrong = seen.confirmed and seen.confirmed.number >= self.trial.number and not self.is_over(home)
+        confirmed = None if is_wrong else seen.confirmed
         known = [each for each in (self.trial, self.fallback) if each.number and each.load]
         return seen._replace(
-            trial=seen.trial if is_lost and seen.trial else self.trial,
+            trial=seen.trial if is_lost and seen.trial and seen.trial.number == self.trial.number else self.trial,
             ended=seen.ended or _readable(store.ended, home, self.trial.number),
-            confirmed=seen.confirmed or (self.fallback if self.fallback.number else None),
+            confirmed=confirmed or (self.fallback if self.fallback.number else None),
             generations={**seen.generations, **{each.number: each for each in known}},
             loads={**seen.loads, **self.loads},
             links={**seen.links, **links},
@@ -118,7 +120,11 @@ class Held:
         number = self.trial.number
         ended = _readable(store.ended, home, number)
         confirmed, trial = (store.pointed_number(home, each) or 0 for each in ("confirmed", "trial"))
-        if (ended and ended.back) or confirmed >= number or trial > number:
+        if (ended and ended.back) or trial > number:
+            return True
+        if 0 < trial < number:  # no change of ours leaves it so
+            return False
+        if confirmed == number or (confirmed > number and confirmed in store.generation_numbers(home)):
             return True
         if (_readable(store.next_number, home) or 0) > number + 1:
             return True
@@ -159,16 +165,16 @@ class Held:
     def _pins_lost(self, home):
         for key, link in self.links().items():
             pinned = os.path.join(home.links, key)
-            if not link.is_severed and _pinned_id(pinned, bpf.link_info) != link.id:
+            if not link.is_severed and _pinned_id(pinned, "link", bpf.link_info) != link.id:
                 yield pinned, functools.partial(self.link, key)
         for load, pins in self.loads.items():
             for name, number in pins.programs.items():
                 pinned = os.path.join(home.loads, load, "progs", name)
-                if f"prog.{load}.{name}" in self.fds and _pinned_id(pinned, bpf.prog_info) != number:
+                if f"prog.{load}.{name}" in self.fds and _pinned_id(pinned, "prog", bpf.prog_info) != number:
                     yield pinned, functools.partial(self.program, load, name)
             for name, number in pins.maps.items():
                 pinned = os.path.join(home.loads, load, "maps", name)
-                if _pinned_id(pinned, bpf.map_info) != number and _exists(bpf.map_by_id, number):
+                if _pinned_id(pinned, "map", bpf.map_info) != number and _exists(bpf.map_by_id, number):
                     yield pinned, functools.partial(bpf.map_by_id, number)
 
     def _records_lost(self, home):
@@ -176,9 +182,15 @@ class Held:
             if each.number and each.load and _is_lost(home, each.number):
                 path = os.path.join(home.folder, "generations", f"{each.number}.json")
                 yield path, functools.partial(store.mend_generation, home, each)
-        for pointer, number in (("trial", self.trial.number), ("confirmed", self.fallback.number)):
-            if number and store.pointed_number(home, pointer) is None:
-                yield os.path.join(home.folder, pointer), functools.partial(store.point, home, pointer, number)
+        trial, confirmed = (store.pointed_number(home, each) for each in ("trial", "confirmed"))
+        before = self.fallback.number
+        if trial is None or trial < self.trial.number:
+            yield self._pointer_mended(home, "trial", self.trial.number)
+        if before and (confirmed is None or confirmed >= self.trial.number):
+            yield self._pointer_mended(home, "confirmed", before)
+
+    def _pointer_mended(self, home, pointer, number):
+        return os.path.join(home.folder, pointer), functools.partial(store.point, home, pointer, number)
 
     # ---- the record ------------------------------------------------------------------------------
 
@@ -194,7 +206,7 @@ class Held:
             "links": {key: each.id for key, each in self.links().items()},
         }
         with contextlib.suppress(OSError, Failure):
-            files.write_json(record_path(home.name), record)
+            files.write_json(record_path(home.name), store.sealed(record))
         if RECORD not in self.fds:
             self.keep(RECORD, os.memfd_create(RECORD, os.MFD_CLOEXEC))
         data = json.dumps(record).encode() + b"\n"
@@ -264,7 +276,7 @@ def resumed(home, fds, keep=None, forget=None):
 def by_ids(home, keep=None, forget=None):
     """Held by the ids in /run, as far as the kernel has them still; None where no record is there."""
     record = _readable(files.read_json, record_path(home.name))
-    if not record or record.get("boot_id") != namespaces.boot_id():
+    if not record or not store.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
         return None
     made = _from(record, keep, forget)
     for key, number in record["links"].items():
@@ -343,11 +355,11 @@ def is_there(place):
     return False
 
 
-def _pinned_id(pinned, info):
+def _pinned_id(pinned, kind, info):
     """The id of what is pinned there, 0 where nothing of the kind is."""
     try:
         with bpf.get_pinned(pinned) as fd:
-            return info(fd).id
+            return info(fd).id if files.is_plain(pinned) and bpf.kind(fd) == kind else 0
     except (OSError, Failure):
         return 0
 

@@ -182,7 +182,8 @@ def _facts(place):
             return found
 
         deadline = read(store.deadline)
-        number = store.pointed_number(place, "trial") or _unpointed(place, deadline)
+        numbers = [store.pointed_number(place, "trial"), _unpointed(place, deadline)]
+        number = max((each for each in numbers if each is not None), default=None)
         trial = read(store.generation, number) if number is not None else None
         unread = len(damage) + len(newer)
         confirmed = read(store.pointed, "confirmed")
@@ -335,7 +336,8 @@ def _loads(place):
         else:
             folder = os.path.join(place.loads, name)
             whole[name] = Load(
-                _ids(os.path.join(folder, "progs"), bpf.prog_info), _ids(os.path.join(folder, "maps"), bpf.map_info)
+                _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info),
+                _ids(os.path.join(folder, "maps"), "map", bpf.map_info),
             )
     return whole, tuple(name for name in half if not _maker_lives(name))
 
@@ -345,20 +347,26 @@ def _maker_lives(name):
     return os.path.exists("/proc/" + name.split("-")[-2])
 
 
-def _ids(folder, info):
-    found = {}
+def _ids(folder, kind, info):
+    return {name: info(fd).id for name, fd in _pins_in(folder, kind)}
+
+
+def _pins_in(folder, kind):
+    """(name, Fd) of each pin of this kind there, open until the next. What else somebody put in its place is none: a
+    folder or a symlink, which the kernel would refuse to open; a pin of another kind, whose id would be misread."""
     for name in files.names_in(folder):
-        with bpf.get_pinned(os.path.join(folder, name)) as fd:
-            found[name] = info(fd).id
-    return found
+        path = os.path.join(folder, name)
+        if files.is_plain(path):
+            with bpf.get_pinned(path) as fd:
+                if bpf.kind(fd) == kind:
+                    yield name, fd
 
 
 def _links(place):
     """({id: bpf.Link}, ids that are not settled): where ID-next is pinned, that one is the newer truth."""
     found, unsettled = {}, set()
-    for name in files.names_in(place.links):
-        with bpf.get_pinned(os.path.join(place.links, name)) as fd:
-            link = bpf.link_info(fd)
+    for name, fd in _pins_in(place.links, "link"):
+        link = bpf.link_info(fd)
         if name.endswith("-next"):
             unsettled.add(name[: -len("-next")])
             found[name[: -len("-next")]] = link  # names are sorted: it comes after ID

@@ -781,7 +781,8 @@ def still_on_trial(seen):
 
 def is_runnable(seen, generation):
     """Whether the kernel has the generation's programs."""
-    return generation.load in seen.loads or not generation.attachments
+    programs = {each.program for each in generation.attachments.values()}
+    return not programs or (generation.load in seen.loads and programs <= set(seen.loads[generation.load].programs))
 
 
 def not_back(seen):

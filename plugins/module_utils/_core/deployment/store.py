@@ -465,8 +465,27 @@ def deadline_path(name):
 
 
 def deadline(place):
-    """The Deadline of the trial, or None."""
-    return _read(Deadline, deadline_path(place.name))
+    """The Deadline of the trial, or None. Damaged where it is not as it was written: the trial might never end."""
+    path = deadline_path(place.name)
+    with contextlib.suppress(FileNotFoundError):
+        if not is_as_sealed(files.read_json(path)):
+            raise Damaged(f"{path} is not as it was written", path=path)
+    return _read(Deadline, path)
+
+
+def sealed(record):
+    """The record with a digest of its fields."""
+    return {**record, "digest": _digest(record)}
+
+
+def is_as_sealed(record):
+    """Whether the record's fields are those that were sealed; one without a digest was written before there was one."""
+    return record.get("digest", "") in ("", _digest(record))
+
+
+def _digest(record):
+    fields = {name: value for name, value in record.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def asked(place):
@@ -620,9 +639,7 @@ def _read(kind, path):
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if record["format"] > FORMAT:
             raise _too_new(record, path) from error
-        raise Damaged(
-            f"{path} is no {kind.__name__.lower()}", path=os.path.realpath(path), error=repr(error)
-        ) from error
+        raise Damaged(f"{path} is no {kind.__name__.lower()}", path=files.behind(path), error=repr(error)) from error
 
 
 def _record(path):
@@ -639,7 +656,7 @@ def _format(record, path):
     """The record's format, 0 where it says none."""
     number = record.get("format", 0)
     if isinstance(number, bool) or not isinstance(number, int):
-        raise Damaged(f"{path} says no format that is a number", path=os.path.realpath(path), format=number)
+        raise Damaged(f"{path} says no format that is a number", path=files.behind(path), format=number)
     return number
 
 
@@ -647,7 +664,7 @@ def _too_new(record, path):
     return TooNew(
         f"{path} was written by a newer ebpf.deploy: it is of format {record['format']}, and this one knows {FORMAT}",
         "Update the collection on the controller",
-        path=os.path.realpath(path),
+        path=files.behind(path),
         format=record["format"],
         known=FORMAT,
     )
@@ -759,7 +776,7 @@ def point_back(place, pointer, number):
 
 def write_deadline(place, what):
     files.make_private_folder(RUN)
-    files.write_json(deadline_path(place.name), {**what._asdict(), "format": FORMAT})
+    files.write_json(deadline_path(place.name), sealed({**what._asdict(), "format": FORMAT}))
 
 
 def remove_deadline(place):

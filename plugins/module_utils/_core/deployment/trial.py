@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import Busy, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
+from ..errors import Busy, Damaged, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
 from . import apply, held, lock, observe, plan, store, strikes
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
@@ -142,6 +142,9 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     if not home.may_change:
         return ()
     if seen.trial is None:
+        with _holding(home) as holding:
+            if holding.held and not holding.held.is_over(home):
+                return _go_back(holding, FAILED, "its own files were lost")
         steps = [plan.RemoveDeadline()] if seen.deadline and not seen.damage else []
         carry_out(home, steps, "repair")
         return tuple(steps)
@@ -168,7 +171,9 @@ def _why(home, seen, rebooted):
         return "the host rebooted before it was confirmed"
     if seen.deadline and seen.deadline.probe and not seen.deadline.passed:
         return f"its probe {seen.deadline.probe} did not pass in time"
-    asked = store.asked(home)
+    asked = None
+    with contextlib.suppress(Damaged):  # it is not worth a way back
+        asked = store.asked(home)
     if asked and asked.generation == seen.trial.number and not asked.is_answered:
         return "the host did not answer after the switch"
     return "it was not confirmed in time"

@@ -125,20 +125,31 @@ def membarrier():
 
 
 def make_private_folder(path):
-    """`path` is a folder; what is made for that, parents too, root alone can enter. What was there stays as it is."""
-    parent = os.path.dirname(path)
-    if not os.path.isdir(parent):  # os.makedirs gives its mode to the last one alone
-        make_private_folder(parent)
-    try:
+    """`path` is a folder; what is made for that, parents too, root alone can enter. A folder that was there stays as it
+    is, what is none is moved aside."""
+    if _is_folder(path):
+        return
+    make_private_folder(os.path.dirname(path))  # os.makedirs gives its mode to the last one alone
+    if os.path.lexists(path) and not _is_folder(path):
+        _move_aside(path)
+    with contextlib.suppress(FileExistsError):  # another run was faster
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
+
+
+def _is_folder(path):
+    """Pins lie in real folders alone: what a symlink leads to may be no bpffs, which takes no pins."""
+    return os.path.isdir(path) and not (os.path.islink(path) and path.startswith(BPFFS + "/"))
+
+
+def _move_aside(path):
+    """What somebody put in the place of ours keeps no run from its work, and is not removed: it is not ours."""
+    os.rename(path, f"{path}-{time.monotonic_ns():x}-aside")  # without a dot, which bpffs does not take
 
 
 def write_durably(path, data, mode=0o600):
     """`path` holds `data`, or what it held before: aside, fsync, rename, fsync of the folder."""
     aside = path + ".aside"
+    _make_room(path, aside)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -153,6 +164,13 @@ def write_durably(path, data, mode=0o600):
     sync_folder(os.path.dirname(path))
 
 
+def _make_room(*paths):
+    """A rename takes the place of a file or a symlink, but of no folder; what is written aside is a file of ours."""
+    for path in paths:
+        if not is_plain(path) and (path.endswith(".aside") or not os.path.islink(path)):
+            remove(path)
+
+
 def write_json(path, value):
     """As write_durably, for plain data: keys sorted, so that equal data are equal bytes."""
     write_durably(path, json.dumps(value, sort_keys=True, indent=1).encode() + b"\n")
@@ -160,21 +178,40 @@ def write_json(path, value):
 
 def read_json(path):
     """The record (a dict of plain data) in `path`; Damaged where it is none; FileNotFoundError as it is."""
-    with open(path, "rb") as stream:
-        data = stream.read()
     try:
-        record = json.loads(data)
-    except ValueError as error:
-        raise Damaged(f"{path} is not readable as JSON", path=os.path.realpath(path), error=str(error)) from error
+        with open(path, "rb") as stream:
+            record = json.loads(stream.read())
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path} is not readable as JSON", path=behind(path), error=str(error)) from error
+    except OSError as error:
+        if error.errno not in NO_FILE_ERRNOS and not (error.errno == errno.EIO and _leads_away(path)):
+            raise
+        raise Damaged(f"{path} is no file: {error.strerror}", path=behind(path), errno=error.errno) from error
     if not isinstance(record, dict):
-        raise Damaged(f"{path} holds no record", path=os.path.realpath(path))
+        raise Damaged(f"{path} holds no record", path=behind(path))
     return record
+
+
+NO_FILE_ERRNOS = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+
+
+def _leads_away(path):
+    """Whether it is a symlink to what is not ours, or to a pin, which nobody can read (EIO)."""
+    return os.path.islink(path) and behind(path) == path
+
+
+def behind(path):
+    """What the symlink `path` leads to where that lies in its folder or below; else `path`, which alone is ours: what
+    cannot be read may be removed next."""
+    target, folder = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
+    return target if target.startswith(folder + "/") else path
 
 
 def point_symlink(path, target):
     """The symlink `path` names `target`: one rename."""
     aside = path + ".aside"
     remove(aside)
+    _make_room(path)
     try:
         os.symlink(target, aside)
         os.rename(aside, path)
@@ -204,15 +241,24 @@ def append_line(path, text):
 
 
 def remove(path):
-    """No file or symlink at `path`."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+    """No file or symlink at `path`; a folder in its place was moved aside."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            _move_aside(path)
+        else:
+            os.unlink(path)
 
 
 def remove_tree(path):
-    """No folder at `path`. On bpffs this is the unpinning of all below it."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(path)
+    """No folder at `path`, nor a symlink; a file in its place was moved aside. On bpffs this is the unpinning of all
+    below it."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            os.unlink(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+        elif os.path.lexists(path):
+            _move_aside(path)
 
 
 def remove_whole(path, aside):
@@ -238,7 +284,7 @@ def is_plain(path):
     """Whether a regular file is at `path`, or nothing."""
     try:
         return stat.S_ISREG(os.lstat(path).st_mode)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
 
 
@@ -277,14 +323,14 @@ def _sha256(path, *dummy):
 
 
 def names_in(path):
-    """The sorted names in the folder `path`; none where there is no folder, or a symlink in its place.
+    """The sorted names in the folder `path`; none where there is no folder, but a file or a symlink in its place.
 
     What a link leads to is not ours, and who lists it may remove it next.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or os.path.islink(path):
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or os.path.islink(path):
             return []
         raise
     try:
