@@ -28,9 +28,10 @@ def pytest_addoption(parser):
     parser.addoption("--thorough", action="store_true", help="faults at every step, not at every eighth")
     parser.addoption("--rounds", type=int, default=25, help="of the soak: 200 for a long one")
     parser.addoption("--stranger-rounds", type=int, default=40, help="of the stranger's attacks: 2000 for all of them")
-    parser.addoption("--mutations", type=int, default=30, help="of the state that is damaged: 1000 for all")
+    parser.addoption("--mutations", type=int, default=15, help="of the state that is damaged: 1000 for all")
     parser.addoption("--first", type=int, default=0, help="the number of the first of them, to have one again")
-    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of soak and damage; it is printed")
+    parser.addoption("--seed", type=int, default=random.randrange(10**6), help="of the soak; it is printed")
+    parser.addoption("--damage-seed", type=int, default=18, help="of the damage: another one finds other faults")
 
 
 @pytest.fixture(scope="session")

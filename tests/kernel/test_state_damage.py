@@ -9,8 +9,8 @@ Damage is generated: every file, folder, pointer and pin of the deployment, in /
 short, altered, swapped with another, deleted, renamed, made anybody's, or replaced by a symlink. What runs at a hook is
 asked of the kernel by other words than the collection's.
 
-30 pieces of damage by default. `./dev test kernel test_state_damage -- --mutations 1000` for all of them; with
-`--seed S --first N --mutations 1` the one that a failure names.
+15 pieces of damage by default, and those that were found once. `./dev test kernel test_state_damage -- --mutations 1000`
+for more; with `--damage-seed S --first N --mutations 1` the one that a failure names.
 """
 
 from __future__ import annotations
@@ -318,7 +318,10 @@ class Scene:
         if self.number >= 0:
             return damaged(self.chance)
         found, home = FOUND_ONCE[self.number], store.home(NAME)
-        found.work(Paths(home, *(os.path.join(each, os.listdir(each)[0]) for each in (home.loads, home.links))))
+        loads, links = (
+            sorted(os.path.join(each, name) for name in os.listdir(each)) for each in (home.loads, home.links)
+        )
+        found.work(Paths(home, loads[0], *links[:2]))
         return Damage("found once:", found.what)
 
     def settled(self):
@@ -460,6 +463,7 @@ class Paths(NamedTuple):
     home: store.Home
     load: str
     link: str
+    another: str
 
 
 class Found(NamedTuple):
@@ -479,7 +483,11 @@ FOUND_ONCE = (
     Found(live, "", "a folder for a pointer", lambda at: _folder(at.home.folder + "/trial")),
     Found(live, "", "a file for a folder", lambda at: replace_by_a_file(at.home.folder + "/generations", "", None)),
     Found(live, "", "one pointer for the other", lambda at: swap(*(at.home.folder + each for each in POINTERS), None)),
-    Found(expired, "attach", "a pointer to what was", lambda at: _lead(at.home.folder + "/trial", "generations/1.json")),
+    Found(
+        expired, "attach", "a pointer to what was", lambda at: _lead(at.home.folder + "/trial", "generations/1.json")
+    ),
+    Found(expired, "roll back", "a pin of another name", lambda at: os.rename(at.link, at.link + "-moved")),
+    Found(expired, "roll back", "another link for a link", lambda at: _lead(at.link, at.another)),
     Found(expired, "attach", "a pin for the deadline", lambda at: _lead(DEADLINE, at.link)),
     Found(expired, "attach", "a file for all state", lambda at: replace_by_a_file(at.home.folder, "", None)),
     Found(expired, "restore", "a symlink for a pin", lambda at: _lead(at.link, "/nowhere/at/all")),
@@ -560,7 +568,7 @@ def wiped(host):
 def test_damaged_state_leaves_no_trial_no_empty_hook_and_no_traceback(
     request, shared_cache, this_kernel, tmp_path, figures
 ):
-    number, first, seed = (request.config.getoption(each) for each in ("--mutations", "--first", "--seed"))
+    number, first, seed = (request.config.getoption(each) for each in ("--mutations", "--first", "--damage-seed"))
     numbers = [*range(-len(FOUND_ONCE) if number > 1 else 0, 0), *range(first, first + number)]
     beside = min(SIDE_BY_SIDE, max(1, number // 5))
 
@@ -591,7 +599,7 @@ def test_damaged_state_leaves_no_trial_no_empty_hook_and_no_traceback(
     figures.append(f"state damage, what was told: {json.dumps(dict(told.most_common()))}")
     faulty = [each for each in rounds if each.faults]
     shown = [
-        f"--seed {seed} --first {each.number} --mutations 1: {each.state}, {each.damage}: {each.faults}"
+        f"--damage-seed {seed} --first {each.number} --mutations 1: {each.state}, {each.damage}: {each.faults}"
         for each in faulty
     ]
     assert not faulty, "\n".join(shown)

@@ -11,6 +11,7 @@ missing is what the next plan says. Where a hook has to be left empty between tw
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import traceback
@@ -112,15 +113,22 @@ def _link_path(home, key):
     return os.path.join(home.links, key)
 
 
+def _pinned(path):
+    """An Fd of what is pinned there, and never of what a symlink leads to: that may be another hook's link."""
+    if os.path.islink(path):
+        raise FileNotFoundError(errno.ENOENT, "a symlink is in the place of the pin", path)
+    return bpf.get_pinned(path)
+
+
 def _program(step, home):
     """An Fd of the program that the step is about, held or from its load's pins: no compiler, no verifier."""
     found = home.held.program(step.load, step.attachment.program) if home.held else None
-    return found or bpf.get_pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
+    return found or _pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
 
 
 def _link(key, home):
     """An Fd of the attachment's link: the one that the guard holds, else the pinned one."""
-    return (home.held.link(key) if home.held else None) or bpf.get_pinned(_link_path(home, key))
+    return (home.held.link(key) if home.held else None) or _pinned(_link_path(home, key))
 
 
 def _settle(step, home):
@@ -289,9 +297,7 @@ def _remove_load(step, home):
 
 def _map(home, load, name):
     """An Fd of a load's map, by the id that the guard holds or from its pin."""
-    return (home.held.map(load, name) if home.held else None) or bpf.get_pinned(
-        os.path.join(home.loads, load, "maps", name)
-    )
+    return (home.held.map(load, name) if home.held else None) or _pinned(os.path.join(home.loads, load, "maps", name))
 
 
 def _empty_map(step, home):
@@ -333,7 +339,7 @@ def _merge_back(step, home):
 
 
 def _moved(home, step, name, source, target, rows, way):
-    program = bpf.get_pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
+    program = _pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
     with _map(home, source, name) as old, _map(home, target, name) as new, program as fd:
         return {"map": name, **carry.merge(old, new, fd, rows, must_fit=way == "in")._asdict()}
 

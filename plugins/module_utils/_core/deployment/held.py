@@ -99,7 +99,7 @@ class Held:
         if seen.trial is None and self.is_over(home):
             return seen
         links, named = self._links_now(seen), {**self.trial.attachments, **self.fallback.attachments}
-        is_lost = not self.trial.load
+        is_lost, ours = not self.trial.load, {each.id for each in links.values()}
         is_wrong = seen.confirmed and seen.confirmed.number >= self.trial.number and not self.is_over(home)
         confirmed = None if is_wrong else seen.confirmed
         known = [each for each in (self.trial, self.fallback) if each.number and each.load]
@@ -110,7 +110,11 @@ class Held:
             generations={**seen.generations, **{each.number: each for each in known}},
             loads={**seen.loads, **self.loads},
             links={**seen.links, **links},
-            unnamed={key: each for key, each in seen.unnamed.items() if is_lost or key not in named},
+            unnamed={
+                key: each
+                for key, each in seen.unnamed.items()
+                if is_lost or (key not in named and seen.links[key].id not in ours)
+            },
             known=self._places_now(),
         )
 
