@@ -9,7 +9,7 @@ Damage is generated: every file, folder, pointer and pin of the deployment, in /
 short, altered, swapped with another, deleted, renamed, made anybody's, or replaced by a symlink. What runs at a hook is
 asked of the kernel by other words than the collection's.
 
-15 pieces of damage by default, and those that were found once. `./dev test kernel test_state_damage -- --mutations 1000`
+15 pieces of damage by default, and what was found once. `./dev test kernel test_state_damage -- --mutations 1000`
 for more; with `--damage-seed S --first N --mutations 1` the one that a failure names.
 """
 
