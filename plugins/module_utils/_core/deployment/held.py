@@ -190,7 +190,8 @@ class Held:
         before = self.fallback.number
         if trial is None or trial < self.trial.number:
             yield self._pointer_mended(home, "trial", self.trial.number)
-        if before and (confirmed is None or confirmed >= self.trial.number):
+        is_wrong = confirmed is None or (confirmed >= self.trial.number and not self.is_over(home))
+        if before and is_wrong:
             yield self._pointer_mended(home, "confirmed", before)
 
     def _pointer_mended(self, home, pointer, number):
