@@ -27,7 +27,7 @@ from ..plugin_utils.attempts import Late, at_most
 ATTEMPT_SECONDS = 8  # for the first attempt at the least: the module's own time tells how slow the host is
 MODULE_SECONDS = 120  # for the module of a guarded change at the least: it may wait half a minute for the lock
 PAUSE = 0.5  # s between attempts
-AFTER_DEADLINE = 15  # s in which the guard must have acted: its way back, and a connection that recovers
+AFTER_DEADLINE = 45  # s in which the guard must have acted: its way back, after the watchdog replaced it if it hung
 ROW = 3  # new connections, one after the other, that prove the way
 SLOWER = 3  # times what one took before the switch: a packet sent again hides that one was lost
 JITTER = 1  # s: less is never called slow
