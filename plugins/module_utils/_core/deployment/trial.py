@@ -250,6 +250,8 @@ def _gone_back(home, outcome, why, is_punished):
     _expect_back(home, seen, steps, refusal)
     rest = plan.leave(_seen_behind(_facts(home)._replace(trial=seen.trial)), seen.ended or ended)
     carry_out(home, rest, "back", is_decided=True)
+    if refusal:  # said when all else is done: the trial is over, and this did not come back with it
+        raise refusal
     return (*steps, *rest)
 
 
