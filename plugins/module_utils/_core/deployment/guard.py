@@ -152,7 +152,7 @@ def _as_unit(name, command, more):
         "OOMScoreAdjust=-900",
         f"TimeoutStopSec={STOP_SECONDS}",
     ]
-    options = [part for each in settings for part in ("-p", each)]
+    options = [f"--description=Guard of eBPF deployment {name}", *(part for each in settings for part in ("-p", each))]
     run = subprocess.run(  # pylint: disable=ansible-bad-function  # the core knows no AnsibleModule
         [tools.find("systemd-run"), "--quiet", "--collect", *more, f"--unit={unit}", *options, *command],
         stdin=subprocess.DEVNULL,
