@@ -200,6 +200,17 @@ def limit_shown(host):
     host.attach(*three(host))
 
 
+def damaged_on_disk(host):
+    """Version 1 runs, and the disk lost a bit of the object that it was loaded from."""
+    attached(host)
+    home = store.home(NAME)
+    path = os.path.join(home.folder, "releases", observe.facts(home).confirmed.release, "object.o")
+    with open(path, "r+b") as stream:
+        first = stream.read(1)
+        stream.seek(0)
+        stream.write(bytes([first[0] ^ 1]))
+
+
 def transition(given, work, ran, runs):
     return Transition(given, work, ran, runs, work)
 
@@ -209,6 +220,7 @@ TRANSITIONS = {
     "stage a second release": transition(attached, lambda host: host.stage(2), 1, 1),
     "attach": transition(staged, lambda host: host.attach(*three(host)), None, 1),
     "make a global secret": transition(limit_shown, lambda host: limited({LIMIT}), 1, 1),
+    "mend a release on the disk": transition(damaged_on_disk, lambda host: host.stage(1), 1, 1),
     "upgrade": transition(second_staged, lambda host: host.attach(), 1, 2),
     "upgrade and prune": transition(several_releases_old, lambda host: host.attach(), 4, 5),
     "change the mode": transition(attached, lambda host: host.attach(generic(host)), 1, 1),
@@ -317,7 +329,8 @@ def assert_kept(kept, wanted, moment):
     """Nothing more is kept than without a kill. Less may be: a generation that a killed run wrote counts as one of
     those that prune keeps; but never less than the way back needs."""
     for field in ("paths", "loads"):
-        assert kept.pop(field) - wanted.pop(field) == set(), f"{moment}: {field}"
+        more = kept.pop(field) - wanted.pop(field)
+        assert not more, f"{moment}: {field}: {sorted(more)}"
     assert kept.pop("how many loads") <= wanted.pop("how many loads")
     assert kept == wanted, moment
 
@@ -363,7 +376,9 @@ def shape():
     paths = [path for top in (place.pins, place.folder) for path in private_host.tree(top) if not os.path.isdir(path)]
     paths += private_host.tree(units.FOLDER)
     return {
-        "paths": {re.sub(r"(generations|outcomes)/\d+\.|/[0-9a-f]{16}-\d+/|journal.*", "…", path) for path in paths},
+        "paths": {
+            re.sub(r"(generations|outcomes)/\d+\.|/(?:[0-9a-f]{16}){1,2}-\d+/|journal.*", "…", path) for path in paths
+        },
         "staged": seen.staged and seen.staged.release,
         "trial": seen.trial,
         "confirmed": seen.confirmed and (seen.confirmed.release, seen.confirmed.attachments),

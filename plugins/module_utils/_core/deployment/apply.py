@@ -58,6 +58,8 @@ def _carried_out(steps, home, is_decided, stand_in):
             if not (plan.can_be_passed_over(step) and (decided or isinstance(step, plan.FillMap))):
                 raise _failed(error, step, done, home, decided) from error
             late.append((error, step))
+            if done and _is_change_of_mode(done[-1], step):  # no hook is left empty: it runs what it ran, in that mode
+                _undo([done[-1]], home)
         done.append(step)
         trace("after", step)
     for error, step in late:

@@ -692,10 +692,17 @@ def write_release(place, made, contents):
 
 
 def mend_release(place, made, contents):
-    """The release's files {name: bytes} are on the disk again, its manifest last: each is whole or as it was."""
+    """The release's files {name: bytes} are on the disk again: each is whole or as it was.
+
+    What is whole already stays, and the manifest comes first: until the last one is mended the release counts as
+    damaged, so that the next run finishes what a kill left.
+    """
+    made = _with_digests(made, contents)
+    write_manifest(place, made)
     for name, data in contents.items():
-        files.write_durably(release_path(place, made.id, name), data)
-    write_manifest(place, _with_digests(made, contents))
+        path = release_path(place, made.id, name)
+        if files.sha256_of(path) != made.files[name]:
+            files.write_durably(path, data)
 
 
 def _with_digests(made, contents):
