@@ -9,6 +9,7 @@ trap 'clean "$@"' EXIT
 for play in ways cut lost runs; do
     ansible-playbook "$play.yml" "$@"
 done
+clean "$@"
 for way in hangs "is unreachable"; do
     ansible-playbook lost_in_checks.yml -e "way='$way'" "$@"
 done
