@@ -475,6 +475,7 @@ class Found(NamedTuple):
     work: object
 
 
+POINTERS = ("/trial", "/confirmed")
 FOUND_ONCE = (
     Found(live, "", "a deadline of another year", lambda at: _alter(DEADLINE, b'"end": ', b'"end": 9')),
     Found(live, "", "a folder for the deadline", lambda at: _folder(DEADLINE)),
@@ -497,7 +498,6 @@ FOUND_ONCE = (
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )
-POINTERS = ("/trial", "/confirmed")
 DEADLINE = store.deadline_path(NAME)
 
 
