@@ -74,6 +74,7 @@ ends_of() {
 kernel_tests_on() {
     local machine=$1 files status=0
     read -r -a files <<<"$(session "$machine" kernel)"
+    if ((${#files[@]} == 0)); then return; fi
     (cd "$here" && existing_files | grep -zE '^(plugins|bpf|tests/(kernel|unit))/' | tar --create --null --files-from=-) |
         the_lab ssh "$machine" 'mkdir -p try/ansible_collections/ebpf/deploy && tar -xC try/ansible_collections/ebpf/deploy'
     if [[ ${files[*]} == *test_refusals* ]]; then refusals_for "$machine"; fi
