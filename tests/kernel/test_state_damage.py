@@ -40,6 +40,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     code,
     guard,
+    held,
     inventory,
     store,
     transitions,
@@ -478,6 +479,7 @@ class Found(NamedTuple):
 POINTERS = ("/trial", "/confirmed")
 FOUND_ONCE = (
     Found(live, "", "a deadline of another year", lambda at: _alter(DEADLINE, b'"end": ', b'"end": 9')),
+    Found(live, "", "the deadline for what is held", lambda at: swap(DEADLINE, held.record_path(NAME), None)),
     Found(live, "", "a folder for the deadline", lambda at: _folder(DEADLINE)),
     Found(live, "", "a folder for a pin", lambda at: _folder(at.link)),
     Found(live, "", "a folder for a record", lambda at: _folder(at.home.folder + "/generations/1.json")),

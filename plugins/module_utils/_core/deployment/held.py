@@ -283,6 +283,8 @@ def by_ids(home, keep=None, forget=None):
     record = _readable(files.read_json, record_path(home.name))
     if not record or not store.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
         return None
+    if "fallback" not in record:  # the seal of another record of ours is as good: that of the deadline, say
+        return None
     made = _from(record, keep, forget)
     for key, number in record["links"].items():
         _keep_if_there(made, f"link.{key}", bpf.link_by_id, number)
