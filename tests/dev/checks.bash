@@ -57,6 +57,9 @@ part_kernel() {
     run_pytest kernel /usr/bin/python3 tests/kernel "$@"
 }
 
+# A test that waits for ever fails by its name, with every thread's stack, and the others still run.
+readonly test_seconds=300
+
 # Names choose files below the folder: `units test_btf` is tests/unit/test_btf.py.
 run_pytest() {
     local part=$1 interpreter=$2 folder=$3 files=() name status=0
@@ -68,8 +71,8 @@ run_pytest() {
     if (($# && ${#files[@]} == 0)); then die "no file of $folder is named ${*}"; fi
     if ((${#files[@]} == 0)); then files=("$folder"); fi
     cd "$here"
-    PYTHONPATH=$link "$interpreter" -m pytest -q -rs -p no:cacheprovider --junitxml="$scratch/$part.xml" \
-        "${files[@]}" "${extra[@]}" || status=$?
+    PYTHONPATH=$link "$interpreter" -m pytest -q -rs -p no:cacheprovider --timeout="$test_seconds" \
+        --junitxml="$scratch/$part.xml" "${files[@]}" "${extra[@]}" || status=$?
     record_junit "$part" "$scratch/$part.xml"
     return "$status"
 }

@@ -23,6 +23,7 @@ kernel integration: command -v sudo: sudo
 run kernel integration: command -v mount: mount
 run kernel integration lab: has_module pyroute2: python3-pyroute2
 kernel: has_module pytest: python3-pytest
+kernel: has_module pytest_timeout: python3-pytest-timeout
 kernel integration: has_module bcc: python3-bpfcc
 run kernel integration lab: command -v sshd || test -x /usr/sbin/sshd: openssh-server
 run kernel integration lab: command -v ssh: openssh-client

@@ -79,7 +79,7 @@ kernel_tests_on() {
         the_lab ssh "$machine" 'mkdir -p try/ansible_collections/ebpf/deploy && tar -xC try/ansible_collections/ebpf/deploy'
     if [[ ${files[*]} == *test_refusals* ]]; then refusals_for "$machine"; fi
     the_lab run "$machine" -- "$here/tests/lab/lab" ssh "$machine" \
-        "cd try/ansible_collections/ebpf/deploy && PYTHONPATH=/root/try python3 -m pytest -q -rs -p no:cacheprovider" \
+        "cd try/ansible_collections/ebpf/deploy && PYTHONPATH=/root/try timeout 1800 python3 -m pytest -q -rs -p no:cacheprovider" \
         "--junitxml=/root/kernel.xml ${files[*]/#/tests/kernel/}" || status=$?
     the_lab ssh "$machine" cat /root/kernel.xml >"$scratch/$machine.xml"
     /usr/bin/env python3 "$here/tests/dev/junit_cases.py" lab "$scratch/$machine.xml" | sed "s/\$/ on $machine/" >>"$results"

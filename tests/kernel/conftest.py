@@ -34,6 +34,14 @@ def pytest_addoption(parser):
     parser.addoption("--damage-seed", type=int, default=18, help="of the damage: another one finds other faults")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Whoever asks for more rounds than by default waits for them: --timeout is for a test that hangs."""
+    asked = config.option
+    if asked.thorough or asked.rounds > 25 or asked.stranger_rounds > 40 or asked.mutations > 15:
+        for each in items:
+            each.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory):
     """Objects compiled once for the whole run."""

@@ -77,12 +77,14 @@ class Server:
         return self.ask(address, f"{before} {_command(rows)}", **how)
 
     def end(self):
-        self.process.terminate()
+        """A session whose connection went with its device outlives the server, and holds its stderr open: all end."""
+        folders = [each for each in sorted(pathlib.Path(self.host.cgroup).iterdir()) if each.is_dir()]
+        for folder in folders:
+            (folder / "cgroup.kill").write_text("1")
         self.process.communicate()
         transitions.remove(NAME)
-        for folder in sorted(pathlib.Path(self.host.cgroup).iterdir()):
-            if folder.is_dir():
-                assert private_host.eventually(lambda folder=folder: _removed(folder)), folder
+        for folder in folders:
+            assert private_host.eventually(lambda folder=folder: _removed(folder)), folder
 
 
 def _sshd():
