@@ -23,12 +23,12 @@ LAYERS = ("errors", "kernel", "objects", "hooks", "deployment", "command")  # ea
 WEIGHT = {
     "modules.bpf_attach": 696,
     "modules.bpf_host": 707,
-    "modules.bpf_info": 240,
+    "modules.bpf_info": 267,
     "modules.bpf_map": 374,
     "modules.bpf_program": 829,
-    "modules.bpf_release": 338,
+    "modules.bpf_release": 374,
     "module_utils._core.deployment.apply": 238,
-    "module_utils._core.deployment.guard": 366,
+    "module_utils._core.deployment.guard": 407,
     "module_utils._core.deployment.boot": 689,
     "module_utils._core.command": 701,
 }

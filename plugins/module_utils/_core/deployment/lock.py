@@ -60,6 +60,8 @@ def _unlocked(place, holder, is_ended):
     how = "did not end when it was killed" if is_ended else "is no run of ours that could be ended"
     why = f"without the lock, which process {holder or 'unknown'} holds: it {how}"
     store.journal(place, "unlocked", why=why)
+    for text in store.take_own(place):
+        store.journal(place, "moved_aside", what=text)
     return place._replace(unlocked=why)
 
 

@@ -62,6 +62,7 @@ LOCK_SECONDS = 30
 BOOT_OPTIONS = ("on_boot_refusal", "on_strikes", "proven_after")  # of a Generation, as bpf_attach takes them
 JOURNAL_BYTES = 1 << 18  # then it becomes journal.jsonl.1: some 500 changes are kept, and twice this on the disk
 GONE = ".gone.aside"  # a release on its way out has this behind its id
+FOLDERS = ("releases", "generations", "outcomes", "quarantine", "entries")
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
 
@@ -273,6 +274,29 @@ def take_places():
     return [text for text in told if text]
 
 
+def take_own(place):
+    """Sentences on what of the deployment was a symlink in the place of a folder of ours, or of a pin: each was moved
+    aside. What one leads to is not ours: nothing is read, written or removed through it."""
+    told = []
+    for path in _may_be_links(place):
+        with contextlib.suppress(OSError):  # it went meanwhile, or that disk takes no change
+            told += [files.move_link_aside(path)] if os.path.islink(path) else []
+    return told
+
+
+def _may_be_links(place):
+    """Paths of ours that none may be at, those above first: what is below one is looked at when that has gone."""
+    yield place.folder
+    for name in FOLDERS:
+        yield os.path.join(place.folder, name)
+    for name in releases(place):
+        yield os.path.join(place.folder, "releases", name)
+    yield place.pins
+    for root, names, others in os.walk(place.pins):
+        for name in (*names, *others):
+            yield os.path.join(root, name)
+
+
 def expect_private():
     """Our folders are root's alone, each on its whole way, where they are there; NotRootsAlone names what is not.
 
@@ -317,7 +341,7 @@ def locked(name, seconds=LOCK_SECONDS):
         descriptor = _held_lock(lock_path(place.name), place.name, time.monotonic() + seconds)
         try:
             _sign(descriptor)
-            for text in told:
+            for text in (*told, *take_own(place)):
                 journal(place, "moved_aside", what=text)
             yield place._replace(is_locked=True)
         finally:
@@ -387,13 +411,14 @@ def deployments():
     return sorted(
         name
         for name in {*files.names_in(os.path.realpath(STATE)), *(files.names_in(PINS) if has_own_pins() else ())}
-        if NAME.fullmatch(name)
+        if NAME.fullmatch(name) and not files.was_moved_aside(name)
     )
 
 
 def has_remains(place):
     """Whether anything is on the disk or pinned, but for what outlives a deployment; a killed run may have left it."""
-    return os.path.exists(place.pins) or bool({*files.names_in(place.folder)} - OUTLIVES)
+    is_there = os.path.lexists(place.pins) or os.path.islink(place.folder)
+    return is_there or bool({*files.names_in(place.folder)} - OUTLIVES)
 
 
 def staged(place):
@@ -402,8 +427,11 @@ def staged(place):
 
 
 def pointed(place, pointer):
-    """The Generation that `trial` or `confirmed` names, or None."""
-    return _read(Generation, os.path.join(place.folder, pointer))
+    """The Generation that `trial` or `confirmed` names, or None. Damaged where it is no symlink to a generation."""
+    number, path = pointed_number(place, pointer), os.path.join(place.folder, pointer)
+    if number is None and os.path.lexists(path):
+        raise Damaged(f"{path} names no generation", path=path)
+    return None if number is None else generation(place, number)
 
 
 def pointed_number(place, pointer):
@@ -420,7 +448,15 @@ def lost_trial(number):
 
 def generation(place, number):
     """The Generation with this number, or None where it is not kept."""
-    return _read(Generation, _generation_path(place, number))
+    path = _generation_path(place, number)
+    return _numbered(_read(Generation, path), "number", number, path)
+
+
+def _numbered(found, field, number, path):
+    """What was read, the record of this number; Damaged where it is another's: a copy, or a symlink to that."""
+    if found is not None and getattr(found, field) != number:
+        raise Damaged(f"{path} is the record of {getattr(found, field)}", path=path)
+    return found
 
 
 def generation_numbers(place):
@@ -442,7 +478,10 @@ def releases(place):
 
 def release(place, number):
     """The Release with this id, None where its manifest is not on this disk. `spoiled` says whether its files are."""
-    return None if number.endswith(GONE) else _read(Release, release_path(place, number, "manifest.json"))
+    if number.endswith(GONE):
+        return None
+    path = release_path(place, number, "manifest.json")
+    return _numbered(_read(Release, path), "id", number, path)
 
 
 def release_path(place, number, name):
@@ -524,7 +563,8 @@ def _records(place):
 
 def ended(place, number):
     """How the trial of this generation ended, None while it did not or where it was confirmed."""
-    return _read(Ended, os.path.join(place.folder, "outcomes", f"{number}.json"))
+    path = os.path.join(place.folder, "outcomes", f"{number}.json")
+    return _numbered(_read(Ended, path), "generation", number, path)
 
 
 def ran(place, kind):
@@ -560,7 +600,11 @@ def quarantined_under_another_key(place, private_id):
 
 def declared_maps(place):
     """The names of the maps that entries are declared of."""
-    return [name for name in files.names_in(os.path.join(place.folder, "entries")) if not name.endswith(".aside")]
+    return [
+        name
+        for name in files.names_in(os.path.join(place.folder, "entries"))
+        if not name.endswith(".aside") and not files.was_moved_aside(name)
+    ]
 
 
 def declared(place, name):

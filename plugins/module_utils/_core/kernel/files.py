@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -143,7 +144,23 @@ def _is_folder(path):
 
 def _move_aside(path):
     """What somebody put in the place of ours keeps no run from its work, and is not removed: it is not ours."""
-    os.rename(path, f"{path}-{time.monotonic_ns():x}-aside")  # without a dot, which bpffs does not take
+    aside = f"{path}-{time.monotonic_ns():x}-aside"  # without a dot, which bpffs does not take
+    os.rename(path, aside)
+    return aside
+
+
+def was_moved_aside(name):
+    """Whether the name is one that what was not ours was given."""
+    return re.search(r"-[0-9a-f]+-aside$", name) is not None
+
+
+def move_link_aside(path):
+    """The symlink is at `path` no more; a sentence says where it is, or, out of bpffs, where it led to."""
+    target = os.readlink(path)
+    if not path.startswith(BPFFS + "/"):
+        return f"{path} led to {target}: it is {_move_aside(path)} now"
+    os.unlink(path)  # each name there may be taken for a load's
+    return f"{path} led to {target}: it is removed"
 
 
 def write_durably(path, data, mode=0o600):
@@ -203,7 +220,10 @@ def _leads_away(path):
 def behind(path):
     """What the symlink `path` leads to where that lies in its folder or below; else `path`, which alone is ours: what
     cannot be read may be removed next."""
-    target, folder = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
+    try:
+        target, folder = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
+    except OSError:  # a symlink went while it was read
+        return path
     return target if target.startswith(folder + "/") else path
 
 
@@ -330,7 +350,7 @@ def names_in(path):
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or os.path.islink(path):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) or os.path.islink(path):
             return []
         raise
     try:
