@@ -175,9 +175,12 @@ def load_again(home, seen, generation):
         if is_there:
             os.rename(whole, f"{whole}-{os.getpid()}-tmp")
         os.rename(aside, whole)
-    except (Failure, OSError):
+    except Failure:
         files.remove_tree(aside)
         raise
+    except OSError as error:
+        files.remove_tree(aside)
+        raise files.disk_failure(error) from error
 
 
 def _load(home, release, shared, pins):
@@ -206,7 +209,8 @@ def _shared(home, seen, generation):
     folder = os.path.join(home.loads, seen.confirmed.load, "maps")
     alike = [maps.from_record(each) for each in both[0].maps if each in both[1].maps]
     names = [each.name for each in alike if not maps.is_own(each) and each.name not in seen.confirmed.policies]
-    return {name: os.path.join(folder, name) for name in names}
+    there = seen.loads[seen.confirmed.load].maps
+    return {name: os.path.join(folder, name) for name in names if name in there}
 
 
 def _is_verdict(failure):

@@ -288,13 +288,25 @@ def by_ids(home, keep=None, forget=None):
     made = _from(record, keep, forget)
     for key, number in record["links"].items():
         _keep_if_there(made, f"link.{key}", bpf.link_by_id, number)
-    for load, pins in made.loads.items():
+    for load, pins in _loads_now(made, home):
+        made.loads[load] = pins
         for name, number in pins.programs.items():
             _keep_if_there(made, f"prog.{load}.{name}", bpf.prog_by_id, number)
     for key, place in made.places.items():
         with contextlib.suppress(OSError):
             _open_place(made, key, place)
     return made
+
+
+def _loads_now(made, home):
+    """[(load, its ids)]: of one that lost a program, and was loaded again since, those that are pinned now."""
+    found = []
+    for load, pins in made.loads.items():
+        if not all(_exists(bpf.prog_by_id, number) for number in pins.programs.values()):
+            again = observe.load(home, load)
+            pins = again if set(again.programs) >= set(pins.programs) else pins
+        found.append((load, pins))
+    return found
 
 
 def unpinned(home, number):

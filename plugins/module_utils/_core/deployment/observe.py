@@ -288,10 +288,34 @@ def hooks(seen, generation):
         sitting_there[key] = tuple(holder.prog_id for holder in sitting)
         ours = seen.links[key].prog_id if key in seen.links else None
         modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
-        foreign = [holder for holder in sitting if holder.prog_id != ours] if hook.is_exclusive else ()
-        holders[key] = tuple(owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign)
+        if hook.is_exclusive:
+            foreign = [holder for holder in sitting if holder.prog_id != ours]
+        else:
+            foreign = () if key in seen.links else _twins(seen, generation, attachment, sitting)
+        described = [owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign]
+        holders[key] = tuple(row for row in described if hook.is_exclusive or not _is_another_deployments(seen, row))
     found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
     return seen._replace(**found, fillings=_fillings(seen, generation))
+
+
+def _twins(seen, generation, attachment, sitting):
+    """Who of those that sit at a place, with others, runs the very program that is to be attached: a link whose pin was
+    moved away, most likely. With a second one every packet would be handled twice."""
+    load = seen.loads.get(generation.load)
+    number = load.programs.get(attachment.program) if load else None
+    if number is None or not sitting:
+        return []
+    try:
+        ours, there = bpf.program(number), [(holder, bpf.program(holder.prog_id)) for holder in sitting]
+    except OSError:  # one went meanwhile
+        return []
+    return [holder for holder, each in there if (each.name, each.tag) == (ours.name, ours.tag)]
+
+
+def _is_another_deployments(seen, row):
+    """Whether another deployment of this host has it pinned, as owners.describe tells."""
+    others = [store.home(name).pins + "/" for name in store.deployments() if name != seen.name]
+    return any(path.startswith(tuple(others)) for path in row.get("pinned", ()))
 
 
 def _fillings(seen, generation):
@@ -336,12 +360,17 @@ def _loads(place):
         if name.endswith("-tmp"):
             half.append(name)
         else:
-            folder = os.path.join(place.loads, name)
-            whole[name] = Load(
-                _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info),
-                _ids(os.path.join(folder, "maps"), "map", bpf.map_info),
-            )
+            whole[name] = load(place, name)
     return whole, tuple(name for name in half if not _maker_lives(name))
+
+
+def load(place, name):
+    """The Load of this name as its pins say it now, empty where none are."""
+    folder = os.path.join(place.loads, name)
+    return Load(
+        _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info),
+        _ids(os.path.join(folder, "maps"), "map", bpf.map_info),
+    )
 
 
 def _maker_lives(name):
