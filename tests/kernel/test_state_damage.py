@@ -31,6 +31,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import private_host
+import programs
 from conftest import private
 from every_transition import attached
 from private_host import NAME
@@ -386,6 +387,8 @@ class Scene:
                 self.faults.append(f"{moment}: {hook} is empty, told: {told}")
             if hasattr(self, "new") and tag == self.new[hook] and told not in SAYS_SO:
                 self.faults.append(f"{moment}: {hook} runs the trial, told: {told}")
+        if hasattr(self, "new") and told == "not_back" and now == self.old:
+            self.faults.append(f"{moment}: all hooks are back, told: {told}")
 
     def read_errors(self):
         if os.path.exists(self.errors):
@@ -476,7 +479,7 @@ class Found(NamedTuple):
     work: object
 
 
-POINTERS = ("/trial", "/confirmed")
+POINTERS, RECORD_OF_2 = ("/trial", "/confirmed"), "/generations/2.json"
 FOUND_ONCE = (
     Found(live, "", "a deadline of another year", lambda at: _alter(DEADLINE, b'"end": ', b'"end": 9')),
     Found(live, "", "the deadline for what is held", lambda at: swap(DEADLINE, held.record_path(NAME), None)),
@@ -497,6 +500,13 @@ FOUND_ONCE = (
     Found(expired, "confirm", "programs for maps", lambda at: swap(at.load + "/maps", at.load + "/progs", None)),
     Found(expired, "attach", "no state", lambda at: os.rename(at.home.folder, at.home.folder + "-old")),
     Found(expired, "restore", "anybody's /run", lambda at: os.chmod(store.RUN, 0o777)),
+    Found(expired, "restore", "a symlink for the load before", lambda at: _lead(_load_before(at.home), at.home.pins)),
+    Found(expired, "restore", "a program of the load before", lambda at: os.unlink(_program_before(at.home))),
+    Found(
+        expired, "attach", "another record for the trial's", lambda at: _lead(at.home.folder + RECORD_OF_2, "1.json")
+    ),
+    Found(expired, "roll back", "no state of any deployment", lambda at: _gone(store.STATE)),
+    Found(live, "", "a decoy for the generations", lambda at: _lead(at.home.folder + "/generations", decoy())),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )
@@ -515,6 +525,14 @@ def _lead(path, target):
     os.symlink(target, path)
 
 
+def _load_before(home):
+    return os.path.join(home.loads, store.generation(home, 1).load)
+
+
+def _program_before(home):
+    return os.path.join(_load_before(home), "progs", programs.XDP)
+
+
 def _folder(path):
     replace_by_a_folder(path, "", None)
 
@@ -530,7 +548,8 @@ def one_round(host, seed, number, folder):
         before = scene.running()
         for who in chance.sample(sorted(RUNS), 2):
             if who != "roll back":
-                scene.judge(f"and then {who}", before, scene.asked(lambda who=who: RUNS[who](host)) and "not_back")
+                then = scene.asked(lambda who=who: RUNS[who](host))
+                scene.judge(f"and then {who}", before, then if then == "not_back" else "confirmed")
         scene.asked(lambda: transitions.remove(NAME) and None)
         scene.read_errors()
         scene.faults += [f"a file that is not ours is lost: {name}" for name in decoys_lost()]

@@ -307,14 +307,29 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
         if not everything_off:
             observe.expect_known(seen)
         if number is not None and not is_trials and not (seen.confirmed and seen.confirmed.number == number):
-            if seen.confirmed and seen.trial is None:
-                return _as_confirmed(home, seen, (), check_mode)
-            return Outcome((), seen, seen, seen.confirmed)
+            return _as_left(home, seen, number, check_mode)
         repaired = ()
         with contextlib.suppress(*([NotBack] if everything_off else [])):
             repaired = () if check_mode else trial.end(home, why, seen=seen)
         seen = observe.sound_facts(home) if repaired or seen.damage else seen
         return _return_to(home, seen, release, repaired, why, check_mode, everything_off)
+
+
+def _as_left(home, seen, number, check_mode):
+    """The generation with this number is not to be left: what a killed run had left to do is done, and no more."""
+    repaired = () if check_mode else trial.settle(home, keep_own=True, seen=seen)
+    after = observe.facts(home) if repaired else seen
+    if after.confirmed and after.trial is None:
+        return _as_confirmed(home, after, repaired, check_mode)
+    if after.confirmed is None and after.trial is None and after.links:
+        raise NotBack(
+            f"Nothing on this host says what generation {number} of {after.name} was, and {len(after.links)} of its "
+            "hooks run a program",
+            f"bpf_release name={after.name} state=absent takes it off; state=confirmed takes it for confirmed",
+            generation=number,
+            not_back=[f"{key} runs program {link.prog_id}" for key, link in after.links.items()],
+        )
+    return Outcome((), seen, after, after.confirmed, repaired)
 
 
 def _trial_ended(home, seen, why, check_mode):

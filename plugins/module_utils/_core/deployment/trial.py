@@ -151,7 +151,7 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     if seen.ended:
         return _go_back(home)
     if seen.trial_is_lost:
-        return _go_back(home, FAILED, "its own file cannot be read")
+        return _lost_gone_back(home, seen)
     if not seen.trial.guarded:
         return _finish(home, seen)
     if not seen.trial_is_live:
@@ -164,6 +164,18 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
     if keep_own:
         return ()
     return _go_back(home, SUPERSEDED, "a newer change of the same rollout", is_punished=False)
+
+
+def _lost_gone_back(home, seen):
+    """A trial whose record cannot be read goes back. It is quarantined as any other that was not confirmed in time,
+    where what its guard wrote down says what it was."""
+    deadline = seen.deadline
+    is_late = deadline and deadline.generation == seen.trial.number and deadline.end <= store.boottime()
+    with _holding(home) as holding:
+        if is_late and holding.held and holding.held.trial.load:
+            known = _facts(holding)
+            return _go_back(holding, ROLLED_BACK, _why(home, known, False), is_punished=_has_switched(known))
+        return _go_back(holding, FAILED, "its own file cannot be read")
 
 
 def _why(home, seen, rebooted):
