@@ -226,8 +226,12 @@ def counted_in(*which):
 
 
 def bpftool(*words):
-    """bpftool's answer as data."""
-    return json.loads(run("bpftool", "-j", *words))
+    """bpftool's answer as data. It gives up at a link that somebody else's process is just making (EAGAIN)."""
+    for dummy in range(20):
+        with contextlib.suppress(Unsettled):
+            return json.loads(run("bpftool", "-j", *words))
+        time.sleep(0.05)
+    raise Unsettled(words)
 
 
 def links():
@@ -410,11 +414,17 @@ class Gone(Exception):
     """What was asked for went meanwhile."""
 
 
+class Unsettled(Exception):
+    """What was asked for is not finished yet."""
+
+
 def run(*command, **options):
     """What the command wrote; its own words are in the error where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if done.returncode != 0 and "No such file or directory" in done.stdout + done.stderr:
         raise Gone(done.stdout + done.stderr)
+    if done.returncode != 0 and "Resource temporarily unavailable" in done.stdout + done.stderr:
+        raise Unsettled(done.stdout + done.stderr)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
 

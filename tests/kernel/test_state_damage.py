@@ -507,6 +507,7 @@ FOUND_ONCE = (
     ),
     Found(expired, "roll back", "no state of any deployment", lambda at: _gone(store.STATE)),
     Found(live, "", "a decoy for the generations", lambda at: _lead(at.home.folder + "/generations", decoy())),
+    Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )
