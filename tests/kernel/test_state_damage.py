@@ -479,7 +479,7 @@ class Found(NamedTuple):
     work: object
 
 
-POINTERS, RECORD_OF_2 = ("/trial", "/confirmed"), "/generations/2.json"
+RECORD_OF_2 = "/generations/2.json"
 FOUND_ONCE = (
     Found(live, "", "a deadline of another year", lambda at: _alter(DEADLINE, b'"end": ', b'"end": 9')),
     Found(live, "", "the deadline for what is held", lambda at: swap(DEADLINE, held.record_path(NAME), None)),
@@ -488,7 +488,7 @@ FOUND_ONCE = (
     Found(live, "", "a folder for a record", lambda at: _folder(at.home.folder + "/generations/1.json")),
     Found(live, "", "a folder for a pointer", lambda at: _folder(at.home.folder + "/trial")),
     Found(live, "", "a file for a folder", lambda at: replace_by_a_file(at.home.folder + "/generations", "", None)),
-    Found(live, "", "one pointer for the other", lambda at: swap(*(at.home.folder + each for each in POINTERS), None)),
+    Found(live, "", "one pointer for the other", lambda at: swap(*_pointers(at.home), None)),
     Found(
         expired, "attach", "a pointer to what was", lambda at: _lead(at.home.folder + "/trial", "generations/1.json")
     ),
@@ -505,6 +505,7 @@ FOUND_ONCE = (
     Found(
         expired, "attach", "another record for the trial's", lambda at: _lead(at.home.folder + RECORD_OF_2, "1.json")
     ),
+    Found(expired, "attach", "one pointer for the other", lambda at: swap(*_pointers(at.home), None)),
     Found(expired, "roll back", "no state of any deployment", lambda at: _gone(store.STATE)),
     Found(live, "", "a decoy for the generations", lambda at: _lead(at.home.folder + "/generations", decoy())),
     Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
@@ -524,6 +525,10 @@ def _alter(path, old, new):
 def _lead(path, target):
     _gone(path)
     os.symlink(target, path)
+
+
+def _pointers(home):
+    return [os.path.join(home.folder, each) for each in ("trial", "confirmed")]
 
 
 def _load_before(home):

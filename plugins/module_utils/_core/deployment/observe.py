@@ -226,11 +226,13 @@ def _facts(place):
 
 
 def _unpointed(place, deadline):
-    """The number of the trial that the deadline names, whose pointer was lost: it neither ended nor was confirmed."""
+    """The number of the trial that the deadline names, whose pointer was lost: it neither ended nor was confirmed. So
+    it is where `trial` names an older one than `confirmed`, which no change of ours leaves: each has the other's."""
     if deadline is None or deadline.boot_id != namespaces.boot_id():
         return None
     number, confirmed = deadline.generation, store.pointed_number(place, "confirmed") or 0
-    if number <= confirmed or number not in store.generation_numbers(place):
+    is_swapped = 0 < (store.pointed_number(place, "trial") or 0) < confirmed == number
+    if (number <= confirmed and not is_swapped) or number not in store.generation_numbers(place):
         return None
     try:
         ended = store.ended(place, number)

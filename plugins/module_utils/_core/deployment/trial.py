@@ -233,7 +233,7 @@ def _holding(home):
     found = held.by_ids(home)
     number = store.pointed_number(home, "trial")
     try:
-        yield home._replace(held=found) if found and number in (None, found.trial.number) else home
+        yield home._replace(held=found) if found and (number or 0) <= found.trial.number else home
     finally:
         if found:
             found.close()
