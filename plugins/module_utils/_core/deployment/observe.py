@@ -295,14 +295,14 @@ def hooks(seen, generation):
         else:
             foreign = () if key in seen.links else _twins(seen, generation, attachment, sitting)
         described = [owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign]
-        holders[key] = tuple(row for row in described if hook.is_exclusive or not _is_another_deployments(seen, row))
+        holders[key] = tuple(row for row in described if hook.is_exclusive or _was_ours(seen, key, row))
     found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
     return seen._replace(**found, fillings=_fillings(seen, generation))
 
 
 def _twins(seen, generation, attachment, sitting):
-    """Who of those that sit at a place, with others, runs the very program that is to be attached: a link whose pin was
-    moved away, most likely. With a second one every packet would be handled twice."""
+    """Who of those that sit at a place, with others, runs the very program that is to be attached. Where that is a link
+    of ours whose pin was moved away, with a second one every packet would be handled twice."""
     load = seen.loads.get(generation.load)
     number = load.programs.get(attachment.program) if load else None
     if number is None or not sitting:
@@ -314,10 +314,14 @@ def _twins(seen, generation, attachment, sitting):
     return [holder for holder, each in there if (each.name, each.tag) == (ours.name, ours.tag)]
 
 
-def _is_another_deployments(seen, row):
-    """Whether another deployment of this host has it pinned, as owners.describe tells."""
-    others = [store.home(name).pins + "/" for name in store.deployments() if name != seen.name]
-    return any(path.startswith(tuple(others)) for path in row.get("pinned", ()))
+def _was_ours(seen, key, row):
+    """Whether a pin of what owners.describe tells is below ours, or has the name that we give it, and is no other
+    deployment's: those have one of that name, too."""
+    pinned, own = row.get("pinned", ()), store.home(seen.name).pins + "/"
+    if any(path.startswith(own) for path in pinned):
+        return True
+    others = tuple(store.home(name).pins + "/" for name in store.deployments() if name != seen.name)
+    return any(os.path.basename(path) == key and not path.startswith(others) for path in pinned)
 
 
 def _fillings(seen, generation):
