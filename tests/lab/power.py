@@ -6,6 +6,8 @@
 power.py prepare              the command's code, the boot unit, and a service with a cgroup
 power.py deploy VERSION       it is confirmed at an interface and at the service; with +OFF: on_boot_refusal off;
                               with +PROVEN it is so at once
+power.py trial VERSION SECONDS the change to it is on trial, with its guard; {"guard": ...} when its hooks run it
+power.py ended                how the last trial ended, and the journal's events since
 power.py stop VERSION WORDS   the change to it stops at the moment that the words (a regex) describe, says so, and waits
 power.py look                 {state, drift, generation, receive, leave, quarantined, kernel, events, causes of
                               strikes, boot: what its unit is}, then ebpf-deploy status and the units' journal
@@ -27,6 +29,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
     edit,
+    guard,
     inventory,
     plan,
     stage,
@@ -59,7 +62,7 @@ def prepare():
     subprocess.run(["systemctl", "enable", "--now", END, SERVICE], check=True, stderr=subprocess.DEVNULL)
 
 
-def deploy(version):
+def deploy(version, **more):
     number = int(version.partition("+")[0])
     flags = (f"-DVERSION={number % 100}", *(["-DSINCE_6_2"] if number >= 100 else []))
     with open(os.path.join(TARGET, "comes_back.bpf.c"), "rb") as stream:
@@ -67,7 +70,10 @@ def deploy(version):
     stage.stage(NAME, stage.Given(source=made, file="comes_back.bpf.c"))
     attachments = tuple(catalogue.attachment_from(each) for each in ATTACHMENTS)
     wish = transitions.Wish(attachments=attachments, on_boot_refusal="off" if "+OFF" in version else "previous")
-    transitions.attach(NAME, wish._replace(proven_after=0) if "+PROVEN" in version else wish)
+    transitions.attach(NAME, wish._replace(**more, **({"proven_after": 0} if "+PROVEN" in version else {})))
+    if more:
+        told(json.dumps(guard.arm(NAME)))
+        return
     networks = [{"key": f"10.{each // 250}.{each % 250}.0/24", "value": 1} for each in range(1000)]
     edit.deployed(NAME, "blocked", edit.Asked(networks, persist=True))
     told(f"version {number}")
@@ -82,6 +88,18 @@ def stop(version, words):
     apply.trace = trace
     deploy(version)
     raise SystemExit(f"the change has no moment like {words}")
+
+
+def trial(version, seconds):
+    deploy(version, confirm_within=int(seconds))
+
+
+def ended():
+    home = store.home(NAME)
+    number = max(int(name[:-5]) for name in files.names_in(os.path.join(home.folder, "outcomes")))
+    with open(os.path.join(home.folder, "journal.jsonl"), encoding="utf-8") as lines:
+        events = [json.loads(line)["event"] for line in lines]
+    told(json.dumps({**store.ended(home, number)._asdict(), "events": events[-8:]}))
 
 
 def look():
