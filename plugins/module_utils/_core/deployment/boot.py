@@ -203,6 +203,8 @@ def _tuning(home, release):
 def _shared(home, seen, generation):
     """{map: pin} of what the release before has in common with the confirmed one, which is loaded first: the maps that
     both declare alike, but for those that a policy took over, or that belong to one load."""
+    if seen.confirmed is None:
+        return {}
     both = [seen.releases.get(each.release) for each in (seen.confirmed, generation)]
     if seen.confirmed.load not in seen.loads or None in both:
         return {}

@@ -293,19 +293,20 @@ def hooks(seen, generation):
         if hook.is_exclusive:
             foreign = [holder for holder in sitting if holder.prog_id != ours]
         else:
-            foreign = () if key in seen.links else _twins(seen, generation, attachment, sitting)
+            foreign = _twins(seen, generation, key, sitting)
         described = [owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign]
         holders[key] = tuple(row for row in described if hook.is_exclusive or _was_ours(seen, key, row))
     found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
     return seen._replace(**found, fillings=_fillings(seen, generation))
 
 
-def _twins(seen, generation, attachment, sitting):
+def _twins(seen, generation, key, sitting):
     """Who of those that sit at a place, with others, runs the very program that is to be attached. Where that is a link
-    of ours whose pin was moved away, with a second one every packet would be handled twice."""
-    load = seen.loads.get(generation.load)
-    number = load.programs.get(attachment.program) if load else None
-    if number is None or not sitting:
+    of ours whose pin was moved away, with a second one every packet would be handled twice. A way back asks nobody."""
+    load, known = seen.loads.get(generation.load), {link.prog_id for link in seen.links.values()}
+    number = load.programs.get(generation.attachments[key].program) if load else None
+    sitting = [holder for holder in sitting if holder.prog_id not in known]
+    if key in seen.links or seen.trial or number is None or not sitting:
         return []
     try:
         ours, there = bpf.program(number), [(holder, bpf.program(holder.prog_id)) for holder in sitting]
@@ -326,8 +327,10 @@ def _was_ours(seen, key, row):
 
 def _fillings(seen, generation):
     """What the generation's maps lack of what is declared; those that a hook runs with are as bpf_map left them."""
-    load, place, found = seen.loads.get(generation.load), store.home(seen.name), {}
-    for name in store.declared_maps(place) if load and generation.attachments else ():
+    load, place, found, declared_of = seen.loads.get(generation.load), store.home(seen.name), {}, ()
+    with contextlib.suppress(OSError):  # a disk that gives errors keeps no hook from going back
+        declared_of = store.declared_maps(place)
+    for name in declared_of if load and generation.attachments else ():
         if name in load.maps and not _holds_declared(seen, load, name):
             found[name] = filling(place, seen, generation.load, name)
     return found

@@ -441,6 +441,12 @@ def _refuse_foreign(seen, key, attachment):
     """HookHeld where somebody else's program sits alone at the attachment's place."""
     if seen.holders[key]:
         who = owners.sentence(seen.holders[key][0])
+        if not catalogue.hook_of(attachment).is_exclusive:
+            raise HookHeld(
+                f"{attachment.describe()} runs {who} already, by a link of {seen.name} whose pin was moved away",
+                f"Put the pin back, or take the link off: bpftool link detach id {seen.holders[key][0].get('link_id')}",
+                holders=list(seen.holders[key]),
+            )
         raise HookHeld(
             f"{attachment.describe()} is held by {who}, which ebpf.deploy did not attach for {seen.name}",
             OWNER_ADVICE,

@@ -278,8 +278,8 @@ def take_own(place):
     """Sentences on what of the deployment was a symlink in the place of a folder of ours, or of a pin: each was moved
     aside. What one leads to is not ours: nothing is read, written or removed through it."""
     told = []
-    for path in _may_be_links(place):
-        with contextlib.suppress(OSError):  # it went meanwhile, or that disk takes no change
+    with contextlib.suppress(OSError):  # of a disk that gives errors: no way back is shut by it
+        for path in _may_be_links(place):  # and none is looked at below one that could not be moved
             told += [files.move_link_aside(path)] if os.path.islink(path) else []
     return told
 
@@ -411,7 +411,7 @@ def deployments():
     return sorted(
         name
         for name in {*files.names_in(os.path.realpath(STATE)), *(files.names_in(PINS) if has_own_pins() else ())}
-        if NAME.fullmatch(name) and not files.was_moved_aside(name)
+        if NAME.fullmatch(name)
     )
 
 
@@ -600,11 +600,7 @@ def quarantined_under_another_key(place, private_id):
 
 def declared_maps(place):
     """The names of the maps that entries are declared of."""
-    return [
-        name
-        for name in files.names_in(os.path.join(place.folder, "entries"))
-        if not name.endswith(".aside") and not files.was_moved_aside(name)
-    ]
+    return [name for name in files.names_in(os.path.join(place.folder, "entries")) if not name.endswith(".aside")]
 
 
 def declared(place, name):
@@ -799,7 +795,8 @@ def _sweep(folder):
 def remove_damaged(path):
     """The file that could not be read is gone."""
     files.remove(path)
-    files.sync_folder(os.path.dirname(path))
+    with contextlib.suppress(FileNotFoundError):  # its folder went before
+        files.sync_folder(os.path.dirname(path))
 
 
 def remove_generation(place, number):

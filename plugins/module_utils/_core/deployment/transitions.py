@@ -322,6 +322,8 @@ def _as_left(home, seen, number, check_mode):
     if after.confirmed and after.trial is None:
         return _as_confirmed(home, after, repaired, check_mode)
     if after.confirmed is None and after.trial is None and after.links:
+        if after.damage:
+            raise observe.damaged(after)
         raise NotBack(
             f"Nothing on this host says what generation {number} of {after.name} was, and {len(after.links)} of its "
             "hooks run a program",

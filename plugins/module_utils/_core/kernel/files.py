@@ -144,14 +144,14 @@ def _is_folder(path):
 
 def _move_aside(path):
     """What somebody put in the place of ours keeps no run from its work, and is not removed: it is not ours."""
-    aside = f"{path}-{time.monotonic_ns():x}-aside"  # without a dot, which bpffs does not take
+    aside = f"{path}-{time.monotonic_ns():016x}-aside"  # without a dot, which bpffs does not take
     os.rename(path, aside)
     return aside
 
 
 def was_moved_aside(name):
     """Whether the name is one that what was not ours was given."""
-    return re.search(r"-[0-9a-f]+-aside$", name) is not None
+    return re.search(r"-[0-9a-f]{16}-aside$", name) is not None
 
 
 def move_link_aside(path):
@@ -345,7 +345,7 @@ def _sha256(path, *dummy):
 def names_in(path):
     """The sorted names in the folder `path`; none where there is no folder, but a file or a symlink in its place.
 
-    What a link leads to is not ours, and who lists it may remove it next.
+    What a link leads to is not ours, and who lists it may remove it next; nor is what was moved aside: it is left out.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -354,7 +354,7 @@ def names_in(path):
             return []
         raise
     try:
-        return sorted(os.listdir(descriptor))
+        return sorted(name for name in os.listdir(descriptor) if not was_moved_aside(name))
     finally:
         os.close(descriptor)
 
