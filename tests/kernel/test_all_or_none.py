@@ -18,6 +18,7 @@ from private_host import NAME, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
+    boot,
     observe,
     plan,
     store,
@@ -25,6 +26,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     units,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, Failure, HookHeld, NotFound
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 
@@ -272,3 +274,31 @@ def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):
 
     assert "not_undone" not in failure.value.detail
     assert versions(host) == all_at(1)
+
+
+def test_the_same_program_under_another_id_takes_the_place_of_its_own(host):
+    """The id says the direction: that of the program, where the user says none. One link is there before and after."""
+    group = {"hook": "cgroup", "program": programs.CGROUP, "cgroup": host.cgroup}
+    host.stage(1)
+    host.attach(catalogue.attachment_from(group))
+
+    done = host.attach(catalogue.attachment_from({**group, "direction": "egress"}), purge=True)
+
+    assert done.changed
+    assert len(private_host.bpftool("cgroup", "show", host.cgroup)) == 1
+
+
+def test_a_link_whose_pin_was_moved_away_gets_no_second_one_beside_it(host):
+    row = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
+    host.stage(1)
+    host.attach(catalogue.attachment_from(row))
+    before = private_host.links()
+    os.rename(store.PINS, store.PINS + "-old")
+
+    with pytest.raises(HookHeld, match="whose pin was moved away"):
+        boot.restore(NAME)
+
+    assert private_host.links() == before
+    files.remove_tree(store.PINS)
+    os.rename(store.PINS + "-old", store.PINS)
+    assert boot.restore(NAME) == ()

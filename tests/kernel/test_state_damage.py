@@ -510,6 +510,7 @@ FOUND_ONCE = (
     Found(live, "", "a decoy for the generations", lambda at: _lead(at.home.folder + "/generations", decoy())),
     Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
+    Found(no_trial, "attach", "a symlink for a release", lambda at: _moved_and_led_to(_release_before(at.home))),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )
 DEADLINE = store.deadline_path(NAME)
@@ -525,6 +526,15 @@ def _alter(path, old, new):
 def _lead(path, target):
     _gone(path)
     os.symlink(target, path)
+
+
+def _release_before(home):
+    return os.path.join(home.folder, "releases", store.generation(home, 1).release)
+
+
+def _moved_and_led_to(path):
+    os.rename(path, path + "-moved")
+    os.symlink(path + "-moved", path)
 
 
 def _pointers(home):
