@@ -108,6 +108,7 @@ options:
         outside. The task then fails as rolled back.
       - The guard also makes the switch, when the module has ended, so that a program that cuts the host off cannot
         cut off its own rollback. With V(0) the change is confirmed at once.
+      - Five seconds are the least. What is detached is confirmed at once.
       - The module returns once the guard holds open what it would go back to. Where that is not loaded any more, it is
         loaded again from the host's disk. Where that cannot be, the module fails, and nothing has changed.
     type: int
@@ -210,6 +211,25 @@ EXAMPLES = r"""
     program: xdp_packet_counter
     hook: xdp
     interface: eth0
+    confirm_within: 60
+  become: true
+
+- name: Put it on trial, to be confirmed by checks of your own
+  ebpf.deploy.bpf_attach:
+    name: counter
+    confirm_within: 120
+    confirm: manual
+  become: true
+  register: attached
+
+- name: Check that the service answers
+  ansible.builtin.uri:
+    url: http://localhost/health
+
+- name: Confirm that change and no other
+  ebpf.deploy.bpf_release:
+    name: counter
+    generation: "{{ attached.generation }}"
   become: true
 
 - name: Move all attachments of the deployment to the staged release
@@ -221,6 +241,7 @@ EXAMPLES = r"""
   ebpf.deploy.bpf_attach:
     name: edge
     purge: true
+    confirm_within: 60
     attachments:
       - {program: drop_blocked, hook: xdp, interface: eth0}
       - {program: mark, hook: tcx, interface: eth0, direction: egress}
@@ -261,7 +282,8 @@ state:
   sample: confirmed
 guard:
   description:
-    - What waits on the host for the confirmation. C(deadline) counts seconds from the start of the task.
+    - What waits on the host for the confirmation. C(deadline) is O(confirm_within). It counts from when the
+      change was armed, and the switch comes about two seconds after the end of the module.
     - C(how) is V(systemd) or V(process). With V(process), C(cannot_survive) says what ends it for good. The next run
       takes the change back then.
   returned: with O(confirm_within), when something changed

@@ -16,6 +16,8 @@ description:
     O(generation) takes what its links run now for confirmed.
   - V(rolled_back) takes a guarded change back that is on trial. Without one it makes the hooks run the release that
     was confirmed before the last one. Its programs are still loaded, so that neither compiler nor verifier is needed.
+    A boot loads the confirmed release and the one before, with role P(ebpf.deploy.host#role). An older one has to be
+    rolled out again.
   - V(absent) takes everything of the deployment off the host, hooks first.
 extends_documentation_fragment:
   - ebpf.deploy._common
@@ -56,8 +58,8 @@ options:
     default: ""
   keep:
     description:
-      - For V(confirmed), how many generations stay for going back, from now on. Their programs stay loaded, which takes
-        memory for the maps that they do not share.
+      - For V(confirmed), how many generations stay for going back, from now on. Their programs stay loaded until the
+        next boot, which takes memory for the maps that they do not share.
       - What is confirmed, the one before it and what is on trial stay in any case.
       - Three where it was never set.
     type: int
