@@ -176,13 +176,13 @@ class ActionModule(attempts.Attempting, ActionBase):
         if last and last["failure"]["code"] == "not_back":
             return {**result, "failed": True, "state": "not_back", "msg": last["msg"], "failure": last["failure"]}
         self._is_cut_off = True
-        return {
-            **result,
-            "failed": True,
-            "state": "unknown",
-            "msg": f"The host did not answer until {AFTER_DEADLINE} s after the deadline. Its guard needs no "
-            "connection: what ran before, if anything did, should run again. Look at the host's console.",
-        }
+        what = f"The host did not answer until {AFTER_DEADLINE} s after the deadline"
+        do = (
+            "Its guard needs no connection: what ran before, if anything did, should run again. "
+            "Look at the host's console."
+        )
+        failure = {"code": "no_answer", "what": what, "do": do}
+        return {**result, "failed": True, "state": "unknown", "msg": f"{what}. {do}", "failure": failure}
 
 
 class Row:

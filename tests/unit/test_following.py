@@ -235,7 +235,7 @@ def test_host_that_stays_cut_off_is_a_failed_task_and_is_not_asked_to_clean_up(s
     asked_before = len(host.heard)
     host.cleanup()
 
-    assert (result["failed"], result["state"]) == (True, "unknown")
+    assert (result["failed"], result["state"], result["failure"]["code"]) == (True, "unknown", "no_answer")
     assert "unreachable" not in result
     assert len(host.heard) == asked_before
 
