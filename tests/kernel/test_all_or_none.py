@@ -288,6 +288,19 @@ def test_the_same_program_under_another_id_takes_the_place_of_its_own(host):
     assert len(private_host.bpftool("cgroup", "show", host.cgroup)) == 1
 
 
+def test_a_link_whose_pin_was_renamed_gets_no_second_one_beside_it(host):
+    row = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
+    host.stage(1)
+    host.attach(catalogue.attachment_from(row))
+    before, (pin,) = private_host.links(), private_host.tree(store.home(NAME).links)
+    os.rename(pin, pin + "-old")
+
+    with pytest.raises(HookHeld, match="whose pin was moved away"):
+        boot.restore(NAME)
+
+    assert private_host.links() == before
+
+
 def test_a_link_whose_pin_was_moved_away_gets_no_second_one_beside_it(host):
     row = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
     host.stage(1)

@@ -303,7 +303,10 @@ def hooks(seen, generation):
 def _twins(seen, generation, key, sitting):
     """Who of those that sit at a place, with others, runs the very program that is to be attached. Where that is a link
     of ours whose pin was moved away, with a second one every packet would be handled twice. A way back asks nobody."""
-    load, known = seen.loads.get(generation.load), {link.prog_id for link in seen.links.values()}
+    load = seen.loads.get(generation.load)
+    known = {
+        link.prog_id for name, link in seen.links.items() if name not in seen.unnamed
+    }  # under another id: replaced
     number = load.programs.get(generation.attachments[key].program) if load else None
     sitting = [holder for holder in sitting if holder.prog_id not in known]
     if key in seen.links or seen.trial or number is None or not sitting:
