@@ -260,14 +260,10 @@ def at_tcx(device):
 
 
 class Witness:
-    """{hook: the tag of the program there, or None}.
-
-    `twice`: two of ours were at a hook, as where one's pin was moved to where nobody looks for it. Without a trial (not
-    `is_strict`) that is told among the figures.
-    """
+    """{hook: the tag of the program there, or None}."""
 
     def __init__(self, host):
-        self.host, self.tags, self.twice, self.is_strict = host, {}, False, True
+        self.host, self.tags = host, {}
 
     def __call__(self):
         while True:
@@ -285,8 +281,7 @@ class Witness:
 
     def _tag(self, numbers):
         found = [self._tag_of(number) for number in numbers]
-        assert len(found) <= 1 or not self.is_strict, f"several programs at a hook: {found}"
-        self.twice = self.twice or len(found) > 1
+        assert len(found) <= 1, f"several programs at a hook: {found}"
         return found[0] if found else None
 
     def _tag_of(self, number):
@@ -454,7 +449,6 @@ def expired(scene):
 
 
 def no_trial(scene):
-    scene.running.is_strict = False
     damage = scene.damaged()
     before = scene.settled()
     who = scene.who(*sorted(RUNS))
@@ -575,7 +569,6 @@ def one_round(host, seed, number, folder):
         scene.asked(lambda: transitions.remove(NAME) and None)
         scene.read_errors()
         scene.faults += [f"a file that is not ours is lost: {name}" for name in decoys_lost()]
-        told += ", twice at a hook" if scene.running.twice else ""
         return Round(number, state.__name__, damage, tuple(scene.faults), told)
     except Exception:  # of this test's own: one more fault, and the other rounds go on
         scene.faults.append(traceback.format_exc())
