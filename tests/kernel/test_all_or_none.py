@@ -301,17 +301,18 @@ def test_a_link_whose_pin_was_renamed_gets_no_second_one_beside_it(host):
     assert private_host.links() == before
 
 
-def test_a_link_whose_pin_was_moved_away_gets_no_second_one_beside_it(host):
+@pytest.mark.parametrize("moved", [store.PINS, store.home(NAME).pins])
+def test_a_link_whose_pin_was_moved_away_gets_no_second_one_beside_it(host, moved):
     row = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
     host.stage(1)
     host.attach(catalogue.attachment_from(row))
     before = private_host.links()
-    os.rename(store.PINS, store.PINS + "-old")
+    os.rename(moved, moved + "-old")
 
     with pytest.raises(HookHeld, match="whose pin was moved away"):
         boot.restore(NAME)
 
     assert private_host.links() == before
-    files.remove_tree(store.PINS)
-    os.rename(store.PINS + "-old", store.PINS)
+    files.remove_tree(moved)
+    os.rename(moved + "-old", moved)
     assert boot.restore(NAME) == ()

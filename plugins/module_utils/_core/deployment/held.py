@@ -105,7 +105,7 @@ class Held:
         known = [each for each in (self.trial, self.fallback) if each.number and each.load]
         return seen._replace(
             trial=seen.trial if is_lost and seen.trial and seen.trial.number == self.trial.number else self.trial,
-            ended=seen.ended or _readable(store.ended, home, self.trial.number),
+            ended=seen.ended or readable(store.ended, home, self.trial.number),
             confirmed=confirmed or (self.fallback if self.fallback.number else None),
             generations={**seen.generations, **{each.number: each for each in known}},
             loads={**seen.loads, **self.loads},
@@ -122,7 +122,7 @@ class Held:
         """Whether the disk says how the trial ended: taken back and seen so, confirmed, or followed by another change;
         or the deployment was removed, and no link of the trial runs."""
         number = self.trial.number
-        ended = _readable(store.ended, home, number)
+        ended = readable(store.ended, home, number)
         confirmed, trial = (store.pointed_number(home, each) or 0 for each in ("confirmed", "trial"))
         if (ended and ended.back) or trial > number:
             return True
@@ -130,7 +130,7 @@ class Held:
             return False
         if confirmed == number or (confirmed > number and confirmed in store.generation_numbers(home)):
             return True
-        if (_readable(store.next_number, home) or 0) > number + 1:
+        if (readable(store.next_number, home) or 0) > number + 1:
             return True
         return not os.path.isdir(os.path.join(home.folder, "generations")) and not self._runs()
 
@@ -280,7 +280,7 @@ def resumed(home, fds, keep=None, forget=None):
 
 def by_ids(home, keep=None, forget=None):
     """Held by the ids in /run, as far as the kernel has them still; None where no record is there."""
-    record = _readable(files.read_json, record_path(home.name))
+    record = readable(files.read_json, record_path(home.name))
     if not record or not store.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
         return None
     if "fallback" not in record:  # the seal of another record of ours is as good: that of the deadline, say
@@ -348,7 +348,7 @@ def record_path(name):
 
 def forget(name, number):
     """No record of the trial with this number lies in /run."""
-    record = _readable(files.read_json, record_path(name))
+    record = readable(files.read_json, record_path(name))
     if record and record.get("trial", {}).get("number") == number:
         files.remove(record_path(name))
 
@@ -407,7 +407,7 @@ def _or_none(opened, number):
         return None
 
 
-def _readable(what, *arguments):
+def readable(what, *arguments):
     """What a reader of store.py gives, None where the file cannot be read."""
     try:
         return what(*arguments)

@@ -291,40 +291,44 @@ def hooks(seen, generation):
         ours = seen.links[key].prog_id if key in seen.links else None
         modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
         if hook.is_exclusive:
-            foreign = [holder for holder in sitting if holder.prog_id != ours]
+            foreign = [_described(holder) for holder in sitting if holder.prog_id != ours]
         else:
             foreign = _twins(seen, generation, key, sitting)
-        described = [owners.describe(holder.prog_id, holder.link_id, holder.mode) for holder in foreign]
-        holders[key] = tuple(row for row in described if hook.is_exclusive or _was_ours(seen, key, row))
+        holders[key] = tuple(foreign)
     found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
     return seen._replace(**found, fillings=_fillings(seen, generation))
 
 
+def _described(holder):
+    return owners.describe(holder.prog_id, holder.link_id, holder.mode)
+
+
 def _twins(seen, generation, key, sitting):
-    """Who of those that sit at a place, with others, runs the very program that is to be attached. Where that is a link
-    of ours whose pin was moved away, with a second one every packet would be handled twice. A way back asks nobody."""
+    """Who of those that sit at a place, with others, runs the very program that is to be attached, by a link of ours
+    whose pin was moved away: with a second one every packet would be handled twice. A way back asks nobody."""
     load = seen.loads.get(generation.load)
-    known = {
-        link.prog_id for name, link in seen.links.items() if name not in seen.unnamed
-    }  # under another id: replaced
     number = load.programs.get(generation.attachments[key].program) if load else None
-    sitting = [holder for holder in sitting if holder.prog_id not in known]
     if key in seen.links or seen.trial or number is None or not sitting:
         return []
+    # One of ours under another id is no twin where a generation names it: this one takes its place.
+    known = {link.prog_id for name, link in seen.links.items() if name not in seen.unnamed}
     try:
         ours, there = bpf.program(number), [(holder, bpf.program(holder.prog_id)) for holder in sitting]
     except OSError:  # one went meanwhile
         return []
-    return [holder for holder, each in there if (each.name, each.tag) == (ours.name, ours.tag)]
+    alike = [holder for holder, each in there if (each.name, each.tag) == (ours.name, ours.tag)]
+    described = [_described(holder) for holder in alike if holder.prog_id not in known]
+    return [row for row in described if _was_ours(seen, key, row)]
 
 
 def _was_ours(seen, key, row):
     """Whether a pin of what owners.describe tells is below ours, or has the name that we give it, and is no other
-    deployment's: those have one of that name, too."""
+    deployment's: those have one of that name, too. Pins alone, without any state on the disk, are no deployment."""
     pinned, own = row.get("pinned", ()), store.home(seen.name).pins + "/"
     if any(path.startswith(own) for path in pinned):
         return True
-    others = tuple(store.home(name).pins + "/" for name in store.deployments() if name != seen.name)
+    homes = [store.home(name) for name in store.deployments() if name != seen.name]
+    others = tuple(home.pins + "/" for home in homes if os.path.isdir(home.folder))
     return any(os.path.basename(path) == key and not path.startswith(others) for path in pinned)
 
 

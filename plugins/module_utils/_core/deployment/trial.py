@@ -252,7 +252,7 @@ def _gone_back(home, outcome, why, is_punished):
     try:
         told = carry_out(home, steps, "back", is_decided=bool(seen.ended))
     except Failure as failure:
-        if not seen.ended and not _ended(home, seen.trial.number):
+        if not seen.ended and not held.readable(store.ended, home, seen.trial.number):
             if seen.trial.guarded:
                 over = {"outcome": outcome, "why": why, "is_punished": is_punished}
                 _hooks_back_at_least(home, seen, over, failure)
@@ -265,13 +265,6 @@ def _gone_back(home, outcome, why, is_punished):
     if refusal:  # said when all else is done: the trial is over, and this did not come back with it
         raise refusal
     return (*steps, *rest)
-
-
-def _ended(home, number):
-    """store.ended, None where the disk does not let it be read."""
-    with contextlib.suppress(OSError, Failure):
-        return store.ended(home, number)
-    return None
 
 
 def _expect_back(home, seen, steps, refusal):
