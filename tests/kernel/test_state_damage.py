@@ -48,7 +48,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     units,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files, libbpf, tools
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, libbpf, tools
 
 START = """
 import os, sys
@@ -408,6 +408,7 @@ RUNS = {
     "inventory": lambda host: inventory.deployments() and None,
     "roll back": lambda host: transitions.roll_back(NAME, number=2) and None,
     "stage": lambda host: host.stage(3) and None,
+    "upgrade": lambda host: host.stage(3) and host.attach() and None,
 }
 ENDS = ("attach", "confirm", "restore", "roll back")  # whoever finds a trial whose time is over, takes it back
 
@@ -511,6 +512,7 @@ FOUND_ONCE = (
     Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "attach", "a symlink for a release", lambda at: _moved_and_led_to(_release_before(at.home))),
+    Found(no_trial, "upgrade", "a link for a map", lambda at: swap(_a_map(at.load), _tcx_link(at.home), None)),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )
 DEADLINE = store.deadline_path(NAME)
@@ -535,6 +537,18 @@ def _release_before(home):
 def _moved_and_led_to(path):
     os.rename(path, path + "-moved")
     os.symlink(path + "-moved", path)
+
+
+def _a_map(load):
+    return os.path.join(load, "maps", min(os.listdir(load + "/maps")))
+
+
+def _tcx_link(home):
+    for name in files.names_in(home.links):
+        with bpf.get_pinned(os.path.join(home.links, name)) as fd:
+            if bpf.link_info(fd).type == "tcx":
+                return os.path.join(home.links, name)
+    raise AssertionError("nothing is at tcx")
 
 
 def _pointers(home):

@@ -23,10 +23,11 @@ READS = 20  # of a deployment that other runs change meanwhile
 
 
 class Load(NamedTuple):
-    """The pins of one load: {program: id}, {map: id}."""
+    """The pins of one load: {program: id}, {map: id}; ids of links that somebody pinned in their places."""
 
     programs: dict
     maps: dict
+    links: tuple = ()
 
 
 class Unnamed(NamedTuple):
@@ -304,12 +305,16 @@ def _described(holder):
 
 
 def _twins(seen, generation, key, sitting):
-    """Who of those that sit at a place, with others, runs the very program that is to be attached, by a link of ours
-    whose pin was moved away: with a second one every packet would be handled twice. A way back asks nobody."""
+    """Who of those that sit at a place, with others, sits there by a link of ours whose pin was moved away: with a
+    second one every packet would be handled twice. That is one whose pin lies among those of a load, or one that runs
+    the very program that is to be attached. A way back asks nobody."""
     load = seen.loads.get(generation.load)
     number = load.programs.get(generation.attachments[key].program) if load else None
     if key in seen.links or seen.trial or number is None or not sitting:
         return []
+    misplaced = {link for each in seen.loads.values() for link in each.links}
+    if any(holder.link_id in misplaced for holder in sitting):
+        return [_described(holder) for holder in sitting if holder.link_id in misplaced]
     # One of ours under another id is no twin where a generation names it: this one takes its place.
     known = {link.prog_id for name, link in seen.links.items() if name not in seen.unnamed}
     try:
@@ -383,10 +388,9 @@ def _loads(place):
 def load(place, name):
     """The Load of this name as its pins say it now, empty where none are."""
     folder = os.path.join(place.loads, name)
-    return Load(
-        _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info),
-        _ids(os.path.join(folder, "maps"), "map", bpf.map_info),
-    )
+    programs, no_programs = _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info)
+    maps, no_maps = _ids(os.path.join(folder, "maps"), "map", bpf.map_info)
+    return Load(programs, maps, (*no_programs, *no_maps))
 
 
 def _maker_lives(name):
@@ -395,24 +399,32 @@ def _maker_lives(name):
 
 
 def _ids(folder, kind, info):
-    return {name: info(fd).id for name, fd in _pins_in(folder, kind)}
+    """({name: id} of the pins of this kind, ids of links that are pinned there)."""
+    found, links = {}, []
+    for name, its_kind, fd in _pins_in(folder):
+        if its_kind == kind:
+            found[name] = info(fd).id
+        elif its_kind == "link":
+            links.append(bpf.link_info(fd).id)
+    return found, links
 
 
-def _pins_in(folder, kind):
-    """(name, Fd) of each pin of this kind there, open until the next. What else somebody put in its place is none: a
-    folder or a symlink, which the kernel would refuse to open; a pin of another kind, whose id would be misread."""
+def _pins_in(folder):
+    """(name, kind, Fd) of each pin there, open until the next. A folder or a symlink that somebody put in the place of
+    one is none: the kernel would refuse to open it. The kind is asked first: an id would be misread."""
     for name in files.names_in(folder):
         path = os.path.join(folder, name)
         if files.is_plain(path):
             with bpf.get_pinned(path) as fd:
-                if bpf.kind(fd) == kind:
-                    yield name, fd
+                yield name, bpf.kind(fd), fd
 
 
 def _links(place):
     """({id: bpf.Link}, ids that are not settled): where ID-next is pinned, that one is the newer truth."""
     found, unsettled = {}, set()
-    for name, fd in _pins_in(place.links, "link"):
+    for name, kind, fd in _pins_in(place.links):
+        if kind != "link":
+            continue
         link = bpf.link_info(fd)
         if name.endswith("-next"):
             unsettled.add(name[: -len("-next")])
