@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import random
@@ -172,7 +173,16 @@ def decoy():
     return os.path.join(tempfile.gettempdir(), f"decoy-{os.getpid()}")
 
 
-DECOYS = ("keep", "1.json", "trial", "progs/keep", "generations/1.json", "outcomes/2.json", "k-123-tmp/keep")
+DECOYS = (
+    "keep",
+    "1.json",
+    "trial",
+    "progs/keep",
+    "generations/1.json",
+    "outcomes/2.json",
+    "k-123-tmp/keep",
+    "progs/no_pin",
+)
 
 
 def make_decoy():
@@ -512,6 +522,14 @@ FOUND_ONCE = (
     Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "attach", "a symlink for a release", lambda at: _moved_and_led_to(_release_before(at.home))),
+    Found(expired, "roll back", "a decoy for a load", lambda at: _lead(at.load, decoy())),
+    Found(live, "", "a decoy for all pins", lambda at: _lead(store.PINS, decoy())),
+    Found(
+        expired,
+        "guard",
+        "folders for the code",
+        lambda at: [_folder(each) for each in glob.glob(code.FOLDER + "/*.zip")],
+    ),
     Found(no_trial, "upgrade", "a link for a map", lambda at: swap(_a_map(at.load), _tcx_link(at.home), None)),
     Found(no_trial, "stage", "a decoy for the releases", lambda at: _lead(at.home.folder + "/releases", decoy())),
 )

@@ -275,10 +275,17 @@ def mend(lacking, home):
     for path, make in lacking:
         made = make()
         if isinstance(made, bpf.Fd):
-            with made as fd:
-                files.make_private_folder(os.path.dirname(path))
-                files.remove(path)
-                bpf.pin(fd, path)
+            _pin_again(made, path)
+
+
+def _pin_again(made, path):
+    try:
+        with made as fd:
+            files.make_private_folder(os.path.dirname(path))
+            files.remove(path)
+            bpf.pin(fd, path)
+    except OSError as error:  # EPERM: no BPF file system is there
+        raise files.disk_failure(error) from error
 
 
 # ---- loads ---------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def _content(path):
     try:
         with open(path, "rb") as stream:
             return stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # write_durably makes room for what belongs there
         return None
 
 

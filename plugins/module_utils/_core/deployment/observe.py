@@ -411,8 +411,10 @@ def _ids(folder, kind, info):
 
 def _pins_in(folder):
     """(name, kind, Fd) of each pin there, open until the next. A folder or a symlink that somebody put in the place of
-    one is none: the kernel would refuse to open it. The kind is asked first: an id would be misread."""
-    for name in files.names_in(folder):
+    one is none: the kernel would refuse to open it; nor is what lies where a symlink leads, in the place of their
+    folder. The kind is asked first: an id would be misread."""
+    leads_away = os.path.islink(folder) or os.path.islink(os.path.dirname(folder))
+    for name in () if leads_away else files.names_in(folder):
         path = os.path.join(folder, name)
         if files.is_plain(path):
             with bpf.get_pinned(path) as fd:

@@ -286,6 +286,7 @@ def take_own(place):
 
 def _may_be_links(place):
     """Paths of ours that none may be at, those above first: what is below one is looked at when that has gone."""
+    yield PINS
     yield place.folder
     for name in FOLDERS:
         yield os.path.join(place.folder, name)
