@@ -16,7 +16,6 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.validation import check_type_dict
 
-from ._core.deployment import plan
 from ._core.errors import Failure, Unprivileged
 
 
@@ -102,8 +101,8 @@ def outcome_fields(module, outcome):
     generation = outcome.generation
     fields = {
         "changed": outcome.changed,
-        "steps": [plan.describe(step) for step in outcome.steps],
-        "repaired": [plan.describe(step) for step in outcome.repaired],
+        "steps": [step.describe() for step in outcome.steps],
+        "repaired": [step.describe() for step in outcome.repaired],
         "carried": list(outcome.carried),
         "generation": generation.number if generation and generation.number else None,
         "release": generation.release if generation else None,

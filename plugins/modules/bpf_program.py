@@ -758,7 +758,7 @@ def staged(module, result, before):
 
         command.install()
     warn(module, result.warnings)
-    steps = [_module.plan.describe(step) for step in result.steps]
+    steps = [step.describe() for step in result.steps]
     figures = {name: dict(row) for name, row in result.figures.programs.items()}
     for name, row in _in_kernel(result.after, result.load):
         figures.setdefault(name, {}).update(row)

@@ -21,7 +21,6 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     apply,
     boot,
     observe,
-    plan,
     stage,
     store,
     transitions,
@@ -280,7 +279,7 @@ def steps_alone(at):
 
     def trace(moment, step):
         if moment == "before" or step is last[0]:
-            at(f"{moment}: {type(step).__name__}: {plan.describe(step)}")
+            at(f"{moment}: {type(step).__name__}: {step.describe()}")
 
     apply.carry_out, apply.trace = carried_out, trace
 
@@ -338,7 +337,7 @@ def assert_kept(kept, wanted, moment):
 def settled(host):
     """The steps that the plan for what is confirmed still has: none."""
     seen = host.facts()
-    return [plan.describe(step) for step in transitions.confirm(NAME).steps] if seen.confirmed else []
+    return [step.describe() for step in transitions.confirm(NAME).steps] if seen.confirmed else []
 
 
 def running(host):

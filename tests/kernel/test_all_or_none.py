@@ -21,6 +21,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     observe,
     plan,
+    steps,
     store,
     transitions,
     units,
@@ -90,7 +91,7 @@ def test_stranger_takes_xdp_meanwhile_and_the_others_run_again_what_they_ran(hos
     generation, ours = host.facts().confirmed, host.facts().links
     host.stage(2)
 
-    with stranger_at_xdp_during(monkeypatch, plan.Attach) as foreign:
+    with stranger_at_xdp_during(monkeypatch, steps.Attach) as foreign:
         with pytest.raises(HookHeld) as refusal:
             host.attach(*three)
         monkeypatch.undo()
@@ -114,7 +115,7 @@ def test_stranger_takes_xdp_meanwhile_and_the_others_run_again_what_they_ran(hos
 def test_first_attach_that_is_refused_half_way_leaves_nothing_attached(host, three, monkeypatch):
     host.stage(1)
 
-    with stranger_at_xdp_during(monkeypatch, plan.WriteGeneration), pytest.raises(HookHeld):
+    with stranger_at_xdp_during(monkeypatch, steps.WriteGeneration), pytest.raises(HookHeld):
         host.attach(*three)
 
     seen = host.facts()
@@ -197,7 +198,7 @@ def disk_full_at_the_commit(monkeypatch):
         private_host.run("mount", "-o", f"remount,nr_inodes={used.f_files - used.f_ffree}", store.STATE)
 
     def trace(moment, step):
-        if moment == "before" and plan.is_commit(step):
+        if moment == "before" and step.is_commit:
             fill()
 
     with pytest.raises(DiskRefused, match="No space is left") as refusal:
@@ -232,17 +233,17 @@ def test_undo_that_raises_whatever_it_may_keeps_no_other_step_from_its_own(host,
     host.stage(1)
     host.attach(*three)
     host.stage(2)
-    undo_of_tcx = apply._UNDO[plan.Swap]
+    swap, point = apply.DEEDS[steps.Swap], apply.DEEDS[steps.Point]
 
     def refuse_tcx(step, home):
-        (failing if step.attachment.hook == "tcx" else undo_of_tcx)(step, home)
+        (failing if step.attachment.hook == "tcx" else swap.undo)(step, home)
 
-    monkeypatch.setitem(apply._UNDO, plan.Swap, refuse_tcx)
-    monkeypatch.setitem(apply._DO, plan.Point, failing)
+    monkeypatch.setitem(apply.DEEDS, steps.Swap, swap._replace(undo=refuse_tcx))
+    monkeypatch.setitem(apply.DEEDS, steps.Point, point._replace(do=failing))
 
-    steps = [step for step in swaps(host) if isinstance(step, plan.Swap)]
+    planned = [step for step in swaps(host) if isinstance(step, steps.Swap)]
     with store.locked(NAME) as home, pytest.raises(Failure) as failure:
-        apply.carry_out([*steps, plan.Point("confirmed", 2, 1)], home)
+        apply.carry_out([*planned, steps.Point("confirmed", 2, 1)], home)
 
     monkeypatch.undo()
     assert "KeyError" in failure.value.what
@@ -265,11 +266,11 @@ def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):
     host.stage(1)
     host.attach(*three)
     key, link = next((key, link) for key, link in host.facts().links.items() if link.type == "xdp")
-    detach = plan.Detach(key, three[2]._replace(mode=""), link.prog_id, link.attach_type)
-    refused = plan.Point("trial", 7, None)
+    detach = steps.Detach(key, three[2]._replace(mode=""), link.prog_id, link.attach_type)
+    refused = steps.Point("trial", 7, None)
 
     with pytest.MonkeyPatch.context() as patch, store.locked(NAME) as home, pytest.raises(Failure) as failure:
-        patch.setitem(apply._DO, plan.Point, failing)
+        patch.setitem(apply.DEEDS, steps.Point, apply.DEEDS[steps.Point]._replace(do=failing))
         apply.carry_out([detach, refused], home)
 
     assert "not_undone" not in failure.value.detail

@@ -21,7 +21,6 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     inventory,
     observe,
-    plan,
     stage,
     store,
     transitions,
@@ -134,7 +133,7 @@ def test_thousand_declared_networks_block_packets_after_a_boot(blocking, reboot)
     declare(blocking, *thousand, network(f"{ONE}/32"), network("10.99.0.12/31"))
     reboot()
 
-    fill, attach = (plan.describe(step) for step in boot.restore(NAME))
+    fill, attach = (step.describe() for step in boot.restore(NAME))
 
     assert fill.startswith(f"fill map {BLOCKED} of load ") and fill.endswith("(write 1000 and delete 0)")
     assert attach.startswith(f"attach {programs.XDP} of load ")

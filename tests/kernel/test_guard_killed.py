@@ -33,7 +33,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import fi
 GUARD = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from ebpf_deploy.deployment import apply, guard, plan
+from ebpf_deploy.deployment import apply, guard
 
 guard.GRACE, guard.TICK, guard.DISK_SECONDS = 0, 0.02, 0.05
 seen_in, kills, with_parent = sys.argv[3:]
@@ -49,7 +49,7 @@ def trace(moment, step):
     with open(seen_in, "a+") as seen:
         seen.seek(0)
         number = len(seen.readlines())
-        seen.write(f"{moment}: {type(step).__name__}: {plan.describe(step)}" + chr(10))
+        seen.write(f"{moment}: {type(step).__name__}: {step.describe()}" + chr(10))
     if str(number) in kills.split(","):
         if with_parent:
             os.kill(os.getppid(), signal.SIGKILL)

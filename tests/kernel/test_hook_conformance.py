@@ -18,7 +18,7 @@ import programs
 import pytest
 from private_host import NAME, Host, attachment, bpftool, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, steps, store, transitions
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import HookHeld, HookMoved, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, namespaces
@@ -129,7 +129,7 @@ def test_table_has_every_hook_of_the_catalogue():
 def test_attach_is_found_and_runs(case):
     outcome = case.host.attach(case.wanted)
 
-    assert [type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == [plan.Attach]
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Attach]
     case.row.traffic(case.host, 3)
     assert case.counts() == {1: 3}
     link = outcome.after.links[case.key]
@@ -157,7 +157,7 @@ def test_new_release_runs_through_the_same_link(case):
 
     outcome = case.host.attach()
 
-    assert [type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == [plan.Swap]
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Swap]
     assert case.link() == link
     assert private_host.links()[link]["prog_id"] != old
     case.row.traffic(case.host, 3)
@@ -171,7 +171,7 @@ def test_swap_against_a_wrong_expectation_is_refused_and_moves_nothing(case):
     loaded = case.host.stage(2)
     new = loaded.after.loads[loaded.load].programs[case.row.program]
 
-    step = plan.Swap(case.key, case.wanted, loaded.load, expected=new)  # it runs version 1
+    step = steps.Swap(case.key, case.wanted, loaded.load, expected=new)  # it runs version 1
     with store.locked(NAME) as home, pytest.raises(HookMoved) as refusal:
         apply.carry_out([step], home)
 
@@ -190,7 +190,7 @@ def test_somebody_moved_our_link_between_plan_and_apply(case, monkeypatch):
 
     def move(moment, step):
         """What an administrator with bpftool could do: our link runs yet another program."""
-        if moment == "before" and isinstance(step, plan.Swap):
+        if moment == "before" and isinstance(step, steps.Swap):
             with bpf.link_by_id(link) as fd, bpf.prog_by_id(foreign.prog_id) as new, bpf.prog_by_id(third) as old:
                 bpf.link_update(fd, new, old)
 
@@ -291,7 +291,7 @@ def test_place_gone_is_severed_and_comes_back(case):
     case.row.make(case.host)
     outcome = case.host.attach(case.wanted)
 
-    assert [type(step) for step in outcome.steps] == [plan.Attach]
+    assert [type(step) for step in outcome.steps] == [steps.Attach]
     assert not case.host.facts().links[case.key].is_severed
     assert old.id not in private_host.links()
     case.row.traffic(case.host, 2)
@@ -319,7 +319,7 @@ def test_detach_leaves_no_link_no_pin_and_no_fd(case):
 
     outcome = case.host.attach(case.wanted, detach=True)
 
-    assert [type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == [plan.Detach]
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Detach]
     assert link not in private_host.links()
     assert private_host.tree(store.home(NAME).links) == []
     assert private_host.open_fds() == fds
@@ -360,8 +360,8 @@ def test_mode_changes_by_detach_and_attach(case):
 
     outcome = case.host.attach(other)
 
-    kinds = [type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)]
-    assert kinds == [plan.Detach, plan.Attach]
+    kinds = [type(step) for step in outcome.steps if step.is_hook_step]
+    assert kinds == [steps.Detach, steps.Attach]
     case.row.traffic(case.host, 2)
     assert case.counts() == {1: 2}
     shown = private_host.run("ip", "-details", "link", "show", private_host.DEVICE)

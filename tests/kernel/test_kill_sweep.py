@@ -32,7 +32,7 @@ from every_transition import (
 )
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, steps, store
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import children
 
 
@@ -43,7 +43,7 @@ def test_every_step_that_there_is_was_killed_at(host):
         reached |= {moment.split(": ")[1] for moment in moments(host, each, steps_alone)}
         reset(host)
     in_between = {"Settle"}  # a plan has it only after a kill inside a step: see the finer sweep
-    assert reached == {kind.__name__ for kind in apply._DO} - in_between
+    assert reached == {kind.__name__ for kind in apply.DEEDS} - in_between
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
@@ -99,7 +99,7 @@ def in_between(act):
     """A trace that does `act` while the hook is empty."""
 
     def trace(moment, step):
-        if moment == "after" and isinstance(step, plan.Detach):
+        if moment == "after" and isinstance(step, steps.Detach):
             act()
 
     return trace

@@ -26,8 +26,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     code,
     inventory,
-    plan,
     stage,
+    steps,
     store,
     transitions,
     trial,
@@ -73,7 +73,7 @@ def test_boot_brings_the_confirmed_release_back(host, reboot):
     attached(host)
     reboot()
 
-    assert [type(step) for step in boot.restore(NAME)] == [plan.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.Attach]
 
     assert counts(host) == [1]
     assert boot.restore(NAME) == ()
@@ -96,7 +96,7 @@ def test_boot_ends_a_trial_that_was_not_confirmed_and_brings_the_confirmed_relea
 def test_boot_forgets_an_unguarded_change_that_was_killed(host, reboot):
     attached(host)
     host.stage(2)
-    killed_at(host, plan.Swap)
+    killed_at(host, steps.Swap)
     reboot()
 
     boot.restore(NAME)
@@ -272,7 +272,7 @@ def test_boot_adds_a_drop_in_that_a_power_cut_kept_from_the_disk(host, reboot):
     units.remove(NAME, unit)
     reboot()
 
-    assert [type(step) for step in boot.restore(NAME)] == [plan.WriteUnit, plan.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.WriteUnit, steps.Attach]
 
     assert list(units.found(NAME)) == [unit]
 
@@ -573,8 +573,8 @@ def test_damaged_release_is_told_and_written_anew_when_it_is_staged_again(host, 
     checked = host.stage(1, check_mode=True)
     staged = host.stage(1)
 
-    for steps in (checked.steps, staged.steps):
-        assert [type(step) for step in steps] == [plan.MendRelease]
+    for done in (checked.steps, staged.steps):
+        assert [type(step) for step in done] == [steps.MendRelease]
     assert pathlib.Path(file_of(1)).read_bytes() == before
     assert inventory.deployment(NAME)["state"] == "confirmed"
     assert staged.after.releases[row["release"]].figures, "the manifest keeps what the kernel said of the first load"
@@ -666,4 +666,4 @@ def test_release_that_only_an_older_generation_needs_is_looked_at_when_it_is_sta
     flip(file_of(1))
     assert inventory.deployment(NAME)["drift"] == [], "nothing that runs or boots needs it"
 
-    assert plan.MendRelease in [type(step) for step in host.stage(1).steps]
+    assert steps.MendRelease in [type(step) for step in host.stage(1).steps]

@@ -18,10 +18,11 @@ from private_host import DEVICE, NAME, attachment, run
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     hostkey,
     observe,
-    plan,
     stage,
+    steps,
     store,
     transitions,
+    ways,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Quarantined
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
@@ -206,9 +207,9 @@ def test_quarantine_names_no_secret_in_its_step(host):
     attached(1)
     attached(2)
     seen = observe.facts(store.home(NAME))
-    digest = plan.source_left(seen, seen.confirmed)
+    digest = ways.source_left(seen, seen.confirmed)
 
-    step = plan.describe(plan.WriteQuarantine(digest, "why", 1))
+    step = steps.WriteQuarantine(digest, "why", 1).describe()
 
     assert given(1).source_id[:16] in step
     assert digest.split(".")[2][:8] not in step

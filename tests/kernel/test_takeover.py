@@ -20,10 +20,10 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     apply,
     boot,
     observe,
-    plan,
     store,
     transitions,
     trial,
+    ways,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     BadRequest,
@@ -306,8 +306,8 @@ def moments(host):
     """What the change will pass, in words."""
     seen = host.facts()
     generation = transitions.plan_for(seen, transitions.Wish())
-    steps = plan.change(observe.hooks(seen, generation), generation)
-    return [f"{moment} {plan.describe(step)}" for step in steps for moment in ("before", "after")]
+    steps = ways.change(observe.hooks(seen, generation), generation)
+    return [f"{moment} {step.describe()}" for step in steps for moment in ("before", "after")]
 
 
 def test_load_that_was_staged_for_another_release_is_staged_again(host):

@@ -16,7 +16,7 @@ from private_host import NAME, attachment
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     guard,
     observe,
-    plan,
+    steps,
     store,
     transitions,
     trial,
@@ -51,8 +51,8 @@ def test_confirming_in_check_mode_says_what_confirming_would_do_and_does_nothing
 
     outcome = transitions.confirm(NAME, 2, check_mode=True)
 
-    assert [step for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)] == []
-    assert plan.Point("confirmed", 2, 1) in outcome.steps
+    assert [step for step in outcome.steps if step.is_hook_step] == []
+    assert steps.Point("confirmed", 2, 1) in outcome.steps
     assert outcome.generation.number == 2
     assert on_trial.facts() == before
 

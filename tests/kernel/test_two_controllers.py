@@ -13,7 +13,13 @@ import pytest
 from every_transition import HOOKS, attached, running
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, plan, store, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    steps,
+    store,
+    transitions,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import TrialRuns
 
 IMPATIENT = 0.2  # seconds that the second one waits for the lock
@@ -53,7 +59,7 @@ def test_second_controller_hears_which_process_is_at_work_and_the_first_one_ends
     at_a_hook, go_on = os.pipe(), os.pipe()
 
     def wait_at_a_hook(moment, step):
-        if moment == "after" and isinstance(step, plan.Swap):
+        if moment == "after" and isinstance(step, steps.Swap):
             os.write(at_a_hook[1], b"x")
             os.read(go_on[0], 1)
 

@@ -17,7 +17,7 @@ import programs
 import pytest
 from private_host import NAME, attachment, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import plan, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import steps, transitions
 
 UPGRADES = 50
 WINDOW = 32  # packets under way at once
@@ -73,13 +73,13 @@ def test_no_packet_passes_uncounted_while_fifty_releases_follow_each_other(host,
         for version in range(1, UPGRADES + 1):
             host.stage(version)
             outcome = host.attach()
-            switched.append([type(step) for step in outcome.steps if isinstance(step, plan.HOOK_STEPS)])
+            switched.append([type(step) for step in outcome.steps if step.is_hook_step])
             assert private_host.eventually(lambda seen=version: seen in counted(programs.XDP)), "no packet flows"
 
     sent, seconds = under_traffic(host, upgrade_all)
 
     by_version = counted(programs.XDP)
-    assert switched == [[plan.Swap]] * UPGRADES
+    assert switched == [[steps.Swap]] * UPGRADES
     assert {each.id for each in host.facts().links.values()} == link
     assert sum(by_version.values()) == sent
     assert set(by_version) == set(range(UPGRADES + 1))

@@ -31,7 +31,6 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     edit,
     guard,
     inventory,
-    plan,
     stage,
     store,
     transitions,
@@ -81,8 +80,8 @@ def deploy(version, **more):
 
 def stop(version, words):
     def trace(moment, step):
-        if re.search(words, f"{moment}: {plan.describe(step)}"):
-            told(f"stopped {moment}: {plan.describe(step)}")
+        if re.search(words, f"{moment}: {step.describe()}"):
+            told(f"stopped {moment}: {step.describe()}")
             time.sleep(3600)
 
     apply.trace = trace

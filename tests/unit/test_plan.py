@@ -7,7 +7,7 @@ attachments   by a word that the rest of the case uses
 seen          loads {R-K: {program: id}}, generations, pointers; links {word: {runs, severed, sits_at}};
               units {service: word whose drop-in it has, or empty}; none of it where no systemd reads them;
               fillings {map: {puts, deletes, left_out}}: how many entries the map lacks of what is declared
-wanted        the function of plan.py, and what it is given
+wanted        the function of ways.py, and what it is given
 steps         as users read them; or `refused`: the kind of Failure, and words of its sentence
 """
 
@@ -20,12 +20,15 @@ from typing import NamedTuple
 import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
     declared,
     observe,
     plan,
     release,
+    steps,
     store,
     units,
+    ways,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
@@ -78,9 +81,9 @@ def test_plan_is_empty_once_its_steps_are_done(name):
 @pytest.mark.parametrize("name", WORKING)
 def test_no_hook_gets_a_map_before_it_holds_what_is_declared(name):
     kinds = [type(step) for step in made(CASES[name]).steps]
-    if plan.FillMap in kinds and set(kinds) & set(plan.HOOK_STEPS):
-        moves = [at for at, kind in enumerate(kinds) if kind in plan.HOOK_STEPS]
-        assert max(at for at, kind in enumerate(kinds) if kind is plan.FillMap) < min(moves)
+    if steps.FillMap in kinds and any(kind.is_hook_step for kind in kinds):
+        moves = [at for at, kind in enumerate(kinds) if kind.is_hook_step]
+        assert max(at for at, kind in enumerate(kinds) if kind is steps.FillMap) < min(moves)
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -88,7 +91,7 @@ def test_repair_empties_no_map_and_copies_into_none(name):
     case = made(CASES[name])
     if case.generation is not None:
         kinds = {type(step) for step in plan.mend(case.seen, case.generation, skip_blocked=True)}
-        assert not kinds & {plan.EmptyMap, plan.CopyMap}
+        assert not kinds & {steps.EmptyMap, steps.CopyMap}
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -96,9 +99,9 @@ def test_no_hook_moves_before_the_disk_says_where_to(name):
     """A run killed at its first hook leaves a trial, an outcome or a confirmed generation that says what to do."""
     case = made(CASES[name])
     kinds = [type(step) for step in case.steps]
-    moves = [at for at, kind in enumerate(kinds) if kind in plan.HOOK_STEPS]
-    written = [at for at, kind in enumerate(kinds) if kind in (plan.Point, plan.WriteEnded)]
-    if moves and any(kind is plan.WriteGeneration for kind in kinds):
+    moves = [at for at, kind in enumerate(kinds) if kind.is_hook_step]
+    written = [at for at, kind in enumerate(kinds) if kind in (steps.Point, steps.WriteEnded)]
+    if moves and any(kind is steps.WriteGeneration for kind in kinds):
         assert min(written) < min(moves)
 
 
@@ -116,15 +119,48 @@ def test_what_cannot_run_any_more_is_no_way_back_and_nothing_is_neither():
 
 def test_expect_empty_names_what_is_missing():
     with pytest.raises(Failure) as refusal:
-        plan.expect_empty([plan.Settle("abc")])
+        steps.expect_empty([steps.Settle("abc")])
     assert refusal.value.can_retry
     assert refusal.value.detail["missing"] == ["finish the interrupted attachment abc"]
 
 
-def test_every_step_can_be_described_and_is_in_a_case():
+KINDS = {
+    each
+    for each in vars(steps).values()
+    if getattr(each, "__module__", "") == steps.__name__ and hasattr(each, "_fields")
+}
+
+
+def test_every_step_is_in_a_case():
     """But for what arms a guard: see tests/kernel."""
-    seen = {type(step).__name__ for name in WORKING for step in made(CASES[name]).steps}
-    assert seen >= set(plan._HOUSEKEEPING) - {"WriteDeadline"} | {"Attach", "Swap", "Detach"}
+    seen = {type(step) for name in WORKING for step in made(CASES[name]).steps}
+    assert seen >= KINDS - {steps.WriteDeadline}
+
+
+def test_every_step_is_carried_out():
+    assert set(apply.DEEDS) == KINDS
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
+def test_every_step_says_what_can_be_told_of_it(kind):
+    assert callable(kind.describe)
+    for question in steps.QUESTIONS:
+        answer = getattr(kind, question)
+        assert isinstance(answer, (bool, property))
+        assert question not in kind._fields
+
+
+def test_steps_that_say_yes():
+    """Those that decide a transition and those that may fail once it is decided are few, and named here on purpose."""
+    yes = {question: {kind.__name__ for kind in KINDS if getattr(kind, question)} for question in steps.QUESTIONS}
+    hooks = {"Settle", "Attach", "Swap", "Detach"}
+    assert yes == {
+        "is_commit": {"WriteStaged", "WriteEnded", "Point"},
+        "may_be_passed_over": {*hooks, "MergeBack", "FillMap"},
+        "is_hook_step": hooks,
+    }
+    assert [steps.Point(pointer, 1, None).is_commit for pointer in ("trial", "confirmed")] == [False, True]
+    assert [steps.FillMap("a-1", "m", None, can).may_be_passed_over for can in (False, True)] == [False, True]
 
 
 # ---- a case made of its words --------------------------------------------------------------------
@@ -148,7 +184,7 @@ def facts(given, attachments, ids):
             int(number),
             each["load"],
             store.release_of(each["load"]),
-            plan.by_id([attachments[word] for word in each["at"]]),
+            ways.by_id([attachments[word] for word in each["at"]]),
             previous=each.get("previous"),
             policies={name: policy(each["maps"][name]) for name in each.get("maps", {})},
             onto=each.get("onto", ""),
@@ -253,8 +289,8 @@ def holders(name):
 
 
 def described(step, words):
-    text = plan.describe(step)
-    return text.replace(step.key, words[step.key]) if isinstance(step, plan.Settle) else text
+    text = step.describe()
+    return text.replace(step.key, words[step.key]) if isinstance(step, steps.Settle) else text
 
 
 # ---- what a case wants ---------------------------------------------------------------------------
@@ -263,42 +299,42 @@ def described(step, words):
 def _change(seen, given, attachments):
     chosen = [attachments[word] for word in given["at"]]
     without = [attachments[word] for word in given.get("without", ())]
-    generation = plan.wanted(seen, chosen, given["load"], replace=given.get("replace", False), without=without)
+    generation = ways.wanted(seen, chosen, given["load"], replace=given.get("replace", False), without=without)
     plan.expect_maps_fit(seen, generation)
-    return plan.change(seen, generation), generation
+    return ways.change(seen, generation), generation
 
 
 def _finish(seen, given, attachments):
-    return plan.finish(seen), seen.trial
+    return ways.finish(seen), seen.trial
 
 
 def _back(seen, given, attachments):
     ended = store.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
-    return plan.back(seen, ended, given.get("quarantine", "")), plan.fallback(seen)
+    return ways.back(seen, ended, given.get("quarantine", "")), plan.fallback(seen)
 
 
 def _going_back(seen, given, attachments):
     target = seen.generations.get(given["to"])
-    lifted = plan.RemoveQuarantine(given["lifted"], "as it was", target.number) if "lifted" in given else None
-    return plan.going_back(seen, target, given["reason"], lifted), plan.returning(seen, target)
+    lifted = steps.RemoveQuarantine(given["lifted"], "as it was", target.number) if "lifted" in given else None
+    return ways.going_back(seen, target, given["reason"], lifted), ways.returning(seen, target)
 
 
 def _adoption(seen, given, attachments):
-    generation = plan.adopted(seen)
-    return plan.adoption(seen, generation), generation
+    generation = ways.adopted(seen)
+    return ways.adoption(seen, generation), generation
 
 
 def _declare(seen, given, attachments):
     what = store.Declared({}, entries=tuple((bytes([number]), b"v") for number in range(given["declared"])))
     edit = edited(given["puts"], given["deletes"])
-    return plan.declare(given["load"], given["map"], edit, None, what), None
+    return ways.declare(given["load"], given["map"], edit, None, what), None
 
 
 def _stage(seen, given, attachments):
     wanted = made_release(store.release_of(given["load"]))
     staged = store.Staged(given["load"], wanted.id)
     hidden = tuple(made_release(name) for name in given.get("hides", ()))
-    return plan.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
+    return ways.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
 
 
 WORK = {
@@ -309,30 +345,30 @@ WORK = {
     "adoption": _adoption,
     "stage": _stage,
     "declare": _declare,
-    "prune": lambda seen, given, attachments: (plan.prune(seen), None),
-    "keeping": lambda seen, given, attachments: (plan.keeping(seen, given["keep"]), None),
-    "removal": lambda seen, given, attachments: (plan.removal(seen), plan.NOTHING),
+    "prune": lambda seen, given, attachments: (ways.prune(seen), None),
+    "keeping": lambda seen, given, attachments: (ways.keeping(seen, given["keep"]), None),
+    "removal": lambda seen, given, attachments: (ways.removal(seen), plan.NOTHING),
 }
 
 
 # ---- what the steps do, in a few lines -----------------------------------------------------------
 
 
-def after(seen, steps):
+def after(seen, planned):
     """The Facts after the hooks' steps, as the kernel would have them."""
     links, unsettled, modes = dict(seen.links), set(seen.unsettled), dict(seen.modes)
     fillings = dict(seen.fillings)
-    for step in steps:
-        if isinstance(step, plan.Settle):
+    for step in planned:
+        if isinstance(step, steps.Settle):
             unsettled.discard(step.key)
-        elif isinstance(step, plan.FillMap):
+        elif isinstance(step, steps.FillMap):
             del fillings[step.map]  # a hook runs with it from here on: what is left out is said once
-        elif isinstance(step, plan.Detach):
+        elif isinstance(step, steps.Detach):
             del links[step.key]
-        elif isinstance(step, plan.Attach):
+        elif isinstance(step, steps.Attach):
             links[step.key] = link(step.attachment, seen.loads[step.load].programs[step.attachment.program])
             modes[step.key] = step.attachment.mode
-        elif isinstance(step, plan.Swap):
+        elif isinstance(step, steps.Swap):
             assert links[step.key].prog_id == step.expected
             program = seen.loads[step.load].programs[step.attachment.program]
             links[step.key] = links[step.key]._replace(prog_id=program)

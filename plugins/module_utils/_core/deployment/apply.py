@@ -15,12 +15,13 @@ import errno
 import os
 import time
 import traceback
+from typing import Callable, NamedTuple, Optional
 
 from ..errors import Damaged, Failure, HookHeld, NotRootsAlone
 from ..hooks import catalogue
 from ..kernel import bpf, children, files
 from ..objects import carry, contents
-from . import declared, plan, store, units
+from . import declared, steps, store, units
 
 HANGS_AFTER = 20  # s between a detach and its attach: a driver that sets up its queues anew takes a few
 LET_GO_WITHIN = 2  # s in which the kernel lets go of a link that a killed run had made and not pinned
@@ -30,8 +31,8 @@ def trace(moment, step):
     """Called before and after each step. Tests put a competitor, a failure or the end of the process here."""
 
 
-def carry_out(steps, home, is_decided=False):
-    """All steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
+def carry_out(planned, home, is_decided=False):
+    """All planned steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
 
     When one fails, those before it are undone in reverse, unless the transition's commit was passed, or `is_decided`
     says that there is nothing to go back to. Then a hook that refuses, or a map that cannot be filled, keeps no other
@@ -40,22 +41,22 @@ def carry_out(steps, home, is_decided=False):
     if not home.may_change:
         raise Damaged(f"The steps for {home.name} were about to run without its lock", "This is a fault of ebpf.deploy")
     with contextlib.ExitStack() as stand_in:
-        return _carried_out(steps, home, is_decided, stand_in)
+        return _carried_out(planned, home, is_decided, stand_in)
 
 
-def _carried_out(steps, home, is_decided, stand_in):
+def _carried_out(planned, home, is_decided, stand_in):
     done, told, late = [], [], []
-    for step, following in zip(steps, [*steps[1:], None]):
+    for step, following in zip(planned, [*planned[1:], None]):
         trace("before", step)
         try:
             if _is_change_of_mode(step, following):
                 _stand_by(step, following, home, stand_in)
-            told += _DO[type(step)](step, home) or ()
-            if isinstance(step, plan.Attach):
+            told += DEEDS[type(step)].do(step, home) or ()
+            if isinstance(step, steps.Attach):
                 stand_in.close()
         except Exception as error:  # ours, too: what was done is undone, and no hook keeps another from going back
-            decided = is_decided or any(plan.is_commit(each) for each in done)
-            if not (plan.can_be_passed_over(step) and (decided or isinstance(step, plan.FillMap))):
+            decided = is_decided or any(each.is_commit for each in done)
+            if not (step.may_be_passed_over and (decided or isinstance(step, steps.FillMap))):
                 raise _failed(error, step, done, home, decided) from error
             late.append((error, step))
             if done and _is_change_of_mode(done[-1], step):  # no hook is left empty: it runs what it ran, in that mode
@@ -76,7 +77,7 @@ def _failed(error, step, done, home, decided):
     if decided:
         failure.detail["left"] = "the change is decided; the next run finishes it"
         return failure
-    problems = _undo([*done, step] if isinstance(step, plan.Point) else done, home)
+    problems = _undo([*done, step] if isinstance(step, steps.Point) else done, home)
     if problems:
         failure.detail["not_undone"] = problems
     return failure
@@ -84,7 +85,7 @@ def _failed(error, step, done, home, decided):
 
 def _named(error, step):
     failure = error if isinstance(error, Failure) else _failure(error)
-    failure.detail.setdefault("step", plan.describe(step))
+    failure.detail.setdefault("step", step.describe())
     return failure
 
 
@@ -101,10 +102,10 @@ def _undo(done, home):
     problems = []
     for step in reversed(done):
         try:
-            if type(step) in _UNDO:
-                _UNDO[type(step)](step, home)
+            if undo := DEEDS[type(step)].undo:
+                undo(step, home)
         except Exception as error:
-            problems.append(f"{plan.describe(step)}: {error if isinstance(error, (Failure, OSError)) else repr(error)}")
+            problems.append(f"{step.describe()}: {error if isinstance(error, (Failure, OSError)) else repr(error)}")
     return problems
 
 
@@ -227,7 +228,7 @@ def _detach_undo(step, home):
 
 def _is_change_of_mode(step, following):
     """Whether the hook runs nothing between the two steps."""
-    return isinstance(step, plan.Detach) and isinstance(following, plan.Attach) and step.key == following.key
+    return isinstance(step, steps.Detach) and isinstance(following, steps.Attach) and step.key == following.key
 
 
 def _stand_by(detach, attach, home, stand_in):
@@ -377,17 +378,9 @@ def _edit_map(step, home):
 # ---- state on the disk ---------------------------------------------------------------------------
 
 
-def _write_generation(step, home):
-    store.write_generation(home, step.generation)
-
-
 def _remove_generation(step, home):
     store.remove_generation(home, step.generation.number)
     store.remove_ended(home, step.generation.number)
-
-
-def _point(step, home):
-    store.point(home, step.pointer, step.number)
 
 
 def _write_unit_undo(step, home):
@@ -406,54 +399,67 @@ def _remove_folders(step, home):
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
 
 
-_DO = {
-    plan.EmptyMap: _empty_map,
-    plan.CopyMap: _copy_map,
-    plan.PrepareMerge: _prepare_merge,
-    plan.Merge: _merge,
-    plan.MergeBack: _merge_back,
-    plan.DropMerge: _drop_merge,
-    plan.Settle: _settle,
-    plan.Attach: _attach,
-    plan.Swap: _swap,
-    plan.Detach: _detach,
-    plan.WriteRelease: lambda step, home: store.write_release(home, step.release, step.files),
-    plan.MendRelease: lambda step, home: store.mend_release(home, step.release, step.files),
-    plan.HideGlobals: lambda step, home: store.write_manifest(home, step.release),
-    plan.RemoveRelease: lambda step, home: store.remove_release(home, step.release),
-    plan.PinLoad: _pin_load,
-    plan.RemoveLoad: _remove_load,
-    plan.WriteStaged: lambda step, home: store.write_staged(home, step.staged),
-    plan.RemoveStaged: lambda step, home: store.remove_staged(home),
-    plan.WriteGeneration: _write_generation,
-    plan.RemoveGeneration: _remove_generation,
-    plan.Point: _point,
-    plan.WriteDeadline: lambda step, home: store.write_deadline(home, step.deadline),
-    plan.RemoveDeadline: lambda step, home: store.remove_deadline(home),
-    plan.WriteEnded: lambda step, home: store.write_ended(home, step.ended),
-    plan.WriteQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
-    plan.RemoveQuarantine: lambda step, home: store.remove_quarantine(home, step.digest),
-    plan.WriteKeep: lambda step, home: store.write_keep(home, step.keep),
-    plan.RemoveDamaged: lambda step, home: store.remove_damaged(step.path),
-    plan.WriteUnit: lambda step, home: units.write(home.name, step.unit, step.text),
-    plan.RemoveUnit: lambda step, home: units.remove(home.name, step.unit),
-    plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.after),
-    plan.FillMap: _fill_map,
-    plan.EditMap: _edit_map,
-    plan.RemoveFolders: _remove_folders,
-}
-_UNDO = {  # what is not here leaves nothing that the next run does not prune
-    plan.PrepareMerge: _merge_back,
-    plan.Attach: _attach_undo,
-    plan.Swap: _swap_undo,
-    plan.Detach: _detach_undo,
-    plan.WriteRelease: lambda step, home: store.remove_release(home, step.release.id),
-    plan.PinLoad: _remove_load,
-    plan.RemoveStaged: lambda step, home: store.write_staged(home, step.staged),
-    plan.RemoveQuarantine: lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
-    plan.WriteGeneration: lambda step, home: store.remove_generation(home, step.generation.number),
-    plan.Point: lambda step, home: store.point_back(home, step.pointer, step.before),
-    plan.WriteDeadline: lambda step, home: store.remove_deadline(home),
-    plan.WriteUnit: _write_unit_undo,
-    plan.WriteDeclared: lambda step, home: store.write_declared(home, step.map, step.before),
+class Deed(NamedTuple):
+    """What does a step, and what undoes it: functions of (step, home)."""
+
+    do: Callable
+    undo: Optional[Callable] = None  # what it leaves the next run prunes, or makes anew
+
+
+DEEDS = {
+    steps.Settle: Deed(_settle),
+    steps.Attach: Deed(_attach, _attach_undo),
+    steps.Swap: Deed(_swap, _swap_undo),
+    steps.Detach: Deed(_detach, _detach_undo),
+    steps.PrepareMerge: Deed(_prepare_merge, _merge_back),
+    steps.Merge: Deed(_merge),
+    steps.MergeBack: Deed(_merge_back),
+    steps.DropMerge: Deed(_drop_merge),
+    steps.WriteRelease: Deed(
+        lambda step, home: store.write_release(home, step.release, step.files),
+        lambda step, home: store.remove_release(home, step.release.id),
+    ),
+    steps.MendRelease: Deed(lambda step, home: store.mend_release(home, step.release, step.files)),
+    steps.HideGlobals: Deed(lambda step, home: store.write_manifest(home, step.release)),
+    steps.RemoveRelease: Deed(lambda step, home: store.remove_release(home, step.release)),
+    steps.PinLoad: Deed(_pin_load, _remove_load),
+    steps.RemoveLoad: Deed(_remove_load),
+    steps.WriteStaged: Deed(lambda step, home: store.write_staged(home, step.staged)),
+    steps.RemoveStaged: Deed(
+        lambda step, home: store.remove_staged(home),
+        lambda step, home: store.write_staged(home, step.staged),
+    ),
+    steps.WriteGeneration: Deed(
+        lambda step, home: store.write_generation(home, step.generation),
+        lambda step, home: store.remove_generation(home, step.generation.number),
+    ),
+    steps.RemoveGeneration: Deed(_remove_generation),
+    steps.Point: Deed(
+        lambda step, home: store.point(home, step.pointer, step.number),
+        lambda step, home: store.point_back(home, step.pointer, step.before),
+    ),
+    steps.WriteDeadline: Deed(
+        lambda step, home: store.write_deadline(home, step.deadline),
+        lambda step, home: store.remove_deadline(home),
+    ),
+    steps.RemoveDeadline: Deed(lambda step, home: store.remove_deadline(home)),
+    steps.WriteEnded: Deed(lambda step, home: store.write_ended(home, step.ended)),
+    steps.WriteQuarantine: Deed(lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number)),
+    steps.RemoveQuarantine: Deed(
+        lambda step, home: store.remove_quarantine(home, step.digest),
+        lambda step, home: store.write_quarantine(home, step.digest, step.why, step.number),
+    ),
+    steps.WriteKeep: Deed(lambda step, home: store.write_keep(home, step.keep)),
+    steps.RemoveFolders: Deed(_remove_folders),
+    steps.RemoveDamaged: Deed(lambda step, home: store.remove_damaged(step.path)),
+    steps.WriteUnit: Deed(lambda step, home: units.write(home.name, step.unit, step.text), _write_unit_undo),
+    steps.RemoveUnit: Deed(lambda step, home: units.remove(home.name, step.unit)),
+    steps.EmptyMap: Deed(_empty_map),
+    steps.CopyMap: Deed(_copy_map),
+    steps.WriteDeclared: Deed(
+        lambda step, home: store.write_declared(home, step.map, step.after),
+        lambda step, home: store.write_declared(home, step.map, step.before),
+    ),
+    steps.FillMap: Deed(_fill_map),
+    steps.EditMap: Deed(_edit_map),
 }

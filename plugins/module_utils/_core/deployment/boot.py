@@ -16,7 +16,7 @@ import os
 from ..errors import Damaged, Failure, HookHeld, MapChanged, NotRootsAlone, Struck, Unsupported, VerifierRefused
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, rules, source
-from . import guard, observe, off, plan, store, strikes, trial
+from . import guard, observe, off, plan, steps, store, strikes, trial, ways
 
 
 def restore_all():
@@ -137,10 +137,10 @@ def _back_on_trial(home, seen):
     """
     generation = trial.running(seen)
     seen = observe.hooks(seen, generation)
-    steps = plan.switch(seen, generation, skip_blocked=True)
-    trial.carry_out(home, steps, "boot", is_decided=True)
+    planned = plan.switch(seen, generation, skip_blocked=True)
+    trial.carry_out(home, planned, "boot", is_decided=True)
     _expect_own(seen, generation)
-    return tuple(steps)
+    return tuple(planned)
 
 
 def load_way_back(home, seen):
@@ -278,12 +278,12 @@ def _return(home, target, why):
     if left_off:
         store.journal(home, "boot_left_off", release=target.release, attachments=left_off)
     seen = seen._replace(confirmed=seen.confirmed._replace(attachments=kept))
-    generation = plan.returning(seen, target)
+    generation = ways.returning(seen, target)
     seen = observe.hooks(seen, generation)
-    steps = [step for step in plan.going_back(seen, target, why) if not isinstance(step, plan.WriteQuarantine)]
-    trial.carry_out(home, steps, "boot")
+    planned = [step for step in ways.going_back(seen, target, why) if not isinstance(step, steps.WriteQuarantine)]
+    trial.carry_out(home, planned, "boot")
     _expect_own(seen, generation)
-    return tuple(steps)
+    return tuple(planned)
 
 
 def _without_struck(home, seen, ran, why):
@@ -295,15 +295,15 @@ def _without_struck(home, seen, ran, why):
     seen = observe.facts(home)
     struck, attachments = seen.confirmed, target.attachments if target else {}
     seen = seen._replace(confirmed=struck._replace(attachments=attachments))
-    generation = plan.returning(seen, target)
+    generation = ways.returning(seen, target)
     seen = observe.hooks(seen, generation)
-    steps = plan.going_back(seen, target, why)
+    planned = ways.going_back(seen, target, why)
     if target and target.release == struck.release:
-        steps.insert(0, plan.WriteQuarantine(plan.attachments_digest(struck), why, struck.number))
+        planned.insert(0, steps.WriteQuarantine(ways.attachments_digest(struck), why, struck.number))
     strikes.note_left(home, struck, why, generation.number)
-    trial.carry_out(home, steps, "struck")
+    trial.carry_out(home, planned, "struck")
     _expect_own(seen, generation)
-    return tuple(steps)
+    return tuple(planned)
 
 
 def _proven(home, seen, ran):
@@ -332,16 +332,16 @@ def _runnable(seen, target):
 
 
 def _applied(home, seen):
-    steps = plan.mend(seen, seen.confirmed, skip_blocked=True)
-    trial.carry_out(home, steps, "boot", is_decided=True)
+    planned = plan.mend(seen, seen.confirmed, skip_blocked=True)
+    trial.carry_out(home, planned, "boot", is_decided=True)
     _expect_own(seen, seen.confirmed)
-    if plan.left_out(steps):
+    if steps.left_out(planned):
         raise MapChanged(
-            f"{home.name} runs without all declared entries: {plan.left_out(steps)[0]}",
+            f"{home.name} runs without all declared entries: {steps.left_out(planned)[0]}",
             "Look at bpf_info, and run bpf_map again",
-            left_out=plan.left_out(steps),
+            left_out=steps.left_out(planned),
         )
-    return tuple(steps)
+    return tuple(planned)
 
 
 def _expect_own(seen, generation):

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Damaged, NotFound
 from ..kernel import bpf, values
 from ..objects import contents, entries, maps
-from . import declared, observe, plan, store, trial
+from . import declared, observe, store, trial, ways
 
 
 class Asked(NamedTuple):
@@ -84,7 +84,7 @@ def _deployed(place, map_name, asked):
             return result._replace(was_declared=held, declared=held)
         result = _with_declared(place, seen, map_name, asked, wanted, result)
         load = observe.map_load(seen, map_name)
-        steps = plan.declare(load, map_name, result.edit, result.was_declared, result.declared)
+        steps = ways.declare(load, map_name, result.edit, result.was_declared, result.declared)
         if not steps or not place.is_locked:
             return result
         trial.carry_out(place, steps, "entries")

@@ -178,7 +178,7 @@ def _drift(seen, generation):
         return lines
     lines += [str(failure) for failure in plan.blocked(seen, generation)]
     try:
-        return lines + [plan.describe(step) for step in plan.mend(seen, generation, skip_blocked=True)]
+        return lines + [step.describe() for step in plan.mend(seen, generation, skip_blocked=True)]
     except Failure as failure:
         return [*lines, str(failure)]
 

@@ -21,7 +21,7 @@ from ..errors import BadRequest, Busy, Failure
 from ..kernel import files, values
 from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
-from . import apply, boot, hostkey, observe, plan, store, takeover, trial
+from . import apply, boot, hostkey, observe, store, takeover, trial, ways
 from . import release as releases
 
 
@@ -307,7 +307,7 @@ def _stage(place, given, rollout_id, retry_quarantined, check_mode):
         aside, load = None if load else "new", load or free_name(seen, built.release)
         staged = _staged(load, built, rollout_id, taken)
         seen = observe.checked(place, seen, built.release.id)
-        steps = plan.stage(seen, built.release, aside, staged, {}, _hidden(seen, given))
+        steps = ways.stage(seen, built.release, aside, staged, {}, _hidden(seen, given))
         return Result(built, load, tuple(steps), seen, seen, figures, _state(seen, load), tuple(warnings))
     return _load_and_stage(place, built, given, rollout_id, taken)
 
@@ -379,7 +379,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             aside = None
         load = load or free_name(seen, built.release)
         staged = _staged(load, built, rollout_id, taken)
-        steps = plan.stage(seen, built.release, aside, staged, _files(built, given), _hidden(seen, given))
+        steps = ways.stage(seen, built.release, aside, staged, _files(built, given), _hidden(seen, given))
         if steps:
             files.make_private_folder(home.folder)
             apply.carry_out(steps, home)

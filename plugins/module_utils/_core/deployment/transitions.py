@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
-from . import apply, held, observe, off, plan, store, trial
+from . import apply, held, observe, off, plan, steps, store, trial, ways
 
 
 class Outcome(NamedTuple):
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
     @property
     def left_out(self):
         """What did not fit the maps that the hooks run with now, in words: declared entries, and counts taken back."""
-        return plan.left_out(plan.as_told([*self.repaired, *self.steps], self.carried))
+        return steps.left_out(steps.as_told([*self.repaired, *self.steps], self.carried))
 
 
 TO_BE_STAGED = "(what bpf_program stages)-1"  # stands for a load where bpf_program ran in check mode too
@@ -141,7 +141,7 @@ def _planned(home, seen, wish, own, check_mode):
     seen = observe.hooks(seen, generation)
     _refuse_off(seen, generation)
     is_unloaded = check_mode and generation.load not in seen.loads
-    steps = _without_kernel(seen, generation) if is_unloaded else plan.change(seen, generation)
+    steps = _without_kernel(seen, generation) if is_unloaded else ways.change(seen, generation)
     if wish.detach and off.switch():
         steps = [step for step in steps if not _puts_on(step)]
     _refuse_risk(wish, steps)
@@ -156,7 +156,7 @@ def _refuse_off(seen, generation):
 
 
 def _puts_on(step):
-    return isinstance(step, (plan.Attach, plan.Swap))
+    return isinstance(step, (steps.Attach, steps.Swap))
 
 
 def _refuse_risk(wish, steps):
@@ -194,13 +194,13 @@ def _refuse_quarantined(home, seen, generation, wish):
     """What this host threw back fails at once, until it changes or the user says to try again."""
     if wish.detach or generation.runs_the_same(seen.confirmed):
         return
-    left, release = plan.source_left(seen, generation), f"Release {generation.release} of {seen.name}"
+    left, release = ways.source_left(seen, generation), f"Release {generation.release} of {seen.name}"
     is_confirmed = seen.confirmed and seen.confirmed.release == generation.release
     untold = () if is_confirmed else store.quarantined_under_another_key(home, left)
     for digest, what in (
         (left, release),
         *((each, f"{release}, or one that only the host's lost key could tell from it,") for each in untold),
-        (plan.attachments_digest(generation), f"This set of attachments of {seen.name}"),
+        (ways.attachments_digest(generation), f"This set of attachments of {seen.name}"),
     ):
         trial.refuse_quarantined(home, digest, what, is_retried=wish.retry_quarantined)
 
@@ -213,11 +213,11 @@ def plan_for(seen, wish, check_mode=False, own=None):
     if wish.detach:
         if seen.confirmed is None:
             return plan.NOTHING
-        return plan.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
+        return ways.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
     load = _load_for(seen, wish.release, check_mode, own)
     if wish.purge and not wish.attachments:
         raise BadRequest("purge with no attachments would take everything off", "Use state: detached and name them")
-    generation = plan.wanted(seen, wish.attachments, load, replace=wish.purge, base=own)
+    generation = ways.wanted(seen, wish.attachments, load, replace=wish.purge, base=own)
     if not generation.attachments:
         raise BadRequest(
             f"Deployment {seen.name} has no attachments yet, and none were given", "Add program:, hook: and its target"
@@ -278,7 +278,7 @@ def _without_kernel(seen, generation):
         if isinstance(place, Failure):
             raise place
     return tuple(
-        plan.Attach(key, attachment, seen.places[key], generation.load)
+        steps.Attach(key, attachment, seen.places[key], generation.load)
         for key, attachment in generation.attachments.items()
     )
 
@@ -335,7 +335,7 @@ def _as_left(home, seen, number, check_mode):
 
 
 def _trial_ended(home, seen, why, check_mode):
-    steps = trial.end(home, why) if not check_mode else plan.back(observe.hooks(seen, plan.fallback(seen)))
+    steps = trial.end(home, why) if not check_mode else ways.back(observe.hooks(seen, plan.fallback(seen)))
     after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(steps), seen, after, after.confirmed)
 
@@ -352,9 +352,9 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
         return _as_confirmed(home, seen, repaired, check_mode)
     if goal is None and not seen.confirmed.attachments:
         return _as_confirmed(home, seen, repaired, check_mode)
-    generation = plan.returning(seen, goal)
+    generation = ways.returning(seen, goal)
     seen = observe.hooks(seen, generation)
-    steps = plan.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
+    steps = ways.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
     told = _carry_out(home, steps, "return", check_mode)
     after = seen if check_mode else observe.hooks(observe.facts(home), generation)
     return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
@@ -362,9 +362,9 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
 
 def _lifted(home, seen, goal):
     """The step that ends the quarantine of the release, None where it has none."""
-    digest = plan.source_left(seen, goal)
+    digest = ways.source_left(seen, goal)
     record = store.quarantined(home, digest) if digest else None
-    return plan.RemoveQuarantine(digest, record["why"], record["generation"]) if record else None
+    return steps.RemoveQuarantine(digest, record["why"], record["generation"]) if record else None
 
 
 def blocked(outcome):
@@ -434,11 +434,11 @@ def _adopt(home, seen, repaired, check_mode):
     if seen.links:
         kept = {name: getattr(seen.confirmed or plan.NOTHING, name) for name in store.BOOT_OPTIONS}
         wish = Wish(by="bpf_release", why="adopted what the hooks ran", **kept)
-        generation = _signed(plan.adopted(seen), wish, seen)
+        generation = _signed(ways.adopted(seen), wish, seen)
         seen = observe.hooks(seen, generation)
     else:
         generation = seen.confirmed or plan.NOTHING
-    steps = plan.adoption(seen, generation)
+    steps = ways.adoption(seen, generation)
     _carry_out(home, steps, "adopt", check_mode)
     after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(steps), seen, after, generation, repaired)
@@ -447,7 +447,7 @@ def _adopt(home, seen, repaired, check_mode):
 def keep(name, number, check_mode=False):
     """So many generations of the deployment stay for going back, from now on. The steps it took."""
     with _home(name, check_mode) as home:
-        steps = plan.keeping(observe.sound_facts(home), number)
+        steps = ways.keeping(observe.sound_facts(home), number)
         _carry_out(home, steps, "keep", check_mode)
         return tuple(steps)
 
@@ -489,7 +489,7 @@ def _refuse_ended(home, seen, number):
 def _as_confirmed(home, seen, repaired, check_mode):
     seen = observe.hooks(seen, seen.confirmed)
     _refuse_off(seen, seen.confirmed)
-    steps = plan.change(seen, seen.confirmed)
+    steps = ways.change(seen, seen.confirmed)
     if any(_puts_on(step) for step in steps):
         off.refuse(seen.name)
     told = _carry_out(home, steps, "repair", check_mode)
@@ -518,7 +518,7 @@ def remove(name, check_mode=False, *, only_unattached=False):
             with contextlib.suppress(NotBack):
                 trial.end(home, "the deployment was removed", is_punished=False)
             seen = observe.facts(home)
-        steps = plan.removal(seen)
+        steps = ways.removal(seen)
         if not check_mode:
             apply.carry_out(steps, home)
         return Outcome(tuple(steps), seen, seen if check_mode else observe.facts(home), None)
@@ -544,5 +544,5 @@ def _carry_out(home, steps, event, check_mode):
 def _expect_settled(home, generation):
     """The Facts after the change, the plan for it empty."""
     seen = observe.hooks(observe.facts(home), generation)
-    plan.expect_empty(plan.mend(seen, generation))
+    steps.expect_empty(plan.mend(seen, generation))
     return seen

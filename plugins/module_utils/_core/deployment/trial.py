@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Busy, Damaged, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
-from . import apply, held, lock, observe, plan, store, strikes
+from . import apply, held, lock, observe, plan, steps, store, strikes, ways
 from .store import FAILED, ROLLED_BACK, SUPERSEDED
 
 
@@ -29,9 +29,9 @@ def begin(home, seen, generation, within, probe="", by_controller=True):
     deadline = store.Deadline(
         numbered.number, end, seen.boot_id, numbered.rollout_id, probe, by_controller=by_controller
     )
-    steps = plan.begin(seen, numbered, deadline)
-    carry_out(home, steps, "begin")
-    return numbered, steps
+    planned = ways.begin(seen, numbered, deadline)
+    carry_out(home, planned, "begin")
+    return numbered, planned
 
 
 def switch(name, holds=None):
@@ -44,7 +44,7 @@ def switch(name, holds=None):
         try:
             seen = observe.hooks(seen, seen.trial)
             carry_out(home, plan.move(seen, seen.trial), "switch")
-            plan.expect_empty(_missing(_facts(home), seen.trial))
+            steps.expect_empty(_missing(_facts(home), seen.trial))
         except Failure as failure:
             _go_back(home, FAILED, failure.what, is_punished=False)
             return False
@@ -67,10 +67,10 @@ def confirm(home, seen, expect_proof=lambda: None):
     expect_proof()
     if seen.deadline.probe and not seen.deadline.passed:
         raise not_passed(seen.deadline.probe, number)
-    steps = [*plan.confirm(seen, number), *plan.prune(seen, confirmed=seen.trial)]
+    planned = [*ways.confirm(seen, number), *ways.prune(seen, confirmed=seen.trial)]
     if home.is_locked:
-        carry_out(home, steps, "confirm")
-    return tuple(steps)
+        carry_out(home, planned, "confirm")
+    return tuple(planned)
 
 
 def probe_passed(name, number):
@@ -145,9 +145,9 @@ def settle(home, rollout_id=None, keep_own=False, seen=None):
         with _holding(home) as holding:
             if holding.held and not holding.held.is_over(home):
                 return _go_back(holding, FAILED, "its own files were lost")
-        steps = [plan.RemoveDeadline()] if seen.deadline and not seen.damage else []
-        carry_out(home, steps, "repair")
-        return tuple(steps)
+        planned = [steps.RemoveDeadline()] if seen.deadline and not seen.damage else []
+        carry_out(home, planned, "repair")
+        return tuple(planned)
     if seen.ended:
         return _go_back(home)
     if seen.trial_is_lost:
@@ -200,8 +200,8 @@ def running(seen):
 def _has_switched(seen):
     """Whether some hook runs something else than what is confirmed, or did until its place was gone."""
     behind = _seen_behind(seen)
-    steps = [step for step in plan.hooks_back(behind) if isinstance(step, plan.HOOK_STEPS)]
-    return any(not plan.renews(seen, step) for step in steps) if steps else bool(plan.not_back(behind))
+    planned = [step for step in plan.hooks_back(behind) if step.is_hook_step]
+    return any(not plan.renews(seen, step) for step in planned) if planned else bool(plan.not_back(behind))
 
 
 def _finish(home, seen):
@@ -209,9 +209,9 @@ def _finish(home, seen):
     try:
         seen = observe.hooks(seen, seen.trial)
         same_boot = seen.trial.boot_id == seen.boot_id
-        steps = plan.finish(seen) if same_boot else plan.back(_seen_behind(seen))
-        carry_out(home, steps, "repair")
-        return tuple(steps)
+        planned = ways.finish(seen) if same_boot else ways.back(_seen_behind(seen))
+        carry_out(home, planned, "repair")
+        return tuple(planned)
     except Failure:
         if store.pointed(home, "trial") is None:  # decided; what failed is only the pruning after it
             raise
@@ -246,11 +246,11 @@ def _gone_back(home, outcome, why, is_punished):
     seen = _facts(home)
     why = f"{why} (taken back {home.unlocked})" if home.unlocked else why
     ended = store.Ended(seen.trial.number, outcome, why, back=False) if outcome else None
-    quarantine = plan.digest_left(seen, seen.trial) if is_punished else ""
+    quarantine = ways.digest_left(seen, seen.trial) if is_punished else ""
     behind = _seen_behind(seen)
-    steps, told, refusal = plan.hooks_first(behind, ended, quarantine), [], None
+    planned, told, refusal = ways.hooks_first(behind, ended, quarantine), [], None
     try:
-        told = carry_out(home, steps, "back", is_decided=bool(seen.ended))
+        told = carry_out(home, planned, "back", is_decided=bool(seen.ended))
     except Failure as failure:
         if not seen.ended and not held.readable(store.ended, home, seen.trial.number):
             if seen.trial.guarded:
@@ -258,16 +258,16 @@ def _gone_back(home, outcome, why, is_punished):
                 _hooks_back_at_least(home, seen, over, failure)
             raise
         refusal = failure
-    steps = plan.as_told(steps, told)
-    _expect_back(home, seen, steps, refusal)
-    rest = plan.leave(_seen_behind(_facts(home)._replace(trial=seen.trial)), seen.ended or ended)
+    planned = steps.as_told(planned, told)
+    _expect_back(home, seen, planned, refusal)
+    rest = ways.leave(_seen_behind(_facts(home)._replace(trial=seen.trial)), seen.ended or ended)
     carry_out(home, rest, "back", is_decided=True)
     if refusal:  # said when all else is done: the trial is over, and this did not come back with it
         raise refusal
-    return (*steps, *rest)
+    return (*planned, *rest)
 
 
-def _expect_back(home, seen, steps, refusal):
+def _expect_back(home, seen, planned, refusal):
     """How the trial ended says that the hooks were seen back, and what could not come with them; NotBack otherwise."""
     behind = _seen_behind(_facts(home)._replace(trial=seen.trial))
     missing = plan.not_back(behind) or [
@@ -275,7 +275,7 @@ def _expect_back(home, seen, steps, refusal):
         *plan.still_on_trial(observe.hooks(behind, seen.trial)),
     ]
     ended = store.ended(home, seen.trial.number)
-    counts = plan.left_out([step for step in steps if isinstance(step, plan.MergeBack)])
+    counts = steps.left_out([step for step in planned if isinstance(step, steps.MergeBack)])
     told = ended._replace(left_out=tuple(dict.fromkeys((*ended.left_out, *counts)))) if ended else None
     if home.held and not missing:
         apply.mend(home.held.lacks(home), home)
@@ -329,23 +329,23 @@ def _missing(seen, generation):
     return plan.mend(observe.hooks(seen, generation), generation)
 
 
-def carry_out(home, steps, event, is_decided=False):
+def carry_out(home, planned, event, is_decided=False):
     """The steps are done, and the journal says so; or it says why not, since a guard has nobody else to tell.
 
     What apply.carry_out tells, and is told by `is_decided`.
     """
-    if not steps:
+    if not planned:
         return []
-    moved = [step.before for step in steps if isinstance(step, plan.Point) and step.pointer == "confirmed"]
+    moved = [step.before for step in planned if isinstance(step, steps.Point) and step.pointer == "confirmed"]
     try:
-        told = apply.carry_out(steps, home, is_decided)
+        told = apply.carry_out(planned, home, is_decided)
     except Failure as failure:
         store.journal(home, f"{event}_failed", why=str(failure), step=failure.detail.get("step"))
         raise
     finally:
         for before in moved:
             strikes.note(home, before)
-    lines = [plan.describe(step) for step in plan.as_told(steps, told)]
+    lines = [step.describe() for step in steps.as_told(planned, told)]
     store.journal(home, event, steps=lines, **({"carried": told} if told else {}))
     return told
 

@@ -1,0 +1,374 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""The ways in which a deployment moves: what was read and what is wanted to steps. Pure, as plan.py is.
+
+Each function that gives steps is one way: to change what is confirmed, to begin, confirm, finish and give up a trial,
+to go back to an earlier release, to stage one, to declare entries, to take over links, to remove all. How hooks, maps
+and services come to run a generation is the business of plan.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from ..errors import NotFound
+from ..hooks import catalogue
+from . import plan, store
+from .steps import (
+    DropMerge,
+    EditMap,
+    HideGlobals,
+    MendRelease,
+    PinLoad,
+    Point,
+    RemoveDamaged,
+    RemoveDeadline,
+    RemoveFolders,
+    RemoveGeneration,
+    RemoveLoad,
+    RemoveRelease,
+    RemoveStaged,
+    WriteDeadline,
+    WriteDeclared,
+    WriteEnded,
+    WriteGeneration,
+    WriteKeep,
+    WriteQuarantine,
+    WriteRelease,
+    WriteStaged,
+    left_out,
+)
+
+
+def wanted(seen, attachments, load, *, replace=False, without=(), base=None):
+    """The Generation, not numbered yet, in which `attachments` are added to those of `base` and all run `load`.
+
+    `base` is what is confirmed, unless another is given. replace: exactly these. `without`: attachments to take off,
+    where it is their program that is there.
+    """
+    base = base or seen.confirmed
+    merged = {**(base.attachments if base and not replace else {}), **by_id(attachments)}
+    for key, named in by_id(without).items():
+        if key in merged and merged[key].program == named.program:
+            del merged[key]
+    release = store.release_of(load)
+    policies, onto = _taken_over(seen, load)
+    return store.Generation(
+        number=0,
+        load=load,
+        release=release,
+        attachments=merged,
+        previous=_previous(seen, release),
+        policies=policies,
+        onto=onto,
+    )
+
+
+def _taken_over(seen, load):
+    """(policies, the load that they are about): those of the staged load, and once it runs, those that it came with."""
+    if seen.confirmed and seen.confirmed.load == load:
+        return seen.confirmed.policies, seen.confirmed.onto
+    if seen.staged and seen.staged.load == load and seen.confirmed and seen.staged.onto == seen.confirmed.load:
+        return seen.staged.policies, seen.staged.onto
+    return {}, ""
+
+
+def by_id(attachments):
+    """{id: Attachment}, the ids that links are pinned under."""
+    return {catalogue.hook_of(attachment).id(attachment): attachment for attachment in attachments}
+
+
+def _previous(seen, release):
+    """The generation that was confirmed before the release last changed."""
+    if seen.confirmed is None:
+        return None
+    if seen.confirmed.release == release:
+        return seen.confirmed.previous
+    return seen.confirmed.number
+
+
+def change(seen, generation):
+    """Steps from the confirmed generation to this one, confirmed at the end.
+
+    Where nothing but the hooks differs, these alone.
+    """
+    hook_steps = plan.move(seen, generation)
+    before = seen.confirmed or plan.NOTHING
+    if generation.runs_the_same(before) and generation.has_options_of(before):
+        return [*hook_steps, *prune(seen)]
+    numbered = generation._replace(number=seen.next_number)
+    prepared = plan.prepared(seen, generation)
+    return [
+        WriteGeneration(numbered),
+        *prepared,
+        Point("trial", numbered.number, None),
+        *hook_steps,
+        *(plan.counts(seen, generation, is_prepared=True) if prepared else []),
+        *confirm(seen, numbered.number),
+        *prune(seen, confirmed=numbered),
+    ]
+
+
+def begin(seen, generation, deadline):
+    """Steps that arm a guarded change and move no hook: the guard does that.
+
+    Only the trial's pointer says so from then on.
+    """
+    return [
+        WriteGeneration(generation),
+        *plan.units_missing(seen, generation),
+        *plan.prepared(seen, generation),
+        WriteDeadline(deadline),
+        Point("trial", generation.number, None),
+    ]
+
+
+def confirm(seen, number):
+    """Steps that make generation `number` the confirmed one, and no trial of it."""
+    before = seen.confirmed.number if seen.confirmed else None
+    disarm = [RemoveDeadline()] if seen.deadline else []
+    return [Point("confirmed", number, before), Point("trial", None, number), *disarm]
+
+
+def finish(seen):
+    """Steps that end what a killed run began: its trial switched and confirmed."""
+    return [*plan.move(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
+
+
+def back(seen, ended=None, quarantine=""):
+    """Steps that give up the trial: the hooks run `fallback` again, and `seen` is observe.hooks(facts, that).
+
+    `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
+    """
+    return [*hooks_first(seen, ended, quarantine), *leave(seen, ended)]
+
+
+def hooks_first(seen, ended=None, quarantine=""):
+    """The steps of `back` up to the hooks, and to the counts, which follow them."""
+    generation = plan.fallback(seen)
+    hook_steps = plan.hooks_back(seen)
+    ended = ended and ended._replace(left_out=tuple(left_out(hook_steps)))
+    return [
+        *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
+        *([WriteEnded(ended)] if ended else []),
+        *hook_steps,
+        *(plan.counts_back(seen, seen.trial.load) if seen.trial.load != generation.load else []),
+    ]
+
+
+def leave(seen, ended=None):
+    """The steps of `back` once the hooks run `fallback`: no trial is left. A lost `confirmed` names that again."""
+    generation = plan.fallback(seen)
+    is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
+    is_unpointed = seen.confirmed is None and generation.number in seen.generations
+    return [
+        *plan.units_left(seen, seen.confirmed or generation),
+        *([RemoveStaged(seen.staged)] if is_rejected else []),
+        *(_trial_damage(seen) if seen.trial_is_lost else []),
+        *([Point("confirmed", generation.number, None)] if is_unpointed and not (seen.damage or seen.newer) else []),
+        Point("trial", None, seen.trial.number),
+        *([RemoveDeadline()] if seen.deadline else []),
+    ]
+
+
+def _trial_damage(seen):
+    """The lost trial's file goes before its pointer, lest a run killed between them leaves a damaged deployment."""
+    return [RemoveDamaged(path) for path in seen.damage if path.endswith(f"/generations/{seen.trial.number}.json")]
+
+
+def _was_judged(seen, ended):
+    """Whether the trial's load was found wanting.
+
+    One that was killed half-way, superseded, or refused by a hook may be tried again: a bare bpf_attach must not
+    answer that all is well with the old release.
+    """
+    ended = ended or seen.ended
+    return seen.trial.guarded and not (ended and ended.outcome in (store.SUPERSEDED, store.FAILED))
+
+
+def digest_left(seen, generation):
+    """What is quarantined when `generation` is thrown back: its source, or where only the attachments differ, these.
+
+    Empty where it equals what is confirmed: that never is.
+    """
+    if generation.runs_the_same(seen.confirmed):
+        return ""
+    if seen.confirmed is None or generation.release != seen.confirmed.release:
+        return source_left(seen, generation)
+    return attachments_digest(generation)
+
+
+def source_left(seen, generation):
+    """What quarantine knows of the generation's release: its source_id, with secrets its private_id; empty where its
+    manifest is gone."""
+    release = seen.releases.get(generation.release)
+    return (release.private_id or release.source_id) if release else ""
+
+
+def attachments_digest(generation):
+    """The digest of a set of attachments, whatever release they run."""
+    text = json.dumps([each.as_record() for key, each in sorted(generation.attachments.items())], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def going_back(seen, target, why="", lifted=None):
+    """Steps to run the release of generation `target` again, at today's attachments; `confirmed` is moved first.
+
+    `seen` is observe.hooks(facts, the generation that `returning` gives), `lifted` the RemoveQuarantine of a release
+    that a user named.
+    """
+    generation = returning(seen, target)
+    left = "" if target and target.release == seen.confirmed.release else source_left(seen, seen.confirmed)
+    stays_staged = seen.staged is None or seen.staged.load == generation.load
+    return [
+        WriteGeneration(generation),
+        *([WriteQuarantine(left, why, seen.confirmed.number)] if left else []),
+        *([lifted] if lifted else []),
+        *([] if stays_staged else [RemoveStaged(seen.staged)]),
+        Point("confirmed", generation.number, seen.confirmed.number),
+        *plan.mend(seen, generation, skip_blocked=True),
+        *prune(seen if stays_staged else seen._replace(staged=None), confirmed=generation),
+    ]
+
+
+def returning(seen, target):
+    """The Generation of a rollback: today's attachments on the target's load, its `previous` inherited; what was proven
+    of the target stays so."""
+    return seen.confirmed._replace(
+        number=seen.next_number,
+        load=target.load if target else seen.confirmed.load,
+        release=target.release if target else seen.confirmed.release,
+        attachments=seen.confirmed.attachments if target else {},
+        previous=target.previous if target else seen.confirmed.previous,
+        policies=target.policies if target else seen.confirmed.policies,
+        onto=target.onto if target else seen.confirmed.onto,
+        leaves=seen.confirmed.load if target and target.load != seen.confirmed.load else "",
+        proven_after=(target or seen.confirmed).proven_after,
+    )
+
+
+def stage(seen, release, aside, staged, files, hidden=()):
+    """Steps that make `staged` (store.Staged) the staged load.
+
+    `aside` names the pins to take over, None where the load is there already; `files` are the release's own, `hidden`
+    the releases on the disk whose manifests show what is secret now, without that.
+    """
+    load, steps = staged.load, [HideGlobals(each) for each in hidden]
+    if not seen.releases.get(release.id):
+        steps.append(WriteRelease(release, files))
+    elif release.id in seen.spoiled:
+        kept = {each.id: each for each in (seen.releases[release.id], *hidden)}
+        steps.append(MendRelease(kept[release.id], files))
+    if aside is None and seen.staged and seen.staged.load == load:
+        return [*steps, *prune(seen)]
+    if aside is not None:
+        steps.append(PinLoad(aside, load))
+    if seen.staged is None and seen.confirmed and seen.confirmed.load == load:
+        return [*steps, *prune(seen)]  # what runs is what would be staged
+    return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
+
+
+def declare(load, name, edit, before, after):
+    """Steps that make a map's contents, and what is declared of it, as bpf_map was asked; first on the disk."""
+    return [
+        *([WriteDeclared(name, after, before)] if after != before else []),
+        *([EditMap(load, name, edit)] if not edit.is_empty else []),
+    ]
+
+
+def prune(seen, *, staged=None, confirmed=None):
+    """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
+    confirmed or its previous, nor the newest proven one, nor among the newest `seen.keep`, and drop-ins that neither
+    the trial nor the confirmed one needs.
+
+    `staged` and `confirmed` say what will be so when these steps are reached. Nothing where a newer version's records
+    may need more than is known here.
+    """
+    if seen.newer:
+        return []
+    staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
+    generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
+    needed = set(sorted(generations)[-seen.keep :])
+    needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
+    needed |= {seen.proven}
+    needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
+    kept = [generations[number] for number in needed if number in generations]
+    loads = {each.load for each in kept} | ({staged.load} if staged else set())
+    releases = {store.release_of(load) for load in loads}
+    onto = {each.load: each.onto for each in generations.values()}
+    return [
+        *plan.units_left(seen, *(each for each in (confirmed, seen.trial) if each)),
+        *(RemoveGeneration(each) for number, each in sorted(seen.generations.items()) if number not in needed),
+        *(DropMerge(load) for load in sorted(seen.carries) if not {load, onto.get(load)} <= loads),
+        *(RemoveLoad(load) for load in sorted({*seen.loads} - loads)),
+        *(RemoveLoad(name) for name in seen.debris),
+        *(RemoveRelease(number) for number in sorted({*seen.releases} - releases)),
+    ]
+
+
+def _waits(seen, confirmed, generation):
+    """Whether counts that came with the generation still have to go back to those of the confirmed one."""
+    return generation.load == confirmed.leaves and generation.load in seen.carries
+
+
+def adopted(seen):
+    """The Generation, not numbered yet, in which links that no generation names are added to what is confirmed.
+
+    NotFound where nothing is confirmed and the links do not say which load they run.
+    """
+    ours = {key: each for key, each in seen.unnamed.items() if each.attachment}
+    loads = {seen.confirmed.load} if seen.confirmed else {each.load for each in ours.values()}
+    if len(loads) != 1:
+        raise NotFound(
+            f"The links of {seen.name} do not say which release it runs",
+            f"Remove them (bpf_release name={seen.name} state=absent) and roll out again",
+            loads=sorted(loads),
+            links=[{"id": key, "prog_id": seen.links[key].prog_id} for key in seen.unnamed],
+        )
+    base = seen.confirmed or plan.NOTHING
+    load = loads.pop()
+    attachments = {**base.attachments, **{key: each.attachment for key, each in ours.items()}}
+    return base._replace(load=load, release=store.release_of(load), attachments=attachments)
+
+
+def adoption(seen, generation):
+    """Steps that confirm what `adopted` made of the links, and drop what could not be read."""
+    clearance = [RemoveDamaged(path) for path in seen.damage]
+    if generation.runs_the_same(seen.confirmed or plan.NOTHING):
+        return [*clearance, *plan.mend(seen, generation), *prune(seen)]
+    numbered = generation._replace(number=seen.next_number)
+    return [
+        WriteGeneration(numbered),
+        Point("confirmed", numbered.number, seen.confirmed.number if seen.confirmed else None),
+        *clearance,
+        *plan.mend(seen, generation),
+        *prune(seen, confirmed=numbered),
+    ]
+
+
+def keeping(seen, keep):
+    """Steps after which `keep` generations stay, and no more."""
+    return [*([WriteKeep(keep)] if keep != seen.keep else []), *prune(seen._replace(keep=keep))]
+
+
+def removal(seen):
+    """Steps after which nothing of the deployment is left but its serial."""
+    empty = (
+        store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
+    )
+    steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
+    steps += plan.switch(seen, empty or plan.NOTHING)
+    steps += plan.unnamed_off(seen, steps)
+    steps += plan.units_left(seen, plan.NOTHING)
+    steps += [DropMerge(load) for load in sorted(seen.carries)]
+    steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
+    steps += [RemoveStaged(seen.staged)] if seen.staged else []
+    steps += [Point("confirmed", None, empty.number)] if empty else []
+    steps += [RemoveGeneration(each) for each in (*seen.generations.values(), *([empty] if empty else []))]
+    steps += [RemoveRelease(number) for number in sorted(seen.releases)]
+    steps += [RemoveDamaged(path) for path in seen.damage]
+    steps += [RemoveDeadline()] if seen.deadline else []
+    return [*steps, RemoveFolders(seen.name)]
