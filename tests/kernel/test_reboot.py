@@ -35,7 +35,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, rules
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects.rules.form import NO_VERDICT
 
 
 def xdp():
@@ -319,7 +320,7 @@ def test_release_that_the_kernel_refuses_and_no_earlier_one_stays_confirmed_for_
     assert counts(host) == [1]
 
 
-@pytest.mark.parametrize("diagnosis", rules.NO_VERDICT)
+@pytest.mark.parametrize("diagnosis", NO_VERDICT)
 def test_what_says_nothing_of_the_release_is_no_verdict(host, reboot, monkeypatch, diagnosis):
     """The release before must not take the place of one that only ran out of memory while it was loaded."""
     attached(host)

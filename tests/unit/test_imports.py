@@ -40,7 +40,7 @@ NEEDS_NO = (
     "objects.bcc",
     "objects.elf",
     "objects.verifier",
-    "objects.rules",
+    "objects.rules.",
     "objects.lint",
     "objects.stores",
     "objects.bytecode",
@@ -130,7 +130,7 @@ def test_libbpf_is_called_by_the_kernel_and_the_objects_alone():
 @pytest.mark.parametrize("name", WAY_BACK)
 def test_way_back_needs_no_compiler_and_no_verifier(name):
     on_the_way = {each[len(CORE) :] for each in closure(CORE + name) if each.startswith(CORE)}
-    assert on_the_way & set(NEEDS_NO) == set()
+    assert [each for each in on_the_way if each.startswith(NEEDS_NO)] == []
 
 
 def test_no_import_by_a_computed_name():

@@ -17,7 +17,8 @@ import time
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import rules, verifier
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import verifier
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects.rules import facts, form, order
 
 COUNT = "processed 9 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 1 mark_read 1\n"
 ROOT_EPERM = (
@@ -305,7 +306,7 @@ LOGS = [  # (code, origin, the verifier's last words, further arguments)
         "packet_pointer_stale",
         "6.18",
         "R6 invalid mem access 'scalar'",
-        {"facts": ("fact: packet moved by bpf_xdp_adjust_head",)},
+        {"told": (facts.packet_moved_by("bpf_xdp_adjust_head"),)},
     ),
     ("function_pointer", "6.18", "unknown opcode 8d", {}),
     ("map_not_declared", "6.18", "R1 type=map_value expected=map_ptr", {}),
@@ -378,7 +379,7 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
         "inner_map_undefined",
         "6.18",
         ["map 'outer': failed to create: Invalid argument(-22)"],
-        {"errno": errno.EINVAL, "facts": ("fact: map type hash_of_maps",)},
+        {"errno": errno.EINVAL, "told": (facts.map_type("hash_of_maps"),)},
     ),
     ("legacy_map", "libbpf", ["elf: legacy map definitions in 'maps' section are not supported by libbpf v1.0+"], {}),
     (
@@ -399,19 +400,19 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
         "map_unsized",
         "6.18, libbpf-tools/cpudist",
         ["map 'start': failed to create: Invalid argument(-22)"],
-        {"errno": errno.EINVAL, "facts": ("fact: map type hash", "fact: max_entries 0")},
+        {"errno": errno.EINVAL, "told": (facts.map_type("hash"), facts.unsized("max_entries"))},
     ),
     (
         "map_unsized",
         "6.18, a stack trace map without its depth",
         ["map 'stacks': failed to create: Invalid argument(-22)"],
-        {"errno": errno.EINVAL, "facts": ("fact: map type stack_trace", "fact: value_size 0")},
+        {"errno": errno.EINVAL, "told": (facts.map_type("stack_trace"), facts.unsized("value_size"))},
     ),
     (
         "unsupported_map_type",
         "6.1, a map of 6.9",
         ["map 'm': failed to create: Invalid argument(-22)"],
-        {"errno": errno.EINVAL, "facts": ("fact: map type arena", "fact: map type refused")},
+        {"errno": errno.EINVAL, "told": (facts.map_type("arena"), facts.MAP_TYPE_REFUSED)},
     ),
     (
         "memlock",
@@ -452,14 +453,14 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
             "section": "lsm/file_open",
             "capabilities": ALL_CAPABILITIES,
             "lockdown": "none integrity [confidentiality]\n",
-            "facts": ("fact: program type refused",),
+            "told": (facts.PROGRAM_TYPE_REFUSED,),
         },
     ),
     (
         "unsupported_attach_type",
         "6.1, an attach type of 6.10",
         ["prog 'p': BPF program load failed: Invalid argument"],
-        {"errno": errno.EINVAL, "facts": ("fact: program type loads",)},
+        {"errno": errno.EINVAL, "told": (facts.PROGRAM_TYPE_LOADS,)},
     ),
     ("tail_target_missing", "libbpf", ["map 'jumps': failed to initialize slot [1] to prog 'p' fd=-1: -9"], {}),
     ("tail_call_incompatible", "libbpf", ["map 'jumps': failed to initialize slot [0] to prog 'p' fd=7: -22"], {}),
@@ -516,11 +517,11 @@ def test_every_rule_is_shown():
     tables = (pathlib.Path(__file__).parent.parent / "kernel").glob("refusals*/expected.json")
     real = {row["code"] for table in tables for row in json.loads(table.read_text()).values()}
     shown = real | {row[0] for row in LOGS + LIBBPF} | {"use_after_unlock"}
-    assert {rule.code for rule in rules.RULES} - shown == {"jit_failed"}
+    assert {rule.code for rule in order.RULES} - shown == {"jit_failed"}
 
 
 def test_codes_that_are_no_verdict_are_codes():
-    assert {*rules.NO_VERDICT} <= {rule.code for rule in rules.RULES}
+    assert {*form.NO_VERDICT} <= {rule.code for rule in order.RULES}
 
 
 @pytest.mark.parametrize("old_line", ["R0 invalid mem access 'map_value_or_null'\n", ""])
@@ -801,7 +802,7 @@ def test_constant_returned_without_a_line_is_blamed_on_the_callback_it_is_in():
 
 def test_map_without_types_is_told_from_one_that_was_created_without():
     log = "14: (85) call bpf_spin_lock#93\nmap 'buckets' has to have BTF in order to use bpf_spin_lock\n" + COUNT
-    assert "__type(value" in verifier.diagnose(log, program="p", facts=("fact: maps as declared",)).fix
+    assert "__type(value" in verifier.diagnose(log, program="p", told=(facts.MAPS_AS_DECLARED,)).fix
     assert "per-CPU" in verifier.diagnose(log, program="p").fix
 
 

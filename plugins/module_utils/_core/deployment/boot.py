@@ -15,7 +15,8 @@ import os
 
 from ..errors import Damaged, Failure, HookHeld, MapChanged, NotRootsAlone, Struck, Unsupported, VerifierRefused
 from ..kernel import files, values
-from ..objects import bcc, elf, maps, refusals, rules, source
+from ..objects import bcc, elf, maps, refusals, source
+from ..objects.rules.form import NO_VERDICT
 from . import guard, observe, off, plan, steps, store, strikes, trial, ways
 
 
@@ -218,7 +219,7 @@ def _shared(home, seen, generation):
 def _is_verdict(failure):
     """Whether this kernel refused the release: no disk, memory, package or damage, nor what tells nothing of it."""
     if isinstance(failure, VerifierRefused):
-        return failure.detail.get("diagnosis") not in rules.NO_VERDICT
+        return failure.detail.get("diagnosis") not in NO_VERDICT
     return isinstance(failure, Unsupported)
 
 

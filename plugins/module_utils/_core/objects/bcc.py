@@ -293,8 +293,6 @@ def _uncompiled(text, words, has_shim):
 def _refuse(text, record, words, types, log_folder):
     """Raises the VerifierRefused; in a child, as features.lockdown asks."""
     name, log = record["refused"], _with_lines(words, text)
-    number = types[name][0]
-    fact = {False: ("fact: program type refused",), True: ("fact: program type loads",)}
     found = verifier.diagnose(
         log,
         errno=record["errno"],
@@ -302,7 +300,7 @@ def _refuse(text, record, words, types, log_folder):
         kernel=os.uname().release,
         capabilities=features.capabilities(),
         lockdown=features.lockdown(),
-        facts=fact.get(features.has_program_type(number), ()),
+        told=refusals.program_type_facts(types[name][0]),
     )
     raise refusals.as_failure(found, name, log, record["errno"], log_folder)
 

@@ -17,7 +17,9 @@ import re
 
 from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, btf, features, files, libbpf
-from . import bytecode, maps, rules, verifier
+from . import bytecode, maps, verifier
+from .rules import facts
+from .rules.demands import DEMANDS
 
 # numbers as the log writes them, and neither R1, __u32 nor the release 5.10
 FIGURE = re.compile(r"0x[0-9a-fA-F]+|\d{3,}|inv-?\d+|(?<![\w.])-?\d+(?!\w|\.\d)")
@@ -69,7 +71,7 @@ def explained(error, culprit, log, log_folder=None):
         capabilities=features.capabilities(),
         lockdown=features.lockdown(),
         **_places(ask, culprit, section),
-        facts=_facts(error, number),
+        told=_facts(error, number),
         start=_meant(ask, error.opened, culprit, section, log),
     )
     return as_failure(found, culprit, log, error.errno, log_folder)
@@ -185,8 +187,8 @@ def _map_types(opened):
 
 
 def _facts(error, program_type):
-    """Lines for rules.py: what the maps lack, and whether any program of this type loads here."""
-    declared = [] if "Retrying without BTF" in "\n".join(error.log) else ["fact: maps as declared"]
+    """Facts for the rules: what the maps lack, and whether any program of this type loads here."""
+    declared = [] if "Retrying without BTF" in "\n".join(error.log) else [facts.MAPS_AS_DECLARED]
     return declared + _failed_facts(error, program_type)
 
 
@@ -195,31 +197,36 @@ def _failed_facts(error, program_type):
     if failed:
         return _map_facts(error.opened, failed[1])
     if error.errno in (errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP, bpf.ENOTSUPP) and program_type:
-        return {False: ["fact: program type refused"], True: ["fact: program type loads"]}.get(
-            features.has_program_type(program_type), []
-        )
+        return program_type_facts(program_type)
     return []
+
+
+def program_type_facts(number: int) -> list:
+    """Whether any program of this type loads here, as a fact; empty where that is not known."""
+    return {False: [facts.PROGRAM_TYPE_REFUSED], True: [facts.PROGRAM_TYPE_LOADS]}.get(
+        features.has_program_type(number), []
+    )
 
 
 def _map_facts(opened, name):
     for pointer in opened.maps():
         if libbpf.call("bpf_map__name", pointer) == name:
             number = libbpf.call("bpf_map__type", pointer)
-            facts = [f"fact: map type {bpf.map_type_name(number)}"]
+            known = [facts.map_type(bpf.map_type_name(number))]
             if features.has_map_type(number) is False:
-                facts.append("fact: map type refused")
+                known.append(facts.MAP_TYPE_REFUSED)
             sizes = {size: libbpf.call(f"bpf_map__{size}", pointer) for size in SIZES}
-            facts += [f"fact: {size} 0" for size, value in sizes.items() if not value]
+            known += [facts.unsized(size) for size, value in sizes.items() if not value]
             flags = libbpf.call("bpf_map__map_flags", pointer)
-            return facts + _broken(maps.Shape(name, number, bpf.map_type_name(number), flags=flags, **sizes))
+            return known + _broken(maps.Shape(name, number, bpf.map_type_name(number), flags=flags, **sizes))
     return []
 
 
 def _broken(shape):
     """The first demand of the map's type that its definition does not keep, as a fact."""
-    for types, is_broken, demand, write in rules.DEMANDS:
+    for types, is_broken, demand, write in DEMANDS:
         if re.fullmatch(types, shape.type_name) and is_broken(shape):
-            return [f"fact: demanded: {demand} | {write}"]
+            return [facts.demanded(demand, write)]
     return []
 
 

@@ -5,7 +5,7 @@
 """A log to a diagnosis: which line, what the registers held, which rule. Text in, record out; no kernel is asked.
 
 Logs grow to 55 MB, and the verdict stands at the end: the tail is read line by line, what lies before it only searched.
-Both forms are read, that of Linux 5.8 to 7.2 and that with headings of 7.3. The rules themselves are in rules.py.
+Both forms are read, that of Linux 5.8 to 7.2 and that with headings of 7.3. The rules themselves are in rules/.
 """
 
 from __future__ import annotations
@@ -17,18 +17,10 @@ from typing import NamedTuple
 
 from ..kernel import bpf
 from ..kernel.features import CAPABILITY_BITS, has_capability
-from .rules import (
-    CAPABILITIES,
-    DEEPEST,
-    FALLBACK,
-    LAST,
-    LEFT,
-    MAPS_FOR,
-    RELEASES,
-    RETURNED,
-    RULES,
-    START,
-)
+from .rules import facts
+from .rules.form import DEEPEST, LAST, LEFT, RETURNED, START
+from .rules.order import FALLBACK, RULES
+from .rules.word_tables import CAPABILITIES, MAPS_FOR, RELEASES
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -38,21 +30,21 @@ ONE_REGISTER = re.compile(
     r"(?:^|\s)(?P<name>R\d+|fp-\d+)(?:_[a-zA-Z]+)?=(?P<state>.*?)(?=\s(?:R\d+|fp-\d+)\w*=|\s(?:refs|cb)=|$)"
 )
 CALL, EXIT = "85", "95"
-ENDINGS = (  # what a register held, as the log shows it, the calls that end it, how the fact says so
-    (r"\S+\(\S*non_own_ref", r"bpf_\w*(?:spin_unlock\w*|rbtree_remove|list_pop\w*)", "lent until"),
-    (r"rcu_ptr_", r"bpf_rcu_read_unlock", "RCU left by"),
+ENDINGS = (  # what a register held, as the log shows it, the calls that end it, the fact that says so
+    (r"\S+\(\S*non_own_ref", r"bpf_\w*(?:spin_unlock\w*|rbtree_remove|list_pop\w*)", facts.lent_until),
+    (r"rcu_ptr_", r"bpf_rcu_read_unlock", facts.rcu_left_by),
     (
         r"pkt",  # as bpf_helper_changes_pkt_data in net/core/filter.c
         r"bpf_(?:(?:xdp|skb)_(?:adjust|pull|store|change|vlan)\w*|l\d_csum_replace|clone_redirect|msg_\w+_data|lwt_\w+"
         r"|store_hdr\w*|tail_call)",
-        "packet moved by",
+        facts.packet_moved_by,
     ),
     (
         r"(?:rd\w+_)?mem\b",
         r"bpf_(?:(?:xdp|skb)_(?:adjust|pull|store|change|vlan)\w*|l\d_csum_replace|dynptr_write)",
-        "slice ended by",
+        facts.slice_ended_by,
     ),
-    (r"(?!pkt|scalar|inv)\w", r"bpf_\w*(?:release|submit|discard|_drop|destroy|_put)\w*", "released by"),
+    (r"(?!pkt|scalar|inv)\w", r"bpf_\w*(?:release|submit|discard|_drop|destroy|_put)\w*", facts.released_by),
 )
 ENDED = re.compile(
     r"R(\d+) (?:(?:invalid mem access '|type=)(?:scalar|inv|untrusted_ptr)|must be (?:a rcu|referenced))"
@@ -74,7 +66,7 @@ LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*ir
 ACQUIRED = re.compile(r"Unreleased reference id=\d+ alloc_insn=(\d+)|acquired at instruction (\d+)")
 CALLED = re.compile(r"^\d+: \(85\) call (?P<name>[a-z]\w+)#", re.M)
 GLOBAL = re.compile(r"^Func#\d+ (?:\('(?P<name>\w+)'\) )?is global and (?:assumed )?valid", re.M)
-MOVED = ("packet moved by", "slice ended by")
+MOVED = (facts.packet_moved_by, facts.slice_ended_by)
 CLEARED_BY_CALL = frozenset(("R1", "R2", "R3", "R4", "R5"))
 TALK = re.compile(  # what the verifier says on its way, and what belongs to its count
     r"^(?:; |;$|\(\d+(?:,\d+)*\) (?:frame|live) |from \d+ to|last_idx |"
@@ -141,7 +133,7 @@ def diagnose(
     use_of=None,
     capabilities=None,
     lockdown="",
-    facts=(),
+    told=(),
     start=0,
 ):
     """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
@@ -149,17 +141,18 @@ def diagnose(
     `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines,
     `use_of` one of a symbol's name, for what libbpf refuses by name.
     `capabilities` is the loader's effective set as a number, `lockdown` the text of /sys/kernel/security/lockdown; both
-    only sharpen what an EPERM without a word means. `facts` are further lines for the rules, which describe them;
+    only sharpen what an EPERM without a word means. `told` are further facts;
     `start` is the instruction to blame where the log shows none.
     """
     log, libbpf_lines = _apart(log, libbpf_log)
     verdict = _verdict(log)
     figures = stats(log)
-    more = [*_ended(log, verdict), *_argument(log, verdict), *_acquired(log, verdict)]
-    more += [*_unresolved(log, verdict), *_out_of_table(log, verdict)]
-    more += _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown)
+    known = [*_ended(log, verdict), *_argument(log, verdict), *_acquired(log, verdict)]
+    known += [*_unresolved(log, verdict), *_out_of_table(log, verdict)]
+    known += _facts(verdict, figures, errno, section, kernel, capabilities, lockdown)
     words = _annotated(verdict) if verdict.lines else libbpf_lines
-    rule, groups = _first_match("\n".join([*words, *more, *facts]))
+    of_kernels_log = [line for line in libbpf_lines if "Lockdown: " in line or "RIP: " in line]
+    rule, groups = first_match("\n".join([*words, *of_kernels_log]), [*known, *told])
     named = dict(groups)
     groups.update(
         program=program,
@@ -322,25 +315,25 @@ def _deciding(words):
 # ---- rules
 
 
-def _facts(verdict, figures, errno, section, kernel, libbpf_lines, capabilities, lockdown):
-    facts = [line for line in libbpf_lines if "Lockdown: " in line or "RIP: " in line]
+def _facts(verdict, figures, errno, section, kernel, capabilities, lockdown):
+    known = []
     if section:
-        facts.append(f"fact: section {section}")
+        known.append(facts.section(section.removeprefix("?")))
     if errno:
-        facts.append(f"fact: errno {_errno_name(abs(errno))}")
+        known.append(facts.errno(_errno_name(abs(errno))))
     if not verdict.lines:
-        facts.append("fact: verified" if figures else "fact: no verdict")
+        known.append(facts.VERIFIED if figures else facts.NO_VERDICT)
     if verdict.is_exit:
-        facts.append("fact: at exit")
+        known.append(facts.AT_EXIT)
     if verdict.call:
-        facts.append(f"fact: at call {verdict.call}")
+        known.append(facts.at_call(verdict.call))
     version = re.match(r"(\d+)\.(\d+)", kernel)
     if version and (int(version[1]), int(version[2])) < (5, 11):
-        facts.append("fact: kernel before 5.11")
+        known.append(facts.BEFORE_5_11)
     level = re.search(r"\[(\w+)\]", lockdown)
-    if level:
-        facts.append(f"fact: lockdown {level[1]}")
-    return facts + _capability_facts(section, capabilities)
+    if level and level[1] in facts.LOCKDOWN_LEVELS:
+        known.append(facts.lockdown(level[1]))
+    return known + _capability_facts(section, capabilities)
 
 
 def _ended(log, verdict):
@@ -358,9 +351,9 @@ def _ended_by(kind, log, verdict, register):
     for call in reversed(list(kind.finditer(log, max(0, verdict.position - TAIL), verdict.position))):
         name = call["name"] or "the global function"
         ends = [
-            (state, words)
-            for state, calls, words in ENDINGS
-            if (words in MOVED if kind is GLOBAL else re.fullmatch(calls, name))
+            (state, fact)
+            for state, calls, fact in ENDINGS
+            if (fact in MOVED if kind is GLOBAL else re.fullmatch(calls, name))
         ]
         if not ends:
             continue
@@ -368,9 +361,9 @@ def _ended_by(kind, log, verdict, register):
         if made:
             return []
         held = _shown_before(log, call.start(), holder)
-        for state, words in ends:
+        for state, fact in ends:
             if re.match(state, held):
-                return [f"fact: {words} {name}"]
+                return [fact(name)]
     return []
 
 
@@ -394,7 +387,7 @@ def _argument(log, verdict):
     load = made and LOAD.match(made["text"])
     if not load or not _shown_before(log, made.start(), load["base"]).startswith("ctx"):
         return []
-    return [f"fact: argument {int(load['offset']) // 8} read by {made['number']}"]
+    return [facts.argument(int(load["offset"]) // 8, read_by=made["number"])]
 
 
 def _out_of_table(log, verdict):
@@ -405,7 +398,7 @@ def _out_of_table(log, verdict):
     made, dummy = _traced_back(_steps(log, verdict.position), register, is_pointer=True)
     load = made and LOAD.match(made["text"])
     held = _shown_before(log, made.start(), load["base"]) if load else ""
-    return ["fact: read out of a table"] if TABLE.match(held) else []
+    return [facts.OUT_OF_TABLE] if TABLE.match(held) else []
 
 
 def _shown_before(log, position, holder):
@@ -421,7 +414,7 @@ def _acquired(log, verdict):
     found = ACQUIRED.search("\n".join(verdict.lines))
     position = _position(log, int(found[1] or found[2])) if found else None
     call = position is not None and CALLED.match(log, position)
-    return [f"fact: acquired by {call['name']}"] if call else []
+    return [facts.acquired_by(call["name"])] if call else []
 
 
 def _known(table, name):
@@ -435,27 +428,27 @@ def _unresolved(log, verdict):
     if not (verdict.lines or [""])[0].startswith("R0 !read_ok"):
         return []
     calls = [step["text"].strip() for step in _steps(log, verdict.position) if step["opcode"] == CALL]
-    return ["fact: unresolved call"] if calls[-1:] == ["call #0"] else []
+    return [facts.UNRESOLVED_CALL] if calls[-1:] == ["call #0"] else []
 
 
 def _capability_facts(section, capabilities):
     if capabilities is None:
         return []
 
-    missing = [f"fact: lacks {name}" for name in CAPABILITY_BITS if not has_capability(name, capabilities)]
+    known = [facts.lacks(name) for name in CAPABILITY_BITS if not has_capability(name, capabilities)]
     if all(has_capability(name, capabilities) for name in needed_capabilities(section)):
-        missing.append("fact: has every capability")
-    return missing
+        known.append(facts.HAS_EVERY_CAPABILITY)
+    return known
 
 
 def _errno_name(number):
     return "ENOTSUPP" if number == 524 else errno_names.errorcode.get(number, str(number))
 
 
-def _first_match(text):
-    """(the first rule whose patterns are all found, their named groups)."""
+def first_match(words: str, known: list) -> tuple:
+    """(the first rule whose words are found and whose facts are known, the named groups of both)."""
     for rule in RULES:
-        found = [re.search(pattern, text, re.M) for pattern in (rule.pattern, *rule.also)]
+        found = [re.search(rule.pattern, words, re.M), *(fact.found_in(known) for fact in rule.when)]
         if all(found):
             groups = defaultdict(str)
             for match in found:
