@@ -53,13 +53,6 @@ RULES = (
         "5.17).",
     ),
     Rule(
-        "too_many_instructions",
-        r"(?:BPF )?program (?:is )?too (?:large|big)|too many (?:instructions|states)",
-        "the program is larger than the verifier walks",
-        "The limit is one million instructions walked, and the same for the program's length (4096 without CAP_BPF).",
-        "Split it: tail calls, global functions, or bpf_loop(count, body, &state, 0) instead of unrolled loops.",
-    ),
-    Rule(
         "recursion",
         r"recursive call from|the call stack of (?P<frames>\d+) frames is too deep",
         "functions call each other too deep, or themselves",

@@ -21,14 +21,6 @@ RULES = (
     ),
     Rule(
         "context_access",
-        r"func '(?P<function>[^']+)' doesn't have (?P<number>\d+)-th argument",
-        "{function} has no argument number {number}",
-        "The program reads further into the context than the function or tracepoint has arguments on this kernel.",
-        "Take those that it has: bpftool btf dump file /sys/kernel/btf/vmlinux | grep {function}; the result of fexit "
-        "stands behind the last argument.",
-    ),
-    Rule(
-        "context_access",
         r"invalid sock_common access",
         "a field is read that only a full socket has",
         "What skb->sk and lookups give may be a request or a time-wait socket, with the common fields alone.",
