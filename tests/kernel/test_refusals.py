@@ -26,10 +26,10 @@ from refusals import compile
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import BadObject, VerifierRefused
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import (
     bytecode,
+    diagnosis,
     elf,
     preflight,
     requires,
-    verifier,
 )
 
 HERE = pathlib.Path(__file__).parent / "refusals"
@@ -123,15 +123,15 @@ def test_refusal_gives_code_line_and_fix(folder, name):
     answer = load(compiled(folder, name), expected.get("drop", ()))
 
     assert answer["errno"] != 0, "the kernel took it"
-    diagnosis = diagnose(answer)
-    assert diagnosis.code == expected["code"], diagnosis
-    assert expected["fix"] in diagnosis.fix
-    assert culprit(name, diagnosis) == expected["at"]
-    assert len(diagnosis.log_excerpt) <= 40
-    assert diagnosis.log_excerpt
+    found = diagnose(answer)
+    assert found.code == expected["code"], found
+    assert expected["fix"] in found.fix
+    assert culprit(name, found) == expected["at"]
+    assert len(found.log_excerpt) <= 40
+    assert found.log_excerpt
     if "register" in expected:
         register, kind = expected["register"]
-        assert diagnosis.registers[register].startswith(kind)
+        assert found.registers[register].startswith(kind)
 
 
 @pytest.mark.parametrize("name", sorted(set(EXPECTED) - REFUSED_OTHERWISE))
@@ -280,7 +280,7 @@ def expect_nothing_missing(folder, name):
 
 
 def diagnose(answer):
-    """What verifier.diagnose makes of a loader's answer, about the program that libbpf named last."""
+    """What diagnosis.diagnose makes of a loader's answer, about the program that libbpf named last."""
     programs = answer["programs"]
     named = [name for name in programs if any(f"prog '{name}'" in line for line in answer["libbpf"])]
     name = (named or list(programs) or [""])[-1]
@@ -290,7 +290,7 @@ def diagnose(answer):
         before = [row for row in spec["lines"] if row[0] <= instruction and row[2]]
         return (os.path.basename(before[-1][1]), before[-1][2], before[-1][3]) if before else None
 
-    return verifier.diagnose(
+    return diagnosis.diagnose(
         spec["log"],
         errno=answer["errno"],
         program=name,
@@ -301,14 +301,14 @@ def diagnose(answer):
     )
 
 
-def culprit(name, diagnosis):
+def culprit(name, found):
     """The piece of text that expected.json has for the line found, after its number was compared with the file's."""
-    if diagnosis.source is None:
+    if found.source is None:
         return None
-    line = (HERE / f"{name}.bpf.c").read_text().splitlines()[diagnosis.source["line"] - 1]
-    assert diagnosis.source["file"] == f"{name}.bpf.c"
-    assert diagnosis.source["text"] == line.strip()
-    assert f"{name}.bpf.c:{diagnosis.source['line']}" in diagnosis.summary
+    line = (HERE / f"{name}.bpf.c").read_text().splitlines()[found.source["line"] - 1]
+    assert found.source["file"] == f"{name}.bpf.c"
+    assert found.source["text"] == line.strip()
+    assert f"{name}.bpf.c:{found.source['line']}" in found.summary
     at = EXPECTED[name]["at"]
     return at if at and at in line else line
 

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import verifier
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import diagnosis, verifier
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects.rules import facts, form, order
 
 COUNT = "processed 9 insns (limit 1000000) max_states_per_insn 0 total_states 2 peak_states 1 mark_read 1\n"
@@ -806,7 +806,7 @@ LIBBPF = [  # (code, origin, libbpf's lines, further arguments)
 def diagnosed(words, more):
     """After one harmless step, which words with steps of their own go on from."""
     log = f"; x = 1; @ a.bpf.c:7\n2: (b7) r1 = 1                        ; R1_w=1\n{words}\n{COUNT}"
-    return verifier.diagnose(log, **{"errno": errno.EACCES, "program": "p", "section": "xdp", **more})
+    return diagnosis.diagnose(log, **{"errno": errno.EACCES, "program": "p", "section": "xdp", **more})
 
 
 @pytest.mark.parametrize(("code", "origin", "words", "more"), LOGS)
@@ -819,7 +819,7 @@ def test_verifier_words_give_the_code(code, origin, words, more):
 
 @pytest.mark.parametrize(("code", "origin", "lines", "more"), LIBBPF)
 def test_libbpf_words_give_the_code(code, origin, lines, more):
-    found = verifier.diagnose("", program="p", libbpf_log=lines, **more)
+    found = diagnosis.diagnose("", program="p", libbpf_log=lines, **more)
 
     assert found.code == code
     assert_whole(found)
@@ -827,18 +827,18 @@ def test_libbpf_words_give_the_code(code, origin, lines, more):
 
 def test_every_rule_answers_a_log_that_no_rule_above_it_answers(monkeypatch):
     """A rule without one would be a guess, or out of reach."""
-    answering, first_match = set(), verifier.first_match
+    answering, first_match = set(), diagnosis.first_match
 
     def noted(words, known):
         rule, groups = first_match(words, known)
         answering.add(rule)
         return rule, groups
 
-    monkeypatch.setattr(verifier, "first_match", noted)
+    monkeypatch.setattr(diagnosis, "first_match", noted)
     for dummy, dummy, words, more in LOGS:
         diagnosed(words, more)
     for dummy, dummy, lines, more in LIBBPF:
-        verifier.diagnose("", program="p", libbpf_log=lines, **more)
+        diagnosis.diagnose("", program="p", libbpf_log=lines, **more)
 
     assert len(set(order.RULES)) == len(order.RULES)
     assert [(rule.code, rule.pattern, rule.when) for rule in order.RULES if rule not in answering] == []
@@ -860,7 +860,7 @@ def test_codes_that_are_no_verdict_are_codes():
 @pytest.mark.parametrize("old_line", ["R0 invalid mem access 'map_value_or_null'\n", ""])
 def test_log_with_headings(old_line):
     """Linux 7.3: code, place and registers, with the old line or, should it go one day, without."""
-    found = verifier.diagnose(HEADED.format(old_line=old_line) + COUNT, errno=errno.EACCES, program="count")
+    found = diagnosis.diagnose(HEADED.format(old_line=old_line) + COUNT, errno=errno.EACCES, program="count")
 
     assert found.code == "null_not_checked"
     assert found.source == {"file": "count.bpf.c", "line": 19, "text": "return *value;"}
@@ -879,7 +879,9 @@ def test_log_with_headings_and_no_source():
         "  no retained diagnostic events on this path\n\nSuggestion:\n"
         f"  Initialize R0 on every path before this instruction.\n\n{COUNT}"
     )
-    found = verifier.diagnose(log, errno=errno.EACCES, program="p", line_at=lambda number: ("a.bpf.c", 3 + number, "}"))
+    found = diagnosis.diagnose(
+        log, errno=errno.EACCES, program="p", line_at=lambda number: ("a.bpf.c", 3 + number, "}")
+    )
 
     assert (found.code, found.instruction) == ("uninitialised_register", 0)
     assert "return" in found.fix
@@ -892,7 +894,7 @@ def test_old_log_gives_the_text_and_the_last_state():
         "6: R0_w=map_value_or_null(id=1,off=0,ks=4,vs=8,imm=0) R10=fp0 fp-8=0000????\n; *value += 1;\n"
         "6: (79) r1 = *(u64 *)(r0 +0)\nR0 invalid mem access 'map_value_or_null'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p")
 
     assert found.source == {"file": None, "line": None, "text": "*value += 1;"}
     assert "*value += 1;" in found.summary
@@ -902,7 +904,7 @@ def test_old_log_gives_the_text_and_the_last_state():
 
 def test_line_of_a_jump_that_was_never_walked():
     log = "7: for (i = 0; i < n; i++) @ loop.bpf.c:12\n2: x += i; @ loop.bpf.c:13\nback-edge from insn 7 to 2\n" + COUNT
-    found = verifier.diagnose(log, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log, errno=errno.EINVAL, program="p")
     assert (found.instruction, found.source["line"]) == (7, 12)
 
 
@@ -911,7 +913,7 @@ def test_reference_leak_points_to_where_it_is_acquired():
         "; event = bpf_ringbuf_reserve(&events, 4, 0); @ a.bpf.c:14\n5: (85) call bpf_ringbuf_reserve#131\n"
         "; return 0; @ a.bpf.c:20\n14: (95) exit\nUnreleased reference id=2 alloc_insn=5\n" + COUNT
     )
-    found = verifier.diagnose(log, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log, errno=errno.EINVAL, program="p")
     assert (found.instruction, found.source["line"]) == (5, 14)
 
 
@@ -921,12 +923,12 @@ def test_leak_names_the_call_and_what_gives_it_back():
         "25: (85) call bpf_ringbuf_reserve_dynptr#198          ; R0=scalar() fp-32=dynptr_ringbuf(id=4,ref_id=5)\n"
         "; return 0; @ a.bpf.c:10\n52: (95) exit\nUnreleased reference id=5 alloc_insn=25\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, found.source["line"]) == ("reference_leak", 9)
     assert "bpf_ringbuf_reserve_dynptr" in found.summary
     assert "bpf_ringbuf_discard_dynptr(&ptr, 0); discard it even when the reservation failed" in found.fix
 
-    found = verifier.diagnose(log.replace("_ringbuf_reserve_dynptr#198", "_iter_task_new#52112") + COUNT, program="p")
+    found = diagnosis.diagnose(log.replace("_ringbuf_reserve_dynptr#198", "_iter_task_new#52112") + COUNT, program="p")
     assert "bpf_iter_task_destroy(&it)" in found.fix
 
 
@@ -950,7 +952,7 @@ def test_pointer_that_a_call_ended_is_told_by_what_it_was(held, call, words, cod
         f"5: (85) call {call}         ; R0=scalar()\n6: (85) call bpf_ktime_get_ns#5\n"
         f"7: (79) r1 = *(u64 *)(r10 -8)         ; R1=scalar()\n; x = p->x; @ a.bpf.c:9\n8: (79) r2 = *(u64 *)(r1 +8)\n"
     )
-    found = verifier.diagnose(f"{log}{words}\n{COUNT}", errno=errno.EACCES, program="p", section="tc")
+    found = diagnosis.diagnose(f"{log}{words}\n{COUNT}", errno=errno.EACCES, program="p", section="tc")
 
     assert (found.code, found.source["line"]) == (code, 9)
     assert_whole(found)
@@ -968,7 +970,7 @@ def test_argument_that_is_a_number_is_told_from_an_address(section, code, line):
         "0: (79) r6 = *(u64 *)(r1 +8)          ; R1=ctx() R6_w=scalar()\n; x = prev->pid; @ a.bpf.c:9\n"
         "1: (61) r2 = *(u32 *)(r6 +24)\nR6 invalid mem access 'scalar'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
 
     assert (found.code, found.source["line"]) == (code, line)
     assert_whole(found)
@@ -978,7 +980,7 @@ def test_argument_that_is_a_number_is_told_from_an_address(section, code, line):
 
 def test_symbol_that_libbpf_refuses_is_shown_where_it_is_used():
     lines = ["libbpf: extern (func ksym) 'bpf_one': func_proto [24] incompatible with vmlinux [636]"]
-    found = verifier.diagnose(
+    found = diagnosis.diagnose(
         "", errno=errno.EINVAL, libbpf_log=lines, use_of={"bpf_one": ("a.bpf.c", 7, "\tbpf_one(1);")}.get
     )
     assert (found.code, found.source) == ("kfunc_signature", {"file": "a.bpf.c", "line": 7, "text": "bpf_one(1);"})
@@ -994,7 +996,7 @@ def test_value_returned_is_blamed_where_it_was_made():
         "10: (95) exit\n; return verdict; @ a.bpf.c:7\n3: (79) r7 = *(u64 *)(r10 -8)\n4: (bf) r0 = r7\n"
         "; } @ a.bpf.c:8\n5: (95) exit\nAt program exit the register R0 has smin=7 smax=7 should have been in [0, 1]\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, found.source["line"], found.instruction) == ("return_value_range", 5, 0)
 
 
@@ -1016,7 +1018,7 @@ def test_region_left_locked_is_blamed_on_the_step_that_leaves_it(line, path):
         f"{path}; }} @ a.bpf.c:15\n13: (95) exit\n"
         "BPF_EXIT instruction in main prog cannot be used inside bpf_spin_lock-ed region\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, found.source["line"]) == ("lock_held", line)
     assert "taken in line 10" in found.summary
 
@@ -1028,7 +1030,7 @@ def test_stack_is_blamed_on_what_lies_deepest_in_the_largest_frame():
         "5: (7b) *(u64 *)(r10 -304) = r1\n; key = 0; @ a.bpf.c:6\n6: (63) *(u32 *)(r10 -4) = r1\n"
         "combined stack size of 2 calls is 520. Too large\nverification time 31 usec\nstack depth 8+304\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p")
     assert (found.code, found.source["line"]) == ("stack_too_large", 5)
 
 
@@ -1047,7 +1049,7 @@ def test_pointer_that_a_call_ended_is_told_from_a_number(code, call, state):
         f"4: (bf) r6 = r0                       ; R0={state} R6_w={state}\n9: (85) call {call}\n"
         "; *value = 1; @ a.bpf.c:14\n10: (bf) r2 = r6\n11: (7b) *(u64 *)(r2 +0) = r3\nR2 invalid mem access 'scalar'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="xdp")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="xdp")
     assert (found.code, found.source["line"]) == (code, 14)
     if code != "not_a_pointer":
         assert call.partition("#")[0] in found.summary
@@ -1061,7 +1063,7 @@ def test_number_out_of_the_context_is_copied_from_where_it_lies(section, advised
         "0: R1=ctx() R10=fp0\n0: (79) r6 = *(u64 *)(r1 +112)         ; R1=ctx() R6_w=scalar()\n"
         "1: (61) r3 = *(u32 *)(r6 +0)\nR6 invalid mem access 'scalar'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p", section=section)
     assert found.code == "not_a_pointer"
     assert found.fix.startswith("Copy through a helper: " + advised)
 
@@ -1071,10 +1073,10 @@ def test_weak_kfunc_that_this_kernel_lacks_is_no_forgotten_variable():
         "; value = bpf_no_such(); @ a.bpf.c:11\n0: (85) call #0                       ;\n"
         "; return value & 1; @ a.bpf.c:12\n1: (57) r0 &= 1\nR0 !read_ok\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p")
     assert (found.code, found.source["line"]) == ("kfunc_missing", 11)
 
-    found = verifier.diagnose(log.replace("call #0", "call pc+7") + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log.replace("call #0", "call pc+7") + COUNT, errno=errno.EACCES, program="p")
     assert found.code == "uninitialised_register"
 
 
@@ -1092,11 +1094,11 @@ def test_packet_pointer_goes_with_a_global_function_too(said, held, code, mover)
         "; port = udp->dest; @ a.bpf.c:9\n28: (07) r6 += 34\n29: (69) r1 = *(u16 *)(r6 +2)\n"
         "R6 invalid mem access 'scalar'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="tc")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p", section="tc")
     assert (found.code, found.named.get("mover", "")) == (code, mover)
 
     log = log.replace("22: ", "21: (85) call bpf_skb_pull_data#39\n22: ")
-    assert verifier.diagnose(log + COUNT, program="p", section="tc").named.get("mover", "") == (
+    assert diagnosis.diagnose(log + COUNT, program="p", section="tc").named.get("mover", "") == (
         mover and "bpf_skb_pull_data"
     )
 
@@ -1109,7 +1111,7 @@ def test_pointer_out_of_a_table_is_told_from_other_numbers(map_name, is_table):
         "53: (79) r2 = *(u64 *)(r3 +8)         ; R2=scalar()\n63: (bf) r4 = r2\n64: (0f) r4 += r1\n"
         "; char c = names[1][i]; @ a.bpf.c:22\n68: (71) r4 = *(u8 *)(r4 +0)\nR4 invalid mem access 'scalar'\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p")
     assert (found.code, found.source["line"]) == ("not_a_pointer", 22)
     assert ("names[][16]" in found.fix) == is_table
 
@@ -1125,18 +1127,18 @@ def test_constant_returned_without_a_line_is_blamed_on_the_callback_it_is_in():
         "62: (b7) r0 = 1\n; } @ a.bpf.c:31\n63: (95) exit\n"
         "At async callback return the register R0 has smin=1 smax=1 should have been in [0, 0]\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, found.source["line"]) == ("return_value_range", 22)
     assert found.summary.endswith("is 1, and only those in [0, 0] are allowed here")
 
     without_call = log.replace("61: (85) call bpf_timer_start#171\n", "61: (07) r1 += 8\n")
-    assert verifier.diagnose(without_call + COUNT, errno=errno.EINVAL, program="p").source["line"] == 26
+    assert diagnosis.diagnose(without_call + COUNT, errno=errno.EINVAL, program="p").source["line"] == 26
 
 
 def test_map_without_types_is_told_from_one_that_was_created_without():
     log = "14: (85) call bpf_spin_lock#93\nmap 'buckets' has to have BTF in order to use bpf_spin_lock\n" + COUNT
-    assert "__type(value" in verifier.diagnose(log, program="p", told=(facts.MAPS_AS_DECLARED,)).fix
-    assert "per-CPU" in verifier.diagnose(log, program="p").fix
+    assert "__type(value" in diagnosis.diagnose(log, program="p", told=(facts.MAPS_AS_DECLARED,)).fix
+    assert "per-CPU" in diagnosis.diagnose(log, program="p").fix
 
 
 def test_number_made_after_a_release_is_not_taken_for_what_was_released():
@@ -1144,14 +1146,14 @@ def test_number_made_after_a_release_is_not_taken_for_what_was_released():
         "4: (bf) r6 = r0                       ; R0=sock(ref_obj_id=2) R6_w=sock(ref_obj_id=2)\n5: (bf) r1 = r6\n"
         "6: (85) call bpf_sk_release#86\n7: (b7) r6 = 7\n8: (61) r2 = *(u32 *)(r6 +0)\nR6 invalid mem access 'scalar'\n"
     )
-    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "not_a_pointer"
+    assert diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "not_a_pointer"
 
 
 def test_constant_string_on_the_stack_is_named_by_the_call():
     log = "16: (85) call bpf_snprintf#165\nR3 type=fp expected=map_value\n"
-    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "constant_string"
+    assert diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "constant_string"
     log = log.replace("snprintf", "timer_init")
-    assert verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "field_of_map_missed"
+    assert diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p").code == "field_of_map_missed"
 
 
 def test_field_with_the_map_of_another_names_both():
@@ -1160,7 +1162,7 @@ def test_field_with_the_map_of_another_names_both():
         "1: (18) r2 = 0xffff88810592e800       ; R2_w=map_ptr(map=flows4,ks=4,vs=24)\n3: (85) call bpf_timer_init#169\n"
         "timer pointer in R1 map_uid=0 doesn't match map pointer in R2 map_uid=0\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EINVAL, program="p")
     assert "value of map flows6, but map flows4 is given" in found.summary
 
 
@@ -1172,7 +1174,7 @@ def test_step_that_shows_the_stack_pointer_is_no_whole_state():
         "60: (85) call bpf_probe_read_user#112\n"
         "R1 unbounded memory access, make sure to bounds check any such access\n"
     )
-    found = verifier.diagnose(log + COUNT, errno=errno.EACCES, program="p")
+    found = diagnosis.diagnose(log + COUNT, errno=errno.EACCES, program="p")
     assert found.code == "map_value_out_of_bounds"
     assert found.registers["R1"].startswith("map_value(map=rows")
 
@@ -1184,7 +1186,7 @@ def test_bounds_are_named_by_what_the_register_holds():
         ("pkt(id=2,off=0,r=0)", "packet_out_of_bounds"),
     ):
         log = f"3: (0f) r6 += r1                      ; R6_w={state}\n4: (71) r1 = *(u8 *)(r6 +0)\n{words}{COUNT}"
-        assert verifier.diagnose(log, errno=errno.EACCES).code == code
+        assert diagnosis.diagnose(log, errno=errno.EACCES).code == code
 
 
 def test_log_among_libbpfs_lines_is_read():
@@ -1193,8 +1195,8 @@ def test_log_among_libbpfs_lines_is_read():
         f"; x @ a.c:7\n2: (bf) r0 = r3\nR3 !read_ok\n{COUNT}-- END PROG LOAD LOG --\n"
         "libbpf: prog 'p': failed to load: -13"
     )
-    as_lines = verifier.diagnose("", errno=errno.EACCES, libbpf_log=lines.splitlines())
-    as_log = verifier.diagnose(lines, errno=errno.EACCES)
+    as_lines = diagnosis.diagnose("", errno=errno.EACCES, libbpf_log=lines.splitlines())
+    as_log = diagnosis.diagnose(lines, errno=errno.EACCES)
     assert as_lines.code == as_log.code == "uninitialised_register"
     assert as_lines.source["line"] == as_log.source["line"] == 7
 
@@ -1203,7 +1205,7 @@ def test_libbpfs_lines_given_as_log():
     text = (
         "libbpf: prog 'p': missing BPF prog type, check ELF section name 'xpd'\nlibbpf: prog 'p': failed to load: -22"
     )
-    assert verifier.diagnose(text, errno=errno.EINVAL).code == "unknown_section"
+    assert diagnosis.diagnose(text, errno=errno.EINVAL).code == "unknown_section"
 
 
 def test_missing_capability_is_named_instead_of_memlock():
@@ -1212,16 +1214,16 @@ def test_missing_capability_is_named_instead_of_memlock():
         ("fentry/vfs_read", "CAP_PERFMON"),
         ("tp/sched/sched_switch", "CAP_PERFMON"),
     ):
-        found = verifier.diagnose(
+        found = diagnosis.diagnose(
             "", errno=errno.EPERM, section=section, program="p", libbpf_log=ROOT_EPERM, kernel="6.18.0"
         )
         assert name in found.summary
         assert name in found.fix
-    assert verifier.needed_capabilities("socket") == ("CAP_BPF",)
+    assert diagnosis.needed_capabilities("socket") == ("CAP_BPF",)
 
 
 def test_fallback_quotes_the_deciding_line():
-    found = verifier.diagnose("0: (95) exit\nthe moon is not full\n" + COUNT, errno=errno.EINVAL, program="p")
+    found = diagnosis.diagnose("0: (95) exit\nthe moon is not full\n" + COUNT, errno=errno.EINVAL, program="p")
     assert (found.code, "the moon is not full" in found.summary) == ("verifier_refused", True)
 
 
@@ -1247,7 +1249,7 @@ def test_large_log_is_read_from_its_end():
     turn = "; total += i; @ a.bpf.c:12\n5: (0f) r4 += r3                      ; R3=scalar() R4=scalar()\n"
     log = turn * 500_000 + "BPF program is too large. Processed 1000001 insn\n" + COUNT
     start = time.monotonic()
-    found = verifier.diagnose(log, errno=errno.E2BIG, program="p")
+    found = diagnosis.diagnose(log, errno=errno.E2BIG, program="p")
 
     assert len(log) > 40_000_000
     assert time.monotonic() - start < 2

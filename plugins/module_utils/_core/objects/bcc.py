@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, NoMemory, ToolMissing, Unsupported
 from ..kernel import bpf, features, tools
-from . import cage, cost, elf, maps, memory, refusals, source, verifier
+from . import cage, cost, diagnosis, elf, maps, memory, refusals, source
 
 PYTHONS = ("/usr/libexec/platform-python", "/usr/bin/python3")  # that BCC's packages are made for; RHEL 8 has the first
 PACKAGES = "python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora, RHEL, SUSE)"
@@ -293,7 +293,7 @@ def _uncompiled(text, words, has_shim):
 def _refuse(text, record, words, types, log_folder):
     """Raises the VerifierRefused; in a child, as features.lockdown asks."""
     name, log = record["refused"], _with_lines(words, text)
-    found = verifier.diagnose(
+    found = diagnosis.diagnose(
         log,
         errno=record["errno"],
         program=name,

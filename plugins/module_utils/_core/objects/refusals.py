@@ -17,7 +17,7 @@ import re
 
 from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, btf, features, files, libbpf
-from . import bytecode, maps, verifier
+from . import bytecode, diagnosis, maps
 from .rules import facts
 from .rules.demands import DEMANDS
 
@@ -61,7 +61,7 @@ def explained(error, culprit, log, log_folder=None):
     section, number = _section_and_type(error.opened, culprit)
     ask = _asking(error.opened.data)
     log = log or "\n".join(error.log)
-    found = verifier.diagnose(
+    found = diagnosis.diagnose(
         log,
         errno=error.errno,
         program=culprit,
@@ -78,7 +78,7 @@ def explained(error, culprit, log, log_folder=None):
 
 
 def as_failure(found, program, log, number, log_folder=None):
-    """The VerifierRefused of a verifier.Diagnosis, with what this host offers instead."""
+    """The VerifierRefused of a Diagnosis, with what this host offers instead."""
     return VerifierRefused(
         found.summary,
         " ".join(filter(None, (found.fix, _hint(found)))),
@@ -121,7 +121,7 @@ def _hide(failure):
 def unopened(error, file, size):
     """The BadObject that a failed open means: libbpf's reason where it is one that we know, else that it is none."""
     fields = {"errno": error.errno, "libbpf": error.log[-5:], "size": size}
-    found = verifier.diagnose("", errno=error.errno, libbpf_log=error.log)
+    found = diagnosis.diagnose("", errno=error.errno, libbpf_log=error.log)
     if found.code in OPENING:
         return BadObject(f"{file}: {found.summary}", found.fix, diagnosis=found.code, cause=found.cause, **fields)
     return BadObject(
@@ -142,7 +142,7 @@ def _section_and_type(opened, culprit):
 
 
 def _places(ask, program, section):
-    """What verifier.diagnose asks for lines of the object: logs before 6.8 have none, and libbpf names none."""
+    """What diagnosis.diagnose asks for lines of the object: logs before 6.8 have none, and libbpf names none."""
 
     def line_at(instruction):
         return ask(lambda image: image.line_as_loaded(program, section, instruction))

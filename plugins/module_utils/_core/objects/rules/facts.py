@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What is known of a refusal beside its words, as values: verifier.py and refusals.py tell them, rules ask for them.
+"""What is known of a refusal beside its words, as values: the log's readers and refusals.py tell them, rules ask.
 
 A rule asks with the same value, in which a regular expression may stand that what is told must match as a whole:
 at_call("bpf_snprintf") is told, at_call(r"bpf_\\w*printf") asked for. Its named groups fill the rule's sentences.

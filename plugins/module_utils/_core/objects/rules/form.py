@@ -4,8 +4,8 @@
 # PRIVATE to the collection ebpf.deploy
 """One rule per refusal: how it shows, what it means, what to write instead.
 
-How a log becomes the words and facts that are matched here, and which line of the source is to blame, is verifier.py's.
-The texts are those of kernel/bpf/verifier.c, btf.c and the struct_ops' own in 6.1, 6.12, 7.2 and 7.3, and libbpf's up
+How a log becomes the words and facts that are matched here is diagnosis.py's, which line is to blame blame.py's. The
+texts are those of kernel/bpf/verifier.c, btf.c and the struct_ops' own in 6.1, 6.12, 7.2 and 7.3, and libbpf's up
 to 1.7. Where 6.x says arg#2, 7.x says R2.
 
 The words are lines:
