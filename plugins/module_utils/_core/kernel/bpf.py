@@ -11,6 +11,7 @@ knows what a deployment is.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import struct
@@ -19,11 +20,12 @@ from typing import NamedTuple, Optional
 from . import libbpf
 
 # enum bpf_prog_type, bpf_attach_type, bpf_link_type, bpf_map_type: only those that we decide on, by UAPI number
-PROG_SCHED_CLS, PROG_XDP, PROG_CGROUP_SKB = 3, 6, 8
-PROG_TRACING, PROG_EXT, PROG_LSM, PROG_NETFILTER = 26, 28, 29, 32
+PROG_SCHED_CLS, PROG_TRACEPOINT, PROG_XDP, PROG_CGROUP_SKB = 3, 5, 6, 8
+PROG_TRACING, PROG_EXT, PROG_LSM, PROG_SK_LOOKUP, PROG_NETFILTER = 26, 28, 29, 30, 32
 ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
-ATTACH_XDP, ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 37, 45, 46, 47
-LINK_CGROUP, LINK_XDP, LINK_TCX = 3, 6, 11
+ATTACH_SK_LOOKUP, ATTACH_XDP, ATTACH_PERF_EVENT = 36, 37, 41
+ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 45, 46, 47
+LINK_CGROUP, LINK_NETNS, LINK_XDP, LINK_PERF_EVENT, LINK_NETFILTER, LINK_TCX = 3, 5, 6, 7, 10, 11
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
 NOEXIST = 1  # BPF_NOEXIST: add the entry, and EEXIST where it is
 F_LOCK = 1 << 2  # BPF_F_LOCK
@@ -32,7 +34,11 @@ SMALLEST_PACKET = 14  # bytes of an Ethernet header, which BPF_PROG_TEST_RUN wan
 NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"  # where the kernel shows its own types
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
-BPF_PROG_LOAD, BPF_PROG_QUERY = 5, 16  # enum bpf_cmd
+BPF_PROG_LOAD, BPF_PROG_QUERY, BPF_LINK_CREATE = 5, 16, 28  # enum bpf_cmd
+PERF_TYPE_TRACEPOINT, PERF_EVENT_TRACEPOINT = 2, 5  # enum perf_type_id, bpf_perf_event_type
+IOC_QUERY_BPF, MOST_AT_EVENT = 0xC008240A, 64  # PERF_EVENT_IOC_QUERY_BPF, BPF_TRACE_MAX_PROGS
+TC_POINTS = {"ingress": 1, "egress": 2}  # enum bpf_tc_attach_point
+TC_REPLACE = 1  # BPF_TC_F_REPLACE
 PASSES = 4  # over a map whose entries come and go while it is read
 CALLED = "(85) call"  # how the verifier's log begins that it looks at a call
 ENOTSUPP = 524  # the kernel's own, which libc does not know
@@ -105,19 +111,34 @@ class Map(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link. ifindex is 0 for a severed xdp or tcx one, cgroup_id for a severed cgroup one; None where not theirs."""
+    """A link. ifindex is 0 for a severed xdp or tcx one, cgroup_id for a severed cgroup one, netns_ino for one of a
+    network namespace; None where not theirs.
+
+    What is attached without a link is a pinned program, which `kept` tells as one of id 0. Of an attachment with
+    several links each has a `part`, and the first one has the `others`.
+    """
 
     id: int
     type: str
     prog_id: int
-    ifindex: Optional[int]
-    cgroup_id: Optional[int]
-    attach_type: Optional[int]
+    ifindex: Optional[int] = None
+    cgroup_id: Optional[int] = None
+    attach_type: Optional[int] = None
+    netns_ino: Optional[int] = None
+    netfilter: Optional[tuple] = None  # (family, hook, priority), the kernel's numbers
+    tracepoint: str = ""  # the event's name without its category, which the kernel tells since 6.6
+    part: str = ""
+    others: tuple = ()
 
     @property
     def is_severed(self):
         """Whether what it was attached to is gone: it holds a program that never runs."""
-        return self.ifindex == 0 or self.cgroup_id == 0
+        return 0 in (self.ifindex, self.cgroup_id, self.netns_ino) or any(link.is_severed for link in self.others)
+
+    @property
+    def prog_ids(self):
+        """The ids of the programs of all its links: one, but where a change of several was cut."""
+        return frozenset((self.prog_id, *(link.prog_id for link in self.others)))
 
 
 # ---- names ---------------------------------------------------------------------------------------
@@ -273,14 +294,46 @@ def map_info(fd):
 
 def link_info(fd):
     raw = libbpf.struct_info(fd, libbpf.LinkInfo())
-    ifindex = cgroup_id = attach_type = None
+    where = {}
     if raw.type == LINK_XDP:
-        ifindex, attach_type = raw.of.xdp.ifindex, ATTACH_XDP
+        where = {"ifindex": raw.of.xdp.ifindex, "attach_type": ATTACH_XDP}
     elif raw.type == LINK_TCX:
-        ifindex, attach_type = raw.of.tcx.ifindex, raw.of.tcx.attach_type
+        where = {"ifindex": raw.of.tcx.ifindex, "attach_type": raw.of.tcx.attach_type}
     elif raw.type == LINK_CGROUP:
-        cgroup_id, attach_type = raw.of.cgroup.cgroup_id, raw.of.cgroup.attach_type
-    return Link(raw.id, link_type_name(raw.type), raw.prog_id, ifindex, cgroup_id, attach_type)
+        where = {"cgroup_id": raw.of.cgroup.cgroup_id, "attach_type": raw.of.cgroup.attach_type}
+    elif raw.type == LINK_NETNS:
+        where = {"netns_ino": raw.of.netns.netns_ino, "attach_type": raw.of.netns.attach_type}
+    elif raw.type == LINK_NETFILTER:
+        of = raw.of.netfilter
+        where = {"netfilter": (of.pf, of.hooknum, of.priority), "attach_type": ATTACH_NETFILTER}
+    elif raw.type == LINK_PERF_EVENT:
+        where = {"tracepoint": _event_name(fd), "attach_type": ATTACH_PERF_EVENT}
+    return Link(raw.id, link_type_name(raw.type), raw.prog_id, **where)
+
+
+def _event_name(fd):
+    """The tracepoint's name; empty before 6.6, and of an event of another kind."""
+    room, asked = libbpf.buffer(128), libbpf.LinkInfo()
+    asked.of.perf_event.name, asked.of.perf_event.name_len = libbpf.address(room), len(room)
+    found = libbpf.struct_info(fd, asked)
+    return room.value.decode(errors="replace") if found.of.perf_event.type == PERF_EVENT_TRACEPOINT else ""
+
+
+def kept(fd):
+    """The Link of what is open, a link or a program; None where it is neither."""
+    what = kind(fd)
+    if what == "prog":
+        return Link(0, "", prog_info(fd).id)
+    return link_info(fd) if what == "link" else None
+
+
+def is_link(number):
+    """Whether the kernel has a link with this id."""
+    try:
+        link_by_id(number).close()
+        return True
+    except FileNotFoundError:
+        return False
 
 
 def program(number):
@@ -290,13 +343,13 @@ def program(number):
 
 
 def links():
-    """All links of this kernel. One that ends meanwhile is left out."""
+    """All links of this kernel. One that ends meanwhile is left out, and one that somebody is just making (EAGAIN)."""
     found = []
     for number in link_ids():
         try:
             with link_by_id(number) as fd:
                 found.append(link_info(fd))
-        except FileNotFoundError:
+        except (FileNotFoundError, BlockingIOError):
             continue
     return found
 
@@ -375,6 +428,26 @@ def link_create(prog_fd, target, attach_type, flags=0):
     return Fd(libbpf.call("bpf_link_create", prog_fd, target, attach_type, libbpf.byref(options)))
 
 
+def netfilter_link(prog_fd, family, hook, priority):
+    """As link_create, at netfilter in this thread's network namespace: bpf(2) itself, since libbpf can from 1.3 on."""
+    asked = libbpf.NetfilterLinkAttr(
+        prog_fd=prog_fd, attach_type=ATTACH_NETFILTER, pf=family, hooknum=hook, priority=priority
+    )
+    return Fd(libbpf.bpf_syscall(BPF_LINK_CREATE, asked))
+
+
+def tracepoint_event(number, cpu):
+    """An event of the tracepoint with this id (perf_event_open). A program that is attached to it runs on every CPU."""
+    return Fd(libbpf.perf_event_open(libbpf.PerfEventAttr(type=PERF_TYPE_TRACEPOINT, config=number), cpu))
+
+
+def programs_at_event(event):
+    """Ids of the programs that the tracepoint of this event runs, whoever attached them."""
+    room = bytearray(struct.pack("=II", MOST_AT_EVENT, 0) + bytes(4 * MOST_AT_EVENT))
+    fcntl.ioctl(event, IOC_QUERY_BPF, room)
+    return struct.unpack_from(f"={struct.unpack_from('=I', room, 4)[0]}I", room, 8)
+
+
 def link_update(link_fd, new_fd, expected_fd):
     """The link runs the new program, if it still ran the expected one.
 
@@ -414,6 +487,45 @@ def xdp_query(ifindex):
     libbpf.call("bpf_xdp_query", ifindex, 0, libbpf.byref(answer))
     modes = {"native": answer.drv_prog_id, "generic": answer.skb_prog_id, "offload": answer.hw_prog_id}
     return {mode: number for mode, number in modes.items() if number}
+
+
+# ---- classic tc: filters without links, by libbpf ------------------------------------------------
+
+
+def tc_query(ifindex, direction, handle, priority):
+    """The id of the program that the filter with this handle and priority runs; None where there is none."""
+    asked = libbpf.TcOpts(handle=handle, priority=priority)
+    try:
+        libbpf.call("bpf_tc_query", libbpf.byref(_tc_hook(ifindex, direction)), libbpf.byref(asked))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EINVAL):  # no such filter; no clsact qdisc
+            return None
+        raise
+    return asked.prog_id
+
+
+def tc_attach(ifindex, direction, handle, priority, prog_fd, is_new):
+    """The filter runs the program, direct-action; EEXIST where it is_new and there is one. The clsact qdisc is made
+    where there is none."""
+    hook = _tc_hook(ifindex, direction)
+    try:
+        libbpf.call("bpf_tc_hook_create", libbpf.byref(hook))
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            raise
+    flags = 0 if is_new else TC_REPLACE
+    asked = libbpf.TcOpts(prog_fd=prog_fd, flags=flags, handle=handle, priority=priority)
+    libbpf.call("bpf_tc_attach", libbpf.byref(hook), libbpf.byref(asked))
+
+
+def tc_detach(ifindex, direction, handle, priority):
+    """The filter is gone; the qdisc stays, since others may count on it."""
+    asked = libbpf.TcOpts(handle=handle, priority=priority)
+    libbpf.call("bpf_tc_detach", libbpf.byref(_tc_hook(ifindex, direction)), libbpf.byref(asked))
+
+
+def _tc_hook(ifindex, direction):
+    return libbpf.TcHook(ifindex=ifindex, attach_point=TC_POINTS[direction])
 
 
 # ---- entries -------------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ from ..errors import Damaged, DiskRefused, Failure, Unsupported
 from . import libbpf
 
 BPFFS = "/sys/fs/bpf"
+TRACEFS = "/sys/kernel/tracing"
 MEMBARRIER = {"x86_64": 324, "aarch64": 283, "ppc64le": 365, "s390x": 356, "riscv64": 283}  # __NR_membarrier
-MOUNTED = {BPFFS: "bpf", "/sys/kernel/tracing": "tracefs"}
+MOUNTED = {BPFFS: "bpf", TRACEFS: "tracefs"}
 
 
 class Mount(NamedTuple):
@@ -120,7 +121,7 @@ def membarrier():
     try:
         if number is None:
             raise OSError
-        libbpf.call("syscall", number, 1, None, 0)
+        libbpf.call("syscall", number, 1, 0, 0, 0, 0)
     except OSError:
         time.sleep(0.1)
 

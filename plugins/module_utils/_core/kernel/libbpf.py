@@ -185,12 +185,70 @@ class _LinkCgroup(ctypes.Structure):
     _fields_ = (("cgroup_id", c_uint64), ("attach_type", c_uint32))
 
 
+class _LinkNetns(ctypes.Structure):
+    _fields_ = (("netns_ino", c_uint32), ("attach_type", c_uint32))
+
+
+class _LinkNetfilter(ctypes.Structure):
+    _fields_ = (("pf", c_uint32), ("hooknum", c_uint32), ("priority", c_int), ("flags", c_uint32))
+
+
+class _LinkPerfEvent(ctypes.Structure):  # of a tracepoint, 6.6
+    _fields_ = (("type", c_uint32), ("name", c_uint64), ("name_len", c_uint32), ("cookie", c_uint64))
+
+
 class _LinkUnion(ctypes.Union):
-    _fields_ = (("xdp", _LinkXdp), ("tcx", _LinkTcx), ("cgroup", _LinkCgroup), ("room", c_uint8 * 112))
+    _fields_ = (
+        ("xdp", _LinkXdp),
+        ("tcx", _LinkTcx),
+        ("cgroup", _LinkCgroup),
+        ("netns", _LinkNetns),
+        ("netfilter", _LinkNetfilter),
+        ("perf_event", _LinkPerfEvent),
+        ("room", c_uint8 * 112),
+    )
 
 
 class LinkInfo(ctypes.Structure):  # struct bpf_link_info
     _fields_ = (("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32), ("of", _LinkUnion))
+
+
+class NetfilterLinkAttr(ctypes.Structure):  # union bpf_attr, BPF_LINK_CREATE; libbpf has it since 1.3
+    _fields_ = (
+        ("prog_fd", c_uint32),
+        ("target_fd", c_uint32),
+        ("attach_type", c_uint32),
+        ("flags", c_uint32),
+        ("pf", c_uint32),
+        ("hooknum", c_uint32),
+        ("priority", c_int),
+        ("netfilter_flags", c_uint32),
+    )
+
+
+class PerfEventAttr(ctypes.Structure):  # struct perf_event_attr, PERF_ATTR_SIZE_VER0
+    _fields_ = (
+        ("type", c_uint32),
+        ("size", c_uint32),
+        ("config", c_uint64),
+        ("sample_period", c_uint64),
+        ("rest", c_uint64 * 5),
+    )
+
+
+class TcHook(_Opts):  # struct bpf_tc_hook, 0.6
+    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
+
+
+class TcOpts(_Opts):  # struct bpf_tc_opts, 0.6
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_fd", c_int),
+        ("flags", c_uint32),
+        ("prog_id", c_uint32),
+        ("handle", c_uint32),
+        ("priority", c_uint32),
+    )
 
 
 class TestRunOpts(_Opts):  # struct bpf_test_run_opts
@@ -353,6 +411,12 @@ SYMBOLS = {
     "bpf_link_detach": ("zero", (c_int,)),
     # int bpf_xdp_query(int ifindex, int flags, struct bpf_xdp_query_opts *), 0.7
     "bpf_xdp_query": ("zero", (c_int, c_int, POINTER(XdpQueryOpts))),
+    # int bpf_tc_hook_create(struct bpf_tc_hook *), 0.6
+    "bpf_tc_hook_create": ("zero", (POINTER(TcHook),)),
+    # int bpf_tc_attach(const struct bpf_tc_hook *, struct bpf_tc_opts *), 0.6; detach and query likewise
+    "bpf_tc_attach": ("zero", (POINTER(TcHook), POINTER(TcOpts))),
+    "bpf_tc_detach": ("zero", (POINTER(TcHook), POINTER(TcOpts))),
+    "bpf_tc_query": ("zero", (POINTER(TcHook), POINTER(TcOpts))),
     # int bpf_map_lookup_elem(int fd, const void *key, void *value)
     "bpf_map_lookup_elem": ("zero", (c_int, c_void_p, c_void_p)),
     # int bpf_map_update_elem(int fd, const void *key, const void *value, __u64 flags)
@@ -374,8 +438,9 @@ LIBC_SYMBOLS = {
     "mount": ("zero", (c_char_p, c_char_p, c_char_p, ctypes.c_ulong, c_char_p)),
     # int prctl(int option, unsigned long…)
     "prctl": ("zero", (c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)),
-    # long syscall(long number, …), for bpf(2) where an old libbpf has no field for what the kernel offers
-    "syscall": ("count", (ctypes.c_long, c_int, c_void_p, c_uint32)),
+    # long syscall(long number, …), for bpf(2) where an old libbpf has no field for what the kernel offers, and for what
+    # libc has no name for
+    "syscall": ("count", (ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long)),
     # FILE *fopen(const char *, const char *), int fputs(const char *, FILE *), int ferror(FILE *), int fclose(FILE *)
     "fopen": ("pointer", (c_char_p, c_char_p)),
     "fputs": ("count", (c_char_p, c_void_p)),
@@ -401,6 +466,7 @@ LIBELF_SYMBOLS = {
     "elf_strptr": ("text", (c_void_p, c_size_t, c_size_t)),
 }
 
+PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "ppc64le": 319, "s390x": 331, "riscv64": 241}  # __NR_perf_event_open
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280, "ppc64le": 361, "s390x": 351, "riscv64": 280}  # __NR_bpf
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_void_p, c_void_p)  # (level, format, va_list)
@@ -571,12 +637,22 @@ def struct_info(fd, structure):
 
 def bpf_syscall(command, attributes):
     """bpf(2) itself, for what this library has no field for."""
-    number = BPF_SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise Unsupported(
-            f"The number of bpf(2) on {os.uname().machine} is not known here", "Update libbpf on the host"
-        )
-    return call("syscall", number, command, ctypes.addressof(attributes), ctypes.sizeof(attributes))
+    number = _number_of("bpf(2)", BPF_SYSCALL)
+    return call("syscall", number, command, ctypes.addressof(attributes), ctypes.sizeof(attributes), 0, 0)
+
+
+def perf_event_open(attributes, cpu):
+    """An event of all processes on this CPU, closed on exec (PERF_FLAG_FD_CLOEXEC)."""
+    attributes.size = ctypes.sizeof(attributes)
+    number = _number_of("perf_event_open(2)", PERF_EVENT_OPEN)
+    return call("syscall", number, ctypes.addressof(attributes), -1, cpu, -1, 1 << 3)
+
+
+def _number_of(name, numbers):
+    machine = os.uname().machine
+    if machine not in numbers:
+        raise Unsupported(f"The number of {name} on {machine} is not known here", "Update libbpf on the host")
+    return numbers[machine]
 
 
 def vfprintf():

@@ -53,8 +53,19 @@ def is_own(name):
 
 
 def path_of(name):
-    """Where the network namespace is found: a name of `ip netns`, or a path."""
-    return name if name.startswith("/") else os.path.join(NAMED, name)
+    """Where the network namespace is found: a name of `ip netns`, a path, or that of the process with this id."""
+    if name.startswith("/"):
+        return name
+    path = os.path.join(NAMED, name)
+    return f"/proc/{name}/ns/net" if name.isdigit() and not os.path.exists(path) else path
+
+
+def inode(name):
+    """What the kernel knows the network namespace by, 0 where there is none of that name; empty: this thread's own."""
+    try:
+        return os.stat(path_of(name) if name else "/proc/thread-self/ns/net").st_ino
+    except OSError:
+        return 0
 
 
 def _enter(path, name):
