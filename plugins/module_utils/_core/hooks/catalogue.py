@@ -6,26 +6,52 @@
 
 from __future__ import annotations
 
-from ..errors import BadRequest
+from typing import Optional
+
+from ..errors import BadRequest, Unsupported
 from ..kernel.namespaces import did_you_mean
 from .cgroup import Cgroup
-from .contract import Attachment
+from .contract import Attachment, Hook, Place
+from .netfilter import Netfilter
+from .sk_lookup import SkLookup
+from .tc import Tc
 from .tcx import Tcx
+from .tracepoint import Tracepoint
 from .xdp import Xdp
 
 HOOKS = {
     "xdp": Xdp(),
     "tcx": Tcx(),
     "cgroup": Cgroup(),
+    "tc": Tc(),
+    "netfilter": Netfilter(),
+    "sk_lookup": SkLookup(),
+    "tracepoint": Tracepoint(),
 }
 
 
-def hook_of(attachment):
+class Unknown(Hook):
+    """Of a record of a newer version, or of a link that no generation names: it is told, and taken off by its pin."""
+
+    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+        raise Unsupported(
+            f"This version of ebpf.deploy has no hook {attachment.hook}",
+            "Use the version that attached it, or a newer one",
+            hook=attachment.hook,
+        )
+
+
+def hook_of(attachment: Attachment) -> Hook:
     """The Hook that an Attachment names."""
-    return HOOKS[attachment.hook]
+    return HOOKS.get(attachment.hook) or Unknown()
 
 
-def attachment_from(options):
+def words(attachment: Attachment) -> str:
+    """Where the attachment is, in the words that users write."""
+    return hook_of(attachment).words(attachment)
+
+
+def attachment_from(options: dict) -> Attachment:
     """The Attachment that a user's options describe, defaults filled in.
 
     BadRequest names what is missing or too much.
@@ -33,26 +59,23 @@ def attachment_from(options):
     kind = options.get("hook") or ""
     if kind not in HOOKS:
         raise BadRequest(f"There is no hook {kind!r}", did_you_mean(kind, HOOKS))
-    hook, given = HOOKS[kind], {name: value for name, value in options.items() if value not in (None, "")}
-    target, own = hook.option_names[0], set(hook.option_names)
-    for name in ("program", target):
-        if name not in given:
-            raise BadRequest(f"An attachment at hook {kind} needs {name}", f"Add the option {name}", hook=kind)
-    foreign = set(given) - own - {"hook", "program", "netns"}
-    if foreign:
-        raise BadRequest(f"Hook {kind} takes no {', '.join(sorted(foreign))}", f"It takes: {', '.join(sorted(own))}")
-    filled = {**getattr(hook, "defaults", {}), **given}
-    return Attachment(
-        hook=kind,
-        program=filled["program"],
-        target=hook.named(filled[target]),
-        netns=filled.get("netns", ""),
-        direction=filled.get("direction", ""),
-        mode=filled.get("mode", ""),
-    )
+    return HOOKS[kind].attachment({name: value for name, value in options.items() if value not in (None, "")})
 
 
-def recognised(key, link, program):
+def option_specs() -> dict:
+    """{option: its argument spec} of all that the hooks take, `choices` of all hooks together."""
+    found = {}
+    for hook in HOOKS.values():
+        for name, option in hook.options.items():
+            spec = found.setdefault(name, {"type": option.type})
+            choices = (*spec.get("choices", ()), *option.choices)
+            if choices:
+                spec["choices"] = list(dict.fromkeys(choices))
+    return found
+
+
+def recognised(key: str, link, program: str) -> Optional[Attachment]:
     """The Attachment that was pinned under the id `key`, as link (bpf.Link) and program show it, or None."""
-    candidates = HOOKS[link.type].candidates(link, program) if link.type in HOOKS else ()
+    hooks = [hook for kind, hook in HOOKS.items() if link.type == (kind if hook.link_type is None else hook.link_type)]
+    candidates = [each for hook in hooks for each in hook.candidates(link, program)]
     return next((each for each in candidates if hook_of(each).id(each) == key), None)

@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What a hook is to the rest: Attachment (wanted), Place (where that is on this host), Holder (who sits there), Hook.
+"""What a hook is to the rest: Attachment (wanted), Place (where that is on this host), Seat (what of ours is there),
+Holder (who sits there), Hook.
 
-The base class answers for a hook with a kernel link (BPF_LINK_CREATE). A hook's own file says only what differs.
+The base class answers for a hook whose links the kernel updates (BPF_LINK_UPDATE). A hook's own file says only what
+differs. overlap.py has the base for links that cannot be updated.
 """
 
 from __future__ import annotations
@@ -13,48 +15,101 @@ import contextlib
 import errno
 import hashlib
 import json
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Union
 
-from ..errors import Failure, HookHeld, HookMoved, NotFound, Unprivileged, Unsupported, WrongType
+from ..errors import BadRequest, Failure, HookHeld, HookMoved, NotFound, Unprivileged, Unsupported, WrongType
 from ..kernel import bpf, namespaces
+
+# How a hook changes its program. UPDATE: at no moment none and at no moment two. OVERLAP: the new one is on before the
+# old one ends, and both see what comes in between. GAP: none runs in between, and the plan says so by two steps.
+UPDATE, OVERLAP, GAP = "update", "overlap", "gap"
+
+# What records call an interface or a cgroup, and what command.py's script looks for when one is made anew
+TARGET, TARGETS = "target", ("interface", "cgroup")
+FIRST = ("xdp", "tcx", "cgroup")  # hooks that every version knows
+
+
+class Option(NamedTuple):
+    """An option of bpf_attach that a hook takes: in the words of Ansible's documentation, and as its argument spec.
+
+    is_live: it can change while the program stays attached, so that it makes no other attachment.
+    """
+
+    description: Union[str, tuple]
+    type: str = "str"
+    choices: tuple = ()
+    is_required: bool = False
+    is_live: bool = False
+    default: Union[str, int] = ""
 
 
 class Attachment(NamedTuple):
-    """One program wanted at one hook, as the user names both. `target` is an interface or a cgroup's path."""
+    """One program wanted at one hook. `options` are the hook's own, as (name, value) pairs by name, none of them empty:
+    `of` makes them so."""
 
     hook: str
     program: str
-    target: str
-    netns: str = ""
-    direction: str = ""
-    mode: str = ""
-
-    def as_record(self):
-        return {field: value for field, value in self._asdict().items() if value}
+    options: tuple = ()
 
     @classmethod
-    def from_record(cls, record):
-        """Fields that a later version added are left out."""
-        return cls(**{field: record[field] for field in cls._fields if field in record})
+    def of(cls, hook: str, program: str, **options: Union[str, int]) -> Attachment:
+        return cls(hook, program, tuple(sorted((name, value) for name, value in options.items() if value != "")))
 
-    def describe(self):
-        """`xdp eth0 (native)`: where it is, in the words that users write."""
-        where = [self.hook, self.direction, self.target]
-        inside = f" in netns {self.netns}" if self.netns else ""
-        return " ".join(part for part in where if part) + (f" ({self.mode})" if self.mode else "") + inside
+    def option(self, name: str) -> Union[str, int]:
+        """The option's value, "" where it has none."""
+        return dict(self.options).get(name, "")
+
+    @property
+    def target(self) -> str:
+        """The interface's name or the cgroup's path, which may be made anew while we do not run; "" for others."""
+        return next((value for name, value in self.options if name in TARGETS), "")
+
+    def with_options(self, **values: Union[str, int]) -> Attachment:
+        """The same with other values; an empty one takes the option away."""
+        return self.of(self.hook, self.program, **{**dict(self.options), **values})
+
+    def as_options(self) -> dict:
+        """As users write it: what bpf_attach takes."""
+        return {"hook": self.hook, "program": self.program, **dict(self.options)}
+
+    def as_record(self) -> dict:
+        """For our files."""
+        return {TARGET if name in TARGETS else name: value for name, value in self.as_options().items()}
+
+    @classmethod
+    def from_record(cls, record: dict) -> Attachment:
+        """Of a record of ours, of whatever version."""
+        target = "cgroup" if record["hook"] == "cgroup" else "interface"
+        given = {target if name == TARGET else name: value for name, value in record.items()}
+        return cls.of(given.pop("hook"), given.pop("program"), **given)
 
 
 class Place(NamedTuple):
-    """Where an attachment is on this host now: ifindex or cgroup id, and the kernel's attach type."""
+    """Where an attachment is on this host now, as the kernel knows it, however it is called: outside of its hook nobody
+    looks into it, but for `anchor`.
+
+    number: ifindex, cgroup id, id of an event. netns, path: the namespace or the folder that it is reached by.
+    """
 
     number: int
     attach_type: int
     netns: str = ""
     path: str = ""
+    more: tuple = ()
 
-    def is_of(self, link):
-        """Whether the link (bpf.Link) sits here."""
-        return link.attach_type == self.attach_type and self.number in (link.ifindex, link.cgroup_id)
+    @classmethod
+    def from_record(cls, record: dict) -> Place:
+        """Of its _asdict() in a file of ours."""
+        return cls(**{**record, "more": tuple(record.get("more", ()))})
+
+    @property
+    def anchor(self) -> str:
+        """The file that keeps the place reachable while somebody has it open; empty where it needs none."""
+        return self.path or (namespaces.path_of(self.netns) if self.netns else "")
+
+    def reached_by(self, path: str) -> Place:
+        """The same place, reached by another path of its anchor."""
+        return self._replace(path=path) if self.path else self._replace(netns=path)
 
 
 class Holder(NamedTuple):
@@ -65,25 +120,86 @@ class Holder(NamedTuple):
     mode: str = ""
 
 
+class Seat(NamedTuple):
+    """What of ours an attachment has, by the kernel: the ids of the programs that run, two where a change was cut.
+
+    is_here: they run at the place. Otherwise the place is gone, and nothing runs (is_gone), or they run elsewhere, as
+    after the place's name went to another. options: those that are live, as the kernel has them.
+    """
+
+    runs: frozenset
+    is_here: bool = True
+    is_gone: bool = False
+    options: tuple = ()
+
+
+class Row(NamedTuple):
+    """What sits at a place, for bpf_info: `where` are the words of the hook's options."""
+
+    where: dict
+    prog_id: int
+    link_id: int = 0
+
+
 class Hook:
     """One kind of hook. Subclasses are stateless; catalogue.py has one of each."""
 
     kind = ""
+    description = ""  # what it is, in a sentence or two of bpf_attach's documentation, and since which kernel
+    link_type: Optional[str] = None  # bpftool's name for its links: the kind's own by default; "" where it has none
     program_types = ()  # kernel numbers that may sit here
+    how = UPDATE
     is_exclusive = False  # whether one program alone may sit at a place
     since = ""  # the first kernel that has it by link
-    option_names = ()  # of the module's options, those that this hook takes; the first is the target
+    options: dict = {}  # {name: Option}, in the order in which users read them
+    key_options = ()  # what makes an id; empty: all that are not live. What hosts run today has ids by this order
+    type_advice = "Choose the hook that fits the program, or change the program's SEC(…)"
 
-    def key(self, attachment):
-        """What makes two attachments the same one: mode is an option, the program counts where several may sit."""
-        key = [self.kind, attachment.netns, attachment.target, attachment.direction]
+    # ---- what is wanted --------------------------------------------------------------------------
+
+    def attachment(self, given: dict) -> Attachment:
+        """The Attachment of a user's options {name: value}, defaults filled in; BadRequest names what is missing."""
+        needed = [name for name, option in self.options.items() if option.is_required]
+        for name in ("program", *needed):
+            if name not in given:
+                raise BadRequest(
+                    f"An attachment at hook {self.kind} needs {name}", f"Add the option {name}", hook=self.kind
+                )
+        foreign = set(given) - set(self.options) - {"hook", "program"}
+        if foreign:
+            raise BadRequest(
+                f"Hook {self.kind} takes no {', '.join(sorted(foreign))}",
+                f"It takes: {', '.join(sorted(self.options))}",
+            )
+        for name, option in self.options.items():
+            if option.choices and given.get(name, option.choices[0]) not in option.choices:
+                raise BadRequest(f"{name} {given[name]} is none of {', '.join(option.choices)}", f"Set {name} to one")
+        filled = {name: given.get(name, option.default) for name, option in self.options.items()}
+        return self.named(Attachment.of(self.kind, given["program"], **filled))
+
+    def named(self, attachment: Attachment) -> Attachment:
+        """The same with its place named as all name it, however the user spelt it."""
+        return attachment
+
+    def key(self, attachment: Attachment) -> list:
+        """What makes two attachments the same one; the program counts where several may sit."""
+        names = self.key_options or [name for name, option in self.options.items() if not option.is_live]
+        key = [self.kind, *(attachment.option(name) for name in names)]
         return key if self.is_exclusive else [*key, attachment.program]
 
-    def id(self, attachment):
-        """The key's short hash: the name of the link's pin."""
+    def id(self, attachment: Attachment) -> str:
+        """The key's short hash: the name of its pin."""
         return hashlib.sha256(json.dumps(self.key(attachment)).encode()).hexdigest()[:12]
 
-    def accepts(self, attachment, program_type):
+    def words(self, attachment: Attachment) -> str:
+        """`xdp eth0 (native) in netns blue`: where it is, in the words that users write."""
+        given = dict(attachment.options)
+        inside = f" in netns {given.pop('netns')}" if "netns" in given else ""
+        live = "".join(f" ({given.pop(name)})" for name, each in self.options.items() if each.is_live and name in given)
+        order = sorted(given, key=[*self.options, *given].index)
+        return " ".join([attachment.hook, *(str(given[name]) for name in order)]) + live + inside
+
+    def accepts(self, attachment: Attachment, program_type: tuple) -> None:
         """The program's (type, expected attach type) goes with this hook; WrongType otherwise."""
         number = program_type[0]
         if number not in self.program_types:
@@ -96,72 +212,121 @@ class Hook:
                 hook=self.kind,
             )
 
-    type_advice = "Choose the hook that fits the program, or change the program's SEC(…)"
-
-    def is_on(self, way_in, attachment):
+    def cuts_off(self, way_in, attachment: Attachment) -> bool:
         """Whether a wrong program here could cut off the controller's way in (way_in.WayIn): yes, unless a hook proves
         otherwise."""
         return True
 
-    def named(self, target):
-        """The target as its Attachment has it, however the user spelt it."""
-        return target
-
-    def unit(self, attachment):
+    def unit(self, attachment: Attachment) -> str:
         """The systemd service that makes the attachment's place anew when it starts; empty where none does."""
         return ""
 
-    def place(self, attachment, program_type):
+    # ---- what is there ---------------------------------------------------------------------------
+
+    def place(self, attachment: Attachment, program_type: tuple) -> Place:
         """Where the attachment is on this host now; NotFound where there is no such place."""
         raise NotImplementedError
 
-    def holders(self, place):
-        """All programs that sit at the place, ours and foreign."""
-        with self.target(place) as target:
-            return tuple(Holder(*row) for row in bpf.prog_query(target, place.attach_type))
+    def is_there(self, place: Place) -> bool:
+        """Whether the place is what it was: nobody removed it since."""
+        raise NotImplementedError
 
-    def candidates(self, link, program):
-        """The Attachments of `program` that could have made this link (bpf.Link); none where its place is gone."""
+    def is_at(self, place: Place, link: bpf.Link) -> bool:
+        """Whether the link sits at the place. Where the kernel tells nothing of that, its pin must do."""
+        known = {link.ifindex, link.cgroup_id, link.netns_ino} - {None}
+        return link.attach_type in (None, place.attach_type) and (not known or place.number in known)
+
+    def seat(self, place: Place, kept: bpf.Link, ours: frozenset) -> Seat:
+        """What of ours is at the place. `kept` is what the attachment's pins hold, `ours` are the ids of all programs
+        that the deployment has loaded."""
+        if kept.is_severed:
+            return Seat(frozenset(), is_here=False, is_gone=True)
+        return Seat(kept.prog_ids, is_here=self.is_at(place, kept), options=self.live_options(place, kept))
+
+    def live_options(self, place: Place, kept: bpf.Link) -> tuple:
+        """The live options as the kernel has them, (name, value) pairs."""
         return ()
 
-    def link_flags(self, attachment):
-        return 0
+    def holders(self, place: Place) -> tuple:
+        """All programs that sit at the place, ours and foreign, as Holders; none where the kernel does not tell."""
+        return ()
 
-    def attach(self, attachment, place, prog_fd):
-        """An Fd of a new link that runs the program at the place. Raises what errno means here."""
+    def candidates(self, link: bpf.Link, program: str) -> list:
+        """The Attachments of `program` that could have made this link; none where its place is gone."""
+        return []
+
+    def rows(self, host) -> list:
+        """Rows of all that sits at hooks of this kind, ours or not. `host` is inventory.Host."""
+        return []
+
+    # ---- how it moves ----------------------------------------------------------------------------
+
+    def put_on(self, attachment: Attachment, place: Place, program, hold) -> None:
+        """The place runs the program (an Fd), and the hold (deployment/hold.py) keeps it there. What the hold had, of a
+        place that is gone, ends."""
+        with hold.before() as old, self.attach(attachment, place, program) as link:
+            hold.put(link)
+            if old is not None:
+                self.detach(old)
+
+    def replace(self, attachment: Attachment, place, new, expected, hold) -> None:
+        """The place runs the new program, if it ran the expected one until now. With UPDATE `place` may be None, where
+        its name means another one now."""
+        with hold.opened() as link:
+            self.swap(attachment, link, new, expected)
+
+    def take_off(self, attachment: Attachment, place, hold) -> None:
+        """The place runs nothing of ours. Unpinned first: what was pinned ends with this process at the latest. Pinned
+        again where it does not come off. `place` may be None, where nothing tells it any more."""
+        with hold.opened() as link:
+            hold.unpin()
+            try:
+                self.detach(link)
+            except OSError:
+                hold.pin(link)
+                raise
+            hold.forget()
+
+    def attach(self, attachment: Attachment, place: Place, program) -> bpf.Fd:
+        """A new link that runs the program at the place. Raises what errno means here."""
         try:
             with self.target(place) as target:
-                return bpf.link_create(prog_fd, target, place.attach_type, self.link_flags(attachment))
+                return bpf.link_create(program, target, place.attach_type, self.link_flags(attachment))
         except OSError as error:
             raise self.refusal(attachment, place, error) from error
 
+    def link_flags(self, attachment: Attachment) -> int:
+        return 0
+
     @contextlib.contextmanager
-    def target(self, place):
+    def target(self, place: Place):
         """What BPF_LINK_CREATE and BPF_PROG_QUERY take for the place, inside its network namespace."""
         with namespaces.network(place.netns):
             yield place.number
 
-    def swap(self, attachment, link_fd, new_fd, expected_fd):
+    def swap(self, attachment: Attachment, link, new, expected) -> None:
         """The link runs the new program, if it ran the expected one until now."""
         try:
-            bpf.link_update(link_fd, new_fd, expected_fd)
+            bpf.link_update(link, new, expected)
         except OSError as error:
             raise self._swap_refusal(attachment, error) from error
 
-    def detach(self, link_fd):
+    def detach(self, link) -> None:
         """The link runs nothing; what it is attached to has no trace of it.
 
         A severed one is left to its last reference.
         """
         try:
-            bpf.link_detach(link_fd)
+            bpf.link_detach(link)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOLINK, errno.EINVAL):  # EINVAL: before 5.9
                 raise
 
-    def refusal(self, attachment, place, error):
+    # ---- what the kernel's refusals mean ---------------------------------------------------------
+
+    def refusal(self, attachment: Attachment, place, error: OSError) -> Failure:
         """What the errno of BPF_LINK_CREATE means at this hook."""
-        where = attachment.describe()
+        where = self.words(attachment)
         if error.errno == errno.EEXIST:
             return HookHeld(
                 f"{where} runs this very program already, by a link that is not ours", OWNER_ADVICE, errno=17
@@ -183,12 +348,17 @@ class Hook:
             f"Attaching at {where} failed: {error.strerror}", "Read the kernel's log (dmesg)", errno=error.errno
         )
 
-    def _swap_refusal(self, attachment, error):
-        where = attachment.describe()
+    def moved(self, attachment: Attachment) -> HookMoved:
+        return HookMoved(
+            f"{self.words(attachment)} no longer runs the program that was seen there",
+            "Run again: the plan is made anew",
+            errno=1,
+        )
+
+    def _swap_refusal(self, attachment: Attachment, error: OSError) -> Failure:
+        where = self.words(attachment)
         if error.errno == errno.EPERM:
-            return HookMoved(
-                f"{where} no longer runs the program that was seen there", "Run again: the plan is made anew", errno=1
-            )
+            return self.moved(attachment)
         if error.errno == errno.ENOLINK:
             return NotFound(
                 f"{where} is gone: its link has been severed",
@@ -203,35 +373,3 @@ class Hook:
 
 
 OWNER_ADVICE = "Ask its owner to take it off; ebpf.deploy never touches what it did not attach"
-
-
-def interface_place(attachment, attach_type):
-    """The Place on the attachment's interface in its network namespace."""
-    with namespaces.network(attachment.netns):
-        number = namespaces.ifindex(attachment.target)
-        others = namespaces.interfaces() if number is None else ()
-    if number is None:
-        inside = f" in network namespace {attachment.netns}" if attachment.netns else ""
-        raise NotFound(
-            f"There is no interface {attachment.target}{inside} on this host",
-            namespaces.did_you_mean(attachment.target, others),
-            interface=attachment.target,
-            interfaces=sorted(others),
-        )
-    return Place(number, attach_type, netns=attachment.netns)
-
-
-def interface_is_on(way_in, attachment):
-    """False where the attachment's interface is none of those that carry the way in (is_on of hooks at interfaces)."""
-    if way_in.is_everything:
-        return True
-    is_own = namespaces.is_own(attachment.netns)
-    if is_own is False:
-        return way_in.leads_elsewhere
-    number = namespaces.ifindex(attachment.target)
-    return is_own is None or number is None or number in way_in.interfaces
-
-
-def interface_names(number):
-    """The names of the interface with this index in the process's own network namespace: one, or none."""
-    return [name for name, index in namespaces.interfaces().items() if index == number]

@@ -6,34 +6,44 @@
 
 from __future__ import annotations
 
-from ..errors import BadRequest
-from ..kernel import bpf
-from .contract import Attachment, Hook, interface_is_on, interface_names, interface_place
+import contextlib
+
+from ..kernel import bpf, namespaces
+from .contract import Attachment, Holder, Place, Row
+from .interface import DIRECTION, INTERFACE, NETNS, AtInterface, interface_names, interface_place
 
 ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRESS}
 
 
-class Tcx(Hook):
+class Tcx(AtInterface):
     kind = "tcx"
+    description = "is an interface's ingress or egress, beside the programs of others (Linux 6.6)."
     program_types = (bpf.PROG_SCHED_CLS,)
     since = "6.6"
-    option_names = ("interface", "direction")
+    options = {"direction": DIRECTION, "interface": INTERFACE, "netns": NETNS}
     type_advice = 'Give the program SEC("tc") or SEC("tcx/ingress"), or choose another hook'
 
-    def place(self, attachment, program_type):
-        if attachment.direction not in ATTACH_TYPE:
-            raise BadRequest(
-                f"Hook tcx on {attachment.target} needs a direction", "Add direction: ingress or direction: egress"
-            )
-        return interface_place(attachment, ATTACH_TYPE[attachment.direction])
+    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+        return interface_place(attachment, ATTACH_TYPE[attachment.option("direction")])
 
-    def is_on(self, way_in, attachment):
-        return interface_is_on(way_in, attachment)
+    def holders(self, place: Place) -> tuple:
+        with namespaces.network(place.netns):
+            return tuple(Holder(*row) for row in bpf.prog_query(place.number, place.attach_type))
 
-    def candidates(self, link, program):
+    def candidates(self, link: bpf.Link, program: str) -> list:
         return [
-            Attachment(self.kind, program, name, direction=direction)
+            Attachment.of(self.kind, program, direction=direction, interface=name)
             for name in interface_names(link.ifindex)
             for direction, number in ATTACH_TYPE.items()
             if number == link.attach_type
         ]
+
+    def rows(self, host) -> list:
+        with contextlib.suppress(OSError):  # before 6.6 the kernel has no tcx
+            return [
+                Row({"interface": name, "direction": direction}, prog_id, link_id)
+                for ifindex, name in sorted(host.interfaces.items())
+                for direction, attach_type in ATTACH_TYPE.items()
+                for prog_id, link_id in bpf.prog_query(ifindex, attach_type)
+            ]
+        return []

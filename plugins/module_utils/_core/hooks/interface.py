@@ -1,0 +1,78 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection ebpf.deploy
+"""What hooks at network interfaces, and in network namespaces, have in common."""
+
+from __future__ import annotations
+
+import contextlib
+
+from ..errors import Failure, NotFound
+from ..kernel import namespaces
+from .contract import Attachment, Hook, Option, Place
+
+NETNS = Option(
+    (
+        "The network namespace, by a name of C(ip netns), a process's id, or a path such as C(/proc/4711/ns/net).",
+        "The host's own by default.",
+    )
+)
+INTERFACE = Option("The interface, by its name or an altname.", is_required=True)
+DIRECTION = Option("Which of the interface's packets.", choices=("ingress", "egress"), is_required=True)
+
+
+class AtInterface(Hook):
+    """A hook whose place is an interface, by its index in its network namespace."""
+
+    key_options = ("netns", "interface", "direction")
+
+    def named(self, attachment: Attachment) -> Attachment:
+        """With the interface's name of today, where the user gave an altname: that makes no second attachment."""
+        with contextlib.suppress(Failure, OSError), namespaces.network(attachment.option("netns")):
+            number = namespaces.ifindex(attachment.option("interface"))
+            name = namespaces.interface_name(number) if number else None
+            return attachment.with_options(interface=name) if name else attachment
+        return attachment
+
+    def cuts_off(self, way_in, attachment: Attachment) -> bool:
+        """Not at an interface that is none of those that carry the way in."""
+        if not cuts_off_in_namespace(way_in, attachment):
+            return False
+        if way_in.is_everything or not namespaces.is_own(attachment.option("netns")):
+            return True
+        number = namespaces.ifindex(attachment.option("interface"))
+        return number is None or number in way_in.interfaces
+
+    def is_there(self, place: Place) -> bool:
+        with contextlib.suppress(Failure, OSError), namespaces.network(place.netns):
+            return namespaces.interface_name(place.number) is not None
+        return False
+
+
+def cuts_off_in_namespace(way_in, attachment: Attachment) -> bool:
+    """False in a network namespace that is not the host's own and that nothing on the way in leads to."""
+    is_elsewhere = namespaces.is_own(attachment.option("netns")) is False
+    return way_in.is_everything or not is_elsewhere or way_in.leads_elsewhere
+
+
+def interface_place(attachment: Attachment, attach_type: int, more: tuple = ()) -> Place:
+    """The Place on the attachment's interface in its network namespace."""
+    name, netns = attachment.option("interface"), attachment.option("netns")
+    with namespaces.network(netns):
+        number = namespaces.ifindex(name)
+        others = namespaces.interfaces() if number is None else ()
+    if number is None:
+        inside = f" in network namespace {netns}" if netns else ""
+        raise NotFound(
+            f"There is no interface {name}{inside} on this host",
+            namespaces.did_you_mean(name, others),
+            interface=name,
+            interfaces=sorted(others),
+        )
+    return Place(number, attach_type, netns=netns, more=more)
+
+
+def interface_names(number: int) -> list:
+    """The names of the interface with this index in the process's own network namespace: one, or none."""
+    return [name for name, index in namespaces.interfaces().items() if index == number]
