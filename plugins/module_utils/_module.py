@@ -17,6 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.validation import check_type_dict
 
 from ._core.errors import Failure, Unprivileged
+from ._core.hooks import catalogue
 
 
 def run(work, guarded=None, **spec):
@@ -123,7 +124,7 @@ def view(generation):
         return {"release": None, "attachments": {}}
     return {
         "release": generation.release,
-        "attachments": {each.describe(): each.program for each in generation.attachments.values()},
+        "attachments": {catalogue.words(each): each.program for each in generation.attachments.values()},
     }
 
 
@@ -133,9 +134,9 @@ def found(seen, generation):
     for key, each in (generation.attachments if generation else {}).items():
         link, load = seen.links.get(key), seen.loads.get(generation.load)
         if link is None or link.is_severed:
-            del shown["attachments"][each.describe()]
+            del shown["attachments"][catalogue.words(each)]
         elif load is None or link.prog_id != load.programs.get(each.program):
-            shown["attachments"][each.describe()] = "another program"
+            shown["attachments"][catalogue.words(each)] = "another program"
     return shown
 
 

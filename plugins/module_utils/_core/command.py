@@ -56,7 +56,7 @@ def _status(name=""):
         _say(f"{row['name']}: {row['state']}, release {row['release']}, generation {row['generation']}")
         for each in row["attachments"]:
             runs = f"program {each['prog_id']}" if "prog_id" in each else "nothing"
-            _say(f"  {each['hook']} {each.get('direction', '')} {each['target']}: {each['program']} ({runs})")
+            _say(f"  {each['where']}: {each['program']} ({runs})")
         for line in row["drift"]:
             _say(f"  drift: {line}")
         for line in _proof(row["proof"]):

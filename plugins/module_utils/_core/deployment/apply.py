@@ -11,17 +11,16 @@ missing is what the next plan says. Where a hook has to be left empty between tw
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 import traceback
 from typing import Callable, NamedTuple, Optional
 
-from ..errors import Damaged, Failure, HookHeld, NotRootsAlone
+from ..errors import Damaged, Failure, HookHeld
 from ..hooks import catalogue
 from ..kernel import bpf, children, files
 from ..objects import carry, contents
-from . import declared, steps, store, units
+from . import declared, hold, steps, store, units
 
 HANGS_AFTER = 20  # s between a detach and its attach: a driver that sets up its queues anew takes a few
 LET_GO_WITHIN = 2  # s in which the kernel lets go of a link that a killed run had made and not pinned
@@ -49,17 +48,17 @@ def _carried_out(planned, home, is_decided, stand_in):
     for step, following in zip(planned, [*planned[1:], None]):
         trace("before", step)
         try:
-            if _is_change_of_mode(step, following):
+            if _has_gap(step, following):
                 _stand_by(step, following, home, stand_in)
             told += DEEDS[type(step)].do(step, home) or ()
-            if isinstance(step, steps.Attach):
+            if isinstance(step, steps.PutOn):
                 stand_in.close()
         except Exception as error:  # ours, too: what was done is undone, and no hook keeps another from going back
             decided = is_decided or any(each.is_commit for each in done)
             if not (step.may_be_passed_over and (decided or isinstance(step, steps.FillMap))):
                 raise _failed(error, step, done, home, decided) from error
             late.append((error, step))
-            if done and _is_change_of_mode(done[-1], step):  # no hook is left empty: it runs what it ran, in that mode
+            if done and _has_gap(done[-1], step):  # no hook is left empty: it runs what it ran, in that mode
                 _undo([done[-1]], home)
         done.append(step)
         trace("after", step)
@@ -112,144 +111,82 @@ def _undo(done, home):
 # ---- hooks ---------------------------------------------------------------------------------------
 
 
-def _link_path(home, key):
-    return os.path.join(home.links, key)
-
-
-def _pinned(path):
-    """An Fd of what is pinned there, and never of what a symlink leads to: that may be another hook's link."""
-    if os.path.islink(path):
-        raise FileNotFoundError(errno.ENOENT, "a symlink is in the place of the pin", path)
-    return bpf.get_pinned(path)
-
-
 def _program(step, home):
     """An Fd of the program that the step is about, held or from its load's pins: no compiler, no verifier."""
     found = home.held.program(step.load, step.attachment.program) if home.held else None
-    return found or _pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
-
-
-def _link(key, home):
-    """An Fd of the attachment's link: the one that the guard holds, else the pinned one."""
-    return (home.held.link(key) if home.held else None) or _pinned(_link_path(home, key))
+    return found or hold.pinned(os.path.join(home.loads, step.load, "progs", step.attachment.program))
 
 
 def _settle(step, home):
-    if os.path.exists(_link_path(home, step.key) + "-next"):
-        os.rename(_link_path(home, step.key) + "-next", _link_path(home, step.key))
+    """`key` names the pin: an attachment's id, and its part where it has several."""
+    path = os.path.join(home.links, step.key)
+    if os.path.exists(path + "-next"):
+        os.rename(path + "-next", path)
 
 
-def _attach(step, home):
+def _put_on(step, home):
     with _program(step, home) as program:
-        _attach_program(step, home, program)
+        _put_program_on(step, home, program)
 
 
-def _attach_program(step, home, program):
-    """A link there before is detached once the new one is on: it does not end by itself while a guard holds it."""
+def _put_program_on(step, home, program):
     hook = catalogue.hook_of(step.attachment)
-    with contextlib.ExitStack() as before:
-        old = None
-        with contextlib.suppress(OSError):
-            old = before.enter_context(_link(step.key, home))
-        with hook.attach(step.attachment, step.place, program) as link:
-            _settle_link(step, home, link)
-        if old is not None:
-            hook.detach(old)
+    place = step.place or hook.place(step.attachment, (0, step.attach_type))
+    hook.put_on(step.attachment, place, program, hold.Hold(home, step.key))
 
 
-def _settle_link(step, home, link):
-    """The new link is held, where there is a guard, and pinned. One that is held may have to wait for its pin."""
-    pinned = _link_path(home, step.key)
-    if home.held:
-        home.held.took(step.key, link)
-    try:
-        store.make_pins_folder(home.links)
-        for path in (pinned, pinned + "-next"):
-            if not files.is_plain(path):
-                files.remove(path)
-        bpf.pin(link, pinned + "-next")
-        os.rename(pinned + "-next", pinned)
-    except (OSError, NotRootsAlone):
-        if not home.held:
-            raise
-
-
-def _attach_undo(step, home):
-    _drop_link(step.key, step.attachment, home)
-
-
-def _swap(step, home):
+def _replace(step, home):
     with _program(step, home) as new, bpf.prog_by_id(step.expected) as old:
-        _update(step, home, new, old)
+        _replace_by(step, home, new, old)
 
 
-def _swap_undo(step, home):
+def _replace_undo(step, home):
     with _program(step, home) as new, bpf.prog_by_id(step.expected) as old:
-        _update(step, home, old, new)
+        _replace_by(step, home, old, new)
 
 
-def _update(step, home, new, expected):
-    with _link(step.key, home) as link:
-        catalogue.hook_of(step.attachment).swap(step.attachment, link, new, expected)
-
-
-def _detach(step, home):
-    _drop_link(step.key, step.attachment, home)
-
-
-def _drop_link(key, attachment, home):
-    """Unpin first: the link then ends with this process at the latest. Pinned again where it does not come off."""
-    pinned = _link_path(home, key)
-    try:
-        with _link(key, home) as link:
-            files.remove(pinned)
-            try:
-                catalogue.hook_of(attachment).detach(link)
-            except OSError:
-                bpf.pin(link, pinned)
-                raise
-            if home.held:
-                home.held.dropped(key)
-    except FileNotFoundError:
-        pass
-
-
-def _detach_undo(step, home):
-    """Attached anew with the program that ran there: the gap is this step's own, as a detach always has one."""
+def _replace_by(step, home, new, expected):
     hook = catalogue.hook_of(step.attachment)
+    hook.replace(step.attachment, step.place, new, expected, hold.Hold(home, step.key))
+
+
+def _take_off(step, home):
+    with contextlib.suppress(FileNotFoundError):  # unpinned meanwhile
+        catalogue.hook_of(step.attachment).take_off(step.attachment, step.place, hold.Hold(home, step.key))
+
+
+def _take_off_undo(step, home):
+    """Put on anew with the program that ran there: the gap is this step's own, as it always has one."""
     with bpf.prog_by_id(step.program) as program:
-        place = hook.place(step.attachment, (0, step.attach_type))
-        with hook.attach(step.attachment, place, program) as link:
-            _settle_link(step, home, link)
+        _put_program_on(step, home, program)
 
 
-# ---- a change of mode ----------------------------------------------------------------------------
+# ---- a gap -------------------------------------------------------------------------------------
 
 
-def _is_change_of_mode(step, following):
+def _has_gap(step, following):
     """Whether the hook runs nothing between the two steps."""
-    return isinstance(step, steps.Detach) and isinstance(following, steps.Attach) and step.key == following.key
+    return isinstance(step, steps.TakeOff) and isinstance(following, steps.PutOn) and step.key == following.key
 
 
-def _stand_by(detach, attach, home, stand_in):
-    """Until `stand_in` (an ExitStack) is closed, a child that outlives this run ends the change of mode if it does not.
+def _stand_by(take_off, put_on, home, stand_in):
+    """Until `stand_in` (an ExitStack) is closed, a child that outlives this run ends the gap if it does not.
 
     It holds open what that takes, whatever becomes of the pins.
     """
     with contextlib.suppress(FileNotFoundError):  # unpinned meanwhile: the steps see to that
-        link = stand_in.enter_context(_link(detach.key, home))
-        new = stand_in.enter_context(_program(attach, home))
-        old = stand_in.enter_context(bpf.prog_by_id(detach.program))
-        before = attach._replace(attachment=detach.attachment)
-        ways = ((attach, new), (before, old))
-        stand_in.enter_context(children.standing_by(lambda: _end_change(ways, home, link), HANGS_AFTER))
+        link = stand_in.enter_context(hold.Hold(home, take_off.key).opened())
+        new = stand_in.enter_context(_program(put_on, home))
+        old = stand_in.enter_context(bpf.prog_by_id(take_off.program))
+        before = put_on._replace(attachment=take_off.attachment)
+        ways = ((put_on, new), (before, old))
+        stand_in.enter_context(children.standing_by(lambda: _end_gap(ways, home, link), HANGS_AFTER))
 
 
-def _end_change(ways, home, link):
-    """The hook runs the new program in its mode, or where that is refused the old one in its own; the rest of the plan
-    is the next run's."""
-    pinned = _link_path(home, ways[0][0].key)
-    if os.path.lexists(pinned) or os.path.lexists(pinned + "-next"):
+def _end_gap(ways, home, link):
+    """The hook runs the new program, or where that is refused the old one as it was; the rest of the plan is the next
+    run's."""
+    if hold.Hold(home, ways[0][0].key).is_pinned():
         return
     with contextlib.suppress(OSError):
         catalogue.hook_of(ways[0][0].attachment).detach(link)
@@ -257,7 +194,7 @@ def _end_change(ways, home, link):
         end = time.monotonic() + LET_GO_WITHIN
         while time.monotonic() < end:
             try:
-                return _attach_program(step, home._replace(held=None), program)
+                return _put_program_on(step, home._replace(held=None), program)
             except HookHeld:
                 time.sleep(0.05)
             except (Failure, OSError):
@@ -307,7 +244,9 @@ def _remove_load(step, home):
 
 def _map(home, load, name):
     """An Fd of a load's map, by the id that the guard holds or from its pin."""
-    return (home.held.map(load, name) if home.held else None) or _pinned(os.path.join(home.loads, load, "maps", name))
+    return (home.held.map(load, name) if home.held else None) or hold.pinned(
+        os.path.join(home.loads, load, "maps", name)
+    )
 
 
 def _empty_map(step, home):
@@ -349,7 +288,7 @@ def _merge_back(step, home):
 
 
 def _moved(home, step, name, source, target, rows, way):
-    program = _pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
+    program = hold.pinned(os.path.join(home.carry, step.load, f"{name}-{way}"))
     with _map(home, source, name) as old, _map(home, target, name) as new, program as fd:
         return {"map": name, **carry.merge(old, new, fd, rows, must_fit=way == "in")._asdict()}
 
@@ -408,9 +347,9 @@ class Deed(NamedTuple):
 
 DEEDS = {
     steps.Settle: Deed(_settle),
-    steps.Attach: Deed(_attach, _attach_undo),
-    steps.Swap: Deed(_swap, _swap_undo),
-    steps.Detach: Deed(_detach, _detach_undo),
+    steps.PutOn: Deed(_put_on, _take_off),
+    steps.Replace: Deed(_replace, _replace_undo),
+    steps.TakeOff: Deed(_take_off, _take_off_undo),
     steps.PrepareMerge: Deed(_prepare_merge, _merge_back),
     steps.Merge: Deed(_merge),
     steps.MergeBack: Deed(_merge_back),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from ..errors import Damaged, Failure, HookHeld, MapChanged, NotRootsAlone, Struck, Unsupported, VerifierRefused
+from ..hooks import catalogue
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, source
 from ..objects.rules.form import NO_VERDICT
@@ -275,7 +276,7 @@ def _return(home, target, why):
     """As a rollback, but nothing is quarantined, and what this kernel or the target cannot run is off."""
     seen = observe.facts(home)
     kept = _runnable(seen, target)
-    left_off = [each.describe() for key, each in seen.confirmed.attachments.items() if key not in kept]
+    left_off = [catalogue.words(each) for key, each in seen.confirmed.attachments.items() if key not in kept]
     if left_off:
         store.journal(home, "boot_left_off", release=target.release, attachments=left_off)
     seen = seen._replace(confirmed=seen.confirmed._replace(attachments=kept))

@@ -21,9 +21,10 @@ import json
 import os
 
 from ..errors import Damaged, Failure, NoWayBack
+from ..hooks import catalogue
 from ..hooks.contract import Place
 from ..kernel import bpf, files, namespaces
-from . import observe, plan, store
+from . import hold, observe, plan, store
 
 RECORD = "record"  # the name of the record among the descriptors
 
@@ -41,9 +42,10 @@ class Held:
 
     # ---- what apply.py asks for ------------------------------------------------------------------
 
-    def link(self, key):
-        """An Fd of the attachment's link, None where none is held."""
-        return self._again(f"link.{key}")
+    def link(self, key, part=""):
+        """An Fd of what keeps the attachment (its link, or its program where the hook has none), None where none is
+        held."""
+        return self._again(f"link.{hold.name_of(key, part)}")
 
     def program(self, load, name):
         """An Fd of the load's program, None where it is not held."""
@@ -54,13 +56,13 @@ class Held:
         number = self.loads[load].maps.get(name) if load in self.loads else None
         return _or_none(bpf.map_by_id, number) if number else None
 
-    def took(self, key, link):
+    def took(self, key, link, part=""):
         """The attachment has this link from now on (a descriptor of the caller's)."""
-        self.keep(f"link.{key}", os.dup(link))
+        self.keep(f"link.{hold.name_of(key, part)}", os.dup(link))
 
-    def dropped(self, key):
-        """The attachment has no link any more."""
-        name = f"link.{key}"
+    def dropped(self, key, part=""):
+        """The attachment has no such link any more."""
+        name = f"link.{hold.name_of(key, part)}"
         if name in self.fds:
             self._tell[1](name)
             os.close(self.fds.pop(name))
@@ -83,8 +85,12 @@ class Held:
 
     def links(self):
         """{attachment id: bpf.Link} of the links held."""
-        keys = [name[len("link.") :] for name in self.fds if name.startswith("link.")]
-        return {key: bpf.link_info(self.fds[f"link.{key}"]) for key in keys}
+        return observe.of_parts(self._pins())
+
+    def _pins(self):
+        """{name of its pin: bpf.Link} of the links held."""
+        names = [name[len("link.") :] for name in self.fds if name.startswith("link.")]
+        return {name: bpf.kept(self.fds[f"link.{name}"]) for name in names}
 
     # ---- what is so ------------------------------------------------------------------------------
 
@@ -137,27 +143,28 @@ class Held:
     def _runs(self):
         """Whether a link runs a program of the trial that does not run before it, too."""
         ids = set(self.loads[self.trial.load].programs.values()) if self.trial.load in self.loads else set()
-        return any(not each.is_severed and each.prog_id in ids for each in self.links().values())
+        return any(not each.is_severed and not each.prog_ids.isdisjoint(ids) for each in self.links().values())
 
     def _links_now(self, seen):
         """Where a place was made anew, and a run put another link there, that one."""
         found = self.links()
         for key, link in list(found.items()):
             if link.is_severed and key in seen.links and not seen.links[key].is_severed:
-                self.dropped(key)
+                for each in (link, *link.others):
+                    self.dropped(key, each.part)
                 found[key] = seen.links[key]
         return found
 
     def _places_now(self):
         """{attachment id: Place} of those that are there still, entered by descriptor."""
         entered = {key: self._entered(key, place) for key, place in self.places.items()}
-        return {key: place for key, place in entered.items() if is_there(place)}
+        named = {**self.fallback.attachments, **self.trial.attachments}
+        return {key: each for key, each in entered.items() if catalogue.hook_of(named[key]).is_there(each)}
 
     def _entered(self, key, place):
         if f"place.{key}" not in self.fds:
             return place
-        here = f"/proc/self/fd/{self.fds[f'place.{key}']}"
-        return place._replace(path=here) if place.path else place._replace(netns=here)
+        return place.reached_by(f"/proc/self/fd/{self.fds[f'place.{key}']}")
 
     def lacks(self, home):
         """[(path, what makes it)] for each pin that is lost, or is another's, and each record and pointer that is lost.
@@ -167,10 +174,10 @@ class Held:
         return [*self._pins_lost(home), *self._records_lost(home)]
 
     def _pins_lost(self, home):
-        for key, link in self.links().items():
-            pinned = os.path.join(home.links, key)
-            if not link.is_severed and _pinned_id(pinned, "link", bpf.link_info) != link.id:
-                yield pinned, functools.partial(self.link, key)
+        for name, link in self._pins().items():
+            pinned, kind = os.path.join(home.links, name), "link" if link.id else "prog"
+            if not link.is_severed and _pinned_id(pinned, kind, bpf.kept) != (link.id or link.prog_id):
+                yield pinned, functools.partial(self.link, *name.split("+"))
         for load, pins in self.loads.items():
             for name, number in pins.programs.items():
                 pinned = os.path.join(home.loads, load, "progs", name)
@@ -208,7 +215,8 @@ class Held:
             "fallback": self.fallback.as_record(),
             "loads": {load: each._asdict() for load, each in self.loads.items()},
             "places": {key: each._asdict() for key, each in self.places.items()},
-            "links": {key: each.id for key, each in self.links().items()},
+            "links": {name: each.id for name, each in self._pins().items() if each.id},
+            "kept_programs": {name: each.prog_id for name, each in self._pins().items() if not each.id},
         }
         with contextlib.suppress(OSError, Failure):
             files.write_json(record_path(home.name), store.sealed(record))
@@ -244,10 +252,12 @@ def take(home, keep=None, forget=None):
 
 
 def _open(made, home, seen):
-    for key in seen.links:
-        if key in made.trial.attachments or key in made.fallback.attachments:
-            pinned = os.path.join(home.links, key)
-            made.keep(f"link.{key}", _number(bpf.get_pinned(pinned + "-next" if key in seen.unsettled else pinned)))
+    wanted = {*made.trial.attachments, *made.fallback.attachments}
+    for key, link in seen.links.items():
+        for each in (link, *link.others) if key in wanted else ():
+            name = hold.name_of(key, each.part)
+            pinned = os.path.join(home.links, name)
+            made.keep(f"link.{name}", _number(bpf.get_pinned(pinned + "-next" if name in seen.unsettled else pinned)))
     for load, pins in made.loads.items():
         for name, number in pins.programs.items():
             made.keep(f"prog.{load}.{name}", _number(bpf.prog_by_id(number)))
@@ -256,9 +266,8 @@ def _open(made, home, seen):
 
 
 def _open_place(made, key, place):
-    folder = place.path or (place.netns and namespaces.path_of(place.netns))
-    if folder:
-        made.keep(f"place.{key}", os.open(folder, os.O_RDONLY | os.O_CLOEXEC))
+    if place.anchor:
+        made.keep(f"place.{key}", os.open(place.anchor, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _number(fd):
@@ -286,8 +295,10 @@ def by_ids(home, keep=None, forget=None):
     if "fallback" not in record:  # the seal of another record of ours is as good: that of the deadline, say
         return None
     made = _from(record, keep, forget)
-    for key, number in record["links"].items():
-        _keep_if_there(made, f"link.{key}", bpf.link_by_id, number)
+    for name, number in record["links"].items():
+        _keep_if_there(made, f"link.{name}", bpf.link_by_id, number)
+    for name, number in record.get("kept_programs", {}).items():
+        _keep_if_there(made, f"link.{name}", bpf.prog_by_id, number)
     for load, pins in _loads_now(made, home):
         made.loads[load] = pins
         for name, number in pins.programs.items():
@@ -329,7 +340,7 @@ def _keep_if_there(made, name, opened, number):
 def _from(record, keep, forget):
     trial, fallback = (store.Generation.from_record(record[each]) for each in ("trial", "fallback"))
     loads = {load: observe.Load(**each) for load, each in record["loads"].items()}
-    places = {key: Place(**each) for key, each in record["places"].items()}
+    places = {key: Place.from_record(each) for key, each in record["places"].items()}
     return Held(trial, fallback, loads, places, keep=keep, forget=forget)
 
 
@@ -365,20 +376,14 @@ def no_way_back(name, generation):
     )
 
 
-def is_there(place):
-    """Whether the place is what it was: its interface or its cgroup was not removed."""
-    if place.path:
-        return os.path.exists(os.path.join(place.path, "cgroup.procs"))
-    with contextlib.suppress(Failure, OSError), namespaces.network(place.netns):
-        return namespaces.interface_name(place.number) is not None
-    return False
-
-
 def _pinned_id(pinned, kind, info):
     """The id of what is pinned there, 0 where nothing of the kind is."""
     try:
         with bpf.get_pinned(pinned) as fd:
-            return info(fd).id if files.is_plain(pinned) and bpf.kind(fd) == kind else 0
+            if not files.is_plain(pinned) or bpf.kind(fd) != kind:
+                return 0
+            found = info(fd)
+            return found.id or found.prog_id
     except (OSError, Failure):
         return 0
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import NamedTuple
 
 from ..errors import Failure
-from ..hooks.tcx import ATTACH_TYPE
-from ..kernel import bpf, files, libbpf, namespaces, netlink, owned
+from ..hooks import catalogue
+from ..kernel import bpf, files, libbpf, namespaces, owned
 from . import observe, off, plan, store, strikes
+
+OURS = ("part", "others")  # fields of bpf.Link that the kernel does not know
 
 
 def programs():
@@ -30,9 +33,9 @@ def links():
     owners = _deployment_of_links()
     return [
         {
-            **{field: value for field, value in link._asdict().items() if value is not None},
+            **{field: value for field, value in link._asdict().items() if value is not None and field not in OURS},
             **({"attach_type": bpf.attach_type_name(link.attach_type)} if link.attach_type is not None else {}),
-            "deployment": owners.get(link.id),
+            "deployment": owners.get(("link", link.id)),
         }
         for link in bpf.links()
     ]
@@ -47,72 +50,40 @@ def _record(number, opened, info, leave_out=()):
     return {field: value for field, value in record.items() if field not in leave_out}
 
 
+class Host(NamedTuple):
+    """What hooks list their rows from: all interfaces {ifindex: name} of this network namespace, all links, whose a
+    program that is attached without one is; `warnings` takes what could not be listed, and why."""
+
+    interfaces: dict
+    links: list
+    warnings: list
+
+
 def attachments():
-    """(rows, warnings): what sits at XDP, tcx, tc and cgroup hooks that this network namespace and cgroup tree show."""
+    """(rows, warnings): what sits at the hooks that this network namespace and cgroup tree show, ours or not."""
     owners = _deployment_of_links()
-    xdp_links = {(link.ifindex, link.prog_id): link.id for link in bpf.links() if link.type == "xdp"}
-    interfaces = {number: name for name, number in namespaces.interfaces().items()}
-    rows, warnings = [], []
-    for ifindex, name in sorted(interfaces.items()):
-        for mode, number in bpf.xdp_query(ifindex).items():
-            link = xdp_links.get((ifindex, number), 0)
-            rows.append(_row("xdp", number, link, owners, interface=name, mode=mode))
-        rows += _tcx_rows(ifindex, name, owners)
-    filters = netlink.tc_filters(interfaces)
-    if filters is None:
-        warnings.append("pyroute2 is not installed on this host: classic tc filters are not listed (python3-pyroute2)")
-    rows += [_tc_row(each, interfaces) for each in filters or ()]
-    return rows + _cgroup_rows(owners), warnings
+    host = Host({number: name for name, number in namespaces.interfaces().items()}, bpf.links(), [])
+    rows = [_row(kind, each, owners) for kind, hook in catalogue.HOOKS.items() for each in hook.rows(host)]
+    return rows, host.warnings
 
 
-def _tcx_rows(ifindex, name, owners):
-    rows = []
-    for direction, attach_type in ATTACH_TYPE.items():
-        try:
-            sitting = bpf.prog_query(ifindex, attach_type)
-        except OSError:  # before 6.6 the kernel has no tcx
-            return []
-        rows += [_row("tcx", number, link, owners, interface=name, direction=direction) for number, link in sitting]
-    return rows
-
-
-def _tc_row(each, interfaces):
-    where = {"interface": interfaces[each.ifindex], "direction": each.direction, "priority": each.priority}
-    return _row("tc", each.prog_id, 0, {}, **where)
-
-
-def _cgroup_rows(owners):
-    """By links alone: asking every cgroup for every attach type would take seconds on a large host."""
-    paths = files.cgroup_paths()
-    return [
-        _row(
-            "cgroup",
-            link.prog_id,
-            link.id,
-            owners,
-            cgroup=paths.get(link.cgroup_id, ""),
-            attach_type=bpf.attach_type_name(link.attach_type),
-        )
-        for link in bpf.links()
-        if link.cgroup_id is not None
-    ]
-
-
-def _row(hook, prog_id, link_id, owners, **where):
+def _row(kind, row, owners):
     try:
-        info = bpf.program(prog_id)
+        info = bpf.program(row.prog_id)
         named = {"program": info.name, "tag": info.tag, "type": info.type}
     except FileNotFoundError:
         named = {}
-    return {"hook": hook, **where, "prog_id": prog_id, **named, "link_id": link_id, "deployment": owners.get(link_id)}
+    owner = owners.get(("link", row.link_id) if row.link_id else ("prog", row.prog_id))
+    return {"hook": kind, **row.where, "prog_id": row.prog_id, **named, "link_id": row.link_id, "deployment": owner}
 
 
 def _deployment_of_links():
-    """{link id: name of the deployment that pins it}."""
+    """{("link", id), or ("prog", id) where its hook has no links: name of the deployment that pins it}."""
     found = {}
     for name in store.deployments():
-        for link in observe.facts(store.home(name)).links.values():
-            found[link.id] = name
+        for first in observe.facts(store.home(name)).links.values():
+            for link in (first, *first.others):
+                found[("link", link.id) if link.id else ("prog", link.prog_id)] = name
     return found
 
 

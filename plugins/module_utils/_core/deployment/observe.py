@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 
 from ..errors import Busy, Damaged, Failure, NotFound, TooNew, Unprivileged
 from ..hooks import catalogue
-from ..hooks.contract import Attachment
+from ..hooks.contract import Attachment, Seat
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import declared, store, strikes, units
@@ -39,9 +39,9 @@ class Unnamed(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """All that a plan is made from. `links`, `places`, `holders` and `modes` go by attachment id.
+    """All that a plan is made from. `links`, `places`, `seats` and `holders` go by attachment id.
 
-    A place is a Failure where there is none; places, holders, modes and fillings are seen for one generation only (see
+    A place is a Failure where there is none; places, seats, holders and fillings are seen for one generation only (see
     `hooks`).
     """
 
@@ -66,8 +66,8 @@ class Facts(NamedTuple):
     keep: int = store.KEEP
     proven: Optional[int] = None  # the newest generation that is, see strikes.py
     places: dict = {}
+    seats: dict = {}  # contract.Seat of each attachment that something is pinned for
     holders: dict = {}
-    modes: dict = {}
     sitting: dict = {}  # {attachment id: ids of all programs at its place}
     carries: dict = {}  # {load: whether its counts were moved in}, see store.py
     units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
@@ -88,7 +88,7 @@ class Facts(NamedTuple):
     def runs(self, load):
         """Whether some hook runs a program of the load; of one that is not pinned here none does."""
         programs = self.loads[load].programs.values() if load in self.loads else ()
-        return any(link.prog_id in programs for link in self.links.values())
+        return any(not link.prog_ids.isdisjoint(programs) for link in self.links.values())
 
     @property
     def exists(self):
@@ -121,7 +121,7 @@ def attachment_rows(seen, generation):
     for key, attachment in generation.attachments.items() if generation else ():
         link = seen.links.get(key)
         shown = {"link_id": link.id, "prog_id": link.prog_id, "severed": link.is_severed} if link else {}
-        rows.append({"id": key, **attachment.as_record(), **shown})
+        rows.append({"id": key, **attachment.as_options(), "where": catalogue.words(attachment), **shown})
     return rows
 
 
@@ -272,32 +272,42 @@ def _recognised(seen, key, link):
 
 def hooks(seen, generation):
     """The same Facts with what is true at the places of the generation's attachments."""
-    places, holders, modes, sitting_there = {}, {}, {}, {}
+    places, seats, holders, sitting_there = {}, {}, {}, {}
     release = seen.releases.get(generation.release)
     types = release.program_types if release else {}
+    ours = frozenset(number for load in seen.loads.values() for number in load.programs.values())
     for key, attachment in generation.attachments.items():
-        hook = catalogue.hook_of(attachment)
+        hook, kept = catalogue.hook_of(attachment), seen.links.get(key)
+        if kept is not None:
+            seats[key] = _seat_without_place(kept)
         program_type = types.get(attachment.program)
         try:
             if program_type:
                 hook.accepts(attachment, program_type)
-            by_name = program_type or _type_by_link(seen.links.get(key))
+            by_name = program_type or _type_by_link(kept)
             places[key] = seen.known.get(key) or hook.place(attachment, by_name)
             sitting = hook.holders(places[key])
+            if kept is not None:
+                seats[key] = hook.seat(places[key], kept, ours)
         except Failure as failure:
             places[key], sitting = failure, ()
         except OSError as error:  # EINVAL: this kernel has no such hook
             places[key], sitting = hook.refusal(attachment, places.get(key), error), ()
         sitting_there[key] = tuple(holder.prog_id for holder in sitting)
-        ours = seen.links[key].prog_id if key in seen.links else None
-        modes[key] = next((holder.mode for holder in sitting if holder.prog_id == ours), "")
         if hook.is_exclusive:
-            foreign = [_described(holder) for holder in sitting if holder.prog_id != ours]
+            runs = seats[key].runs if key in seats else ()
+            foreign = [_described(holder) for holder in sitting if holder.prog_id not in runs]
         else:
             foreign = _twins(seen, generation, key, sitting)
         holders[key] = tuple(foreign)
-    found = {"places": places, "holders": holders, "modes": modes, "sitting": sitting_there}
+    found = {"places": places, "seats": seats, "holders": holders, "sitting": sitting_there}
     return seen._replace(**found, fillings=_fillings(seen, generation))
+
+
+def _seat_without_place(kept):
+    """What is told by the pins alone."""
+    runs = frozenset() if kept.is_severed else kept.prog_ids
+    return Seat(runs, is_here=False, is_gone=kept.is_severed)
 
 
 def _described(holder):
@@ -422,18 +432,29 @@ def _pins_in(folder):
 
 
 def _links(place):
-    """({id: bpf.Link}, ids that are not settled): where ID-next is pinned, that one is the newer truth."""
-    found, unsettled = {}, set()
+    """({id: bpf.Link}, names of pins that are not settled): where ID-next is pinned, that one is the newer truth.
+
+    A program that is pinned there, since its hook has no links, is told as bpf.kept does.
+    """
+    pins, unsettled = {}, set()
     for name, kind, fd in _pins_in(place.links):
-        if kind != "link":
+        if kind not in ("link", "prog"):
             continue
-        link = bpf.link_info(fd)
         if name.endswith("-next"):
-            unsettled.add(name[: -len("-next")])
-            found[name[: -len("-next")]] = link  # names are sorted: it comes after ID
-        else:
-            found[name] = link
-    return found, frozenset(unsettled)
+            name = name[: -len("-next")]
+            unsettled.add(name)
+        pins[name] = bpf.kept(fd)  # names are sorted: ID-next comes after ID
+    return of_parts(pins), frozenset(unsettled)
+
+
+def of_parts(pins):
+    """{id: bpf.Link} of {name of a pin: bpf.Link}; of an attachment with several, the others with the first."""
+    found = {}
+    for name, link in sorted(pins.items()):
+        key, dummy, part = name.partition("+")
+        first, link = found.get(key), link._replace(part=part)
+        found[key] = first._replace(others=(*first.others, link)) if first else link
+    return found
 
 
 def map_load(seen, name):

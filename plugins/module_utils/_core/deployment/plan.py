@@ -12,23 +12,23 @@ from __future__ import annotations
 
 from ..errors import Failure, HookHeld, MapChanged, NotFound
 from ..hooks import catalogue
-from ..hooks.contract import OWNER_ADVICE, Attachment
+from ..hooks.contract import GAP, OWNER_ADVICE, UPDATE, Attachment
 from ..kernel.namespaces import did_you_mean
 from ..objects import owners
 from . import store, units
 from .steps import (
-    Attach,
     CopyMap,
-    Detach,
     DropMerge,
     EmptyMap,
     FillMap,
     Merge,
     MergeBack,
     PrepareMerge,
+    PutOn,
     RemoveUnit,
+    Replace,
     Settle,
-    Swap,
+    TakeOff,
     WriteUnit,
     left_out,
 )
@@ -77,9 +77,10 @@ def blocked(seen, generation):
 
 def _program(load, attachment, generation):
     if attachment.program not in load.programs:
+        where = catalogue.words(attachment)
         raise NotFound(
-            f"Release {generation.release} has no program {attachment.program}, which {attachment.describe()} needs",
-            f"{did_you_mean(attachment.program, load.programs)} Name another, or detach {attachment.describe()} first",
+            f"Release {generation.release} has no program {attachment.program}, which {where} needs",
+            f"{did_you_mean(attachment.program, load.programs)} Name another, or detach {where} first",
             program=attachment.program,
             programs=sorted(load.programs),
         )
@@ -88,29 +89,33 @@ def _program(load, attachment, generation):
 
 def _towards(seen, key, attachment, load, program, by_link=False):
     """Steps for one attachment. Raises what is wrong with its place, or HookHeld."""
-    place, link = seen.places[key], seen.links.get(key)
-    is_elsewhere = isinstance(place, Failure) or (link and not place.is_of(link))
-    if by_link and is_elsewhere and link and not link.is_severed:
-        return [Swap(key, attachment, load, link.prog_id)] if link.prog_id != program else []
+    place, seat, hook = seen.places[key], seen.seats.get(key), catalogue.hook_of(attachment)
+    if by_link and seat and not seat.is_here and not seat.is_gone and hook.how == UPDATE:
+        return [] if seat.runs == {program} else [Replace(key, attachment, load, _other(seat, program))]
     if isinstance(place, Failure):
         raise place
-    attach = Attach(key, attachment, place, load)
-    if link is None or link.is_severed or not place.is_of(link):
+    put_on = PutOn(key, attachment, place, load)
+    if seat is None or not seat.is_here:
         _refuse_foreign(seen, key, attachment)
-        return [attach]
-    if attachment.mode and seen.modes[key] != attachment.mode:
-        return [Detach(key, attachment._replace(mode=seen.modes[key]), link.prog_id, link.attach_type), attach]
-    if link.prog_id != program:
-        return [Swap(key, attachment, load, link.prog_id)]
-    return []
+        return [put_on]
+    as_it_is, kept = attachment.with_options(**dict(seat.options)), seen.links[key]
+    take_off = TakeOff(key, as_it_is, _other(seat, program), kept.attach_type or 0, place)
+    if as_it_is != attachment or (seat.runs != {program} and hook.how == GAP):
+        return [take_off, put_on]
+    return [] if seat.runs == {program} else [Replace(key, attachment, load, _other(seat, program), place)]
+
+
+def _other(seat, program):
+    """The id of the program that sits there besides this one, or instead of it."""
+    return min(seat.runs - {program}, default=program)
 
 
 def renews(seen, step):
     """Whether the step brings back what its link ran until the place was gone: a severed link still says what."""
     if isinstance(step, Settle):
         return True
-    link = seen.links.get(step.key) if isinstance(step, Attach) else None
-    return link is not None and link.prog_id == seen.loads[step.load].programs[step.attachment.program]
+    link = seen.links.get(step.key) if isinstance(step, PutOn) else None
+    return link is not None and link.prog_ids == {seen.loads[step.load].programs[step.attachment.program]}
 
 
 def _refuse_foreign(seen, key, attachment):
@@ -119,24 +124,31 @@ def _refuse_foreign(seen, key, attachment):
         who = owners.sentence(seen.holders[key][0])
         if not catalogue.hook_of(attachment).is_exclusive:
             raise HookHeld(
-                f"{attachment.describe()} runs {who} already, by a link of {seen.name} whose pin was moved away",
+                f"{catalogue.words(attachment)} runs {who} already, by a link of {seen.name} whose pin was moved away",
                 f"Put the pin back, or take the link off: bpftool link detach id {seen.holders[key][0].get('link_id')}",
                 holders=list(seen.holders[key]),
             )
         raise HookHeld(
-            f"{attachment.describe()} is held by {who}, which ebpf.deploy did not attach for {seen.name}",
+            f"{catalogue.words(attachment)} is held by {who}, which ebpf.deploy did not attach for {seen.name}",
             OWNER_ADVICE,
             holders=list(seen.holders[key]),
         )
 
 
 def _away(seen, generation):
-    """Detach what some generation attached and this one does not want."""
+    """Take off what some generation attached and this one does not want."""
     known = {}
     for each in seen.generations.values():
         known.update(each.attachments)
     gone = [key for key in seen.links if key in known and key not in generation.attachments]
-    return [Detach(key, known[key], seen.links[key].prog_id, seen.links[key].attach_type) for key in gone]
+    return [take_off(seen, key, known[key]) for key in gone]
+
+
+def take_off(seen, key, attachment):
+    """The TakeOff of what is pinned for the attachment, wherever it is."""
+    link, place = seen.links[key], seen.places.get(key)
+    place = None if isinstance(place, Failure) else place
+    return TakeOff(key, attachment, link.prog_id, link.attach_type or 0, place)
 
 
 def move(seen, generation):
@@ -313,7 +325,7 @@ def still_on_trial(seen):
     ids = {*(trial.programs.values() if trial else ())} - {*(before.programs.values() if before else ())}
     named = {**seen.trial.attachments, **fallback(seen).attachments}
     return [
-        f"{named[key].describe()} runs program {number} of the trial"
+        f"{catalogue.words(named[key])} runs program {number} of the trial"
         for key, numbers in seen.sitting.items()
         for number in numbers
         if number in ids and key in named
@@ -338,7 +350,7 @@ def not_back(seen):
     programs = seen.loads[seen.trial.load].programs.values() if seen.trial.load in seen.loads else ()
     named = {**seen.trial.attachments, **generation.attachments}
     return [
-        f"{named[key].describe()} runs program {link.prog_id}, and what ran before cannot be loaded"
+        f"{catalogue.words(named[key])} runs program {link.prog_id}, and what ran before cannot be loaded"
         for key, link in seen.links.items()
         if key in named and not link.is_severed and (not programs or link.prog_id in programs)
     ]
@@ -376,11 +388,11 @@ def _before(seen):
 
 
 def unnamed_off(seen, steps):
-    """Detach the links that no generation names, but for those that the steps detach by an older generation's word."""
-    gone = {step.key for step in steps if isinstance(step, Detach)}
+    """Take off the links that no generation names, but for those that the steps take off already."""
+    gone = {step.key for step in steps if isinstance(step, TakeOff)}
     return [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items() if key not in gone]
 
 
 def _detach_unnamed(link, key, unnamed):
-    attachment = unnamed.attachment or Attachment(link.type, "an unknown program", "a place that no generation names")
-    return Detach(key, attachment, link.prog_id, link.attach_type)
+    unknown = Attachment(link.type or "hook", "an unknown program", (("place", "a place that no generation names"),))
+    return TakeOff(key, unnamed.attachment or unknown, link.prog_id, link.attach_type or 0)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from ..errors import NotConverged
+from ..hooks import catalogue
 from ..hooks.contract import Attachment, Place
 from ..objects import contents
 from . import declared, store
@@ -51,8 +52,8 @@ class Settle(NamedTuple):
 
 
 @_step
-class Attach(NamedTuple):
-    """A new link runs the load's program at the place; a link pinned there before (severed, elsewhere) is dropped."""
+class PutOn(NamedTuple):
+    """The place runs the load's program; what was pinned for it before (severed, elsewhere) is dropped."""
 
     key: str
     attachment: Attachment
@@ -63,43 +64,46 @@ class Attach(NamedTuple):
     may_be_passed_over = True
 
     def describe(self):
-        return f"attach {self.attachment.program} of load {self.load} at {self.attachment.describe()}"
+        return f"attach {self.attachment.program} of load {self.load} at {catalogue.words(self.attachment)}"
 
 
 @_step
-class Swap(NamedTuple):
-    """The link runs the load's program instead of the expected one."""
+class Replace(NamedTuple):
+    """The place runs the load's program instead of the expected one. No place: the link is moved wherever it is."""
 
     key: str
     attachment: Attachment
     load: str
     expected: int
+    place: Optional[Place] = None
 
     is_hook_step = True
     may_be_passed_over = True
 
     def describe(self):
         new = f"{self.attachment.program} of load {self.load}"
-        return f"replace program {self.expected} by {new} at {self.attachment.describe()}"
+        return f"replace program {self.expected} by {new} at {catalogue.words(self.attachment)}"
 
 
 @_step
-class Detach(NamedTuple):
-    """The link is gone, and the hook runs nothing of ours there.
+class TakeOff(NamedTuple):
+    """The place runs nothing of ours, and nothing is pinned for it.
 
-    Attachment (with the mode that it ran in), program and attach_type are what it takes to attach it again.
+    Attachment (with the live options that it ran with), program, attach_type and place are what it takes to put it on
+    again. No place: nothing tells it any more.
     """
 
     key: str
     attachment: Attachment
     program: int
     attach_type: int
+    place: Optional[Place] = None
 
     is_hook_step = True
     may_be_passed_over = True
 
     def describe(self):
-        return f"detach {self.attachment.program} from {self.attachment.describe()}"
+        return f"detach {self.attachment.program} from {catalogue.words(self.attachment)}"
 
 
 # ---- counts --------------------------------------------------------------------------------------

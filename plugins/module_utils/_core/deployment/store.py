@@ -48,14 +48,15 @@ import time
 from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
-from ..hooks.contract import Attachment
+from ..hooks.contract import FIRST, Attachment
 from ..kernel import files, owned
 from .release import Release
 
 STATE = "/var/lib/ebpf_deploy"
 RUN = "/run/ebpf_deploy"
 PINS = os.path.join(files.BPFFS, "ebpf_deploy")
-FORMAT = 1  # the highest that this version knows
+FORMAT = 2  # the highest that this version knows: 2 is a generation with a hook that not every version has
+LOWEST = 1  # what all other records are
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 KEEP = 3  # generations that stay for going back
 LOCK_SECONDS = 30
@@ -105,7 +106,7 @@ class Staged(NamedTuple):
     rollout_id: str = ""
     policies: dict = {}
     onto: str = ""
-    format: int = FORMAT
+    format: int = LOWEST
 
 
 class Generation(NamedTuple):
@@ -136,11 +137,12 @@ class Generation(NamedTuple):
     on_strikes: str = "previous"  # or "off", "keep": what boots that end out of order lead to, see strikes.py
     proven_after: int = 86400  # seconds that it has run by then
     origin: dict = {}  # {login, controller, task}: whose run of Ansible made it, and a mark of its own
-    format: int = FORMAT
+    format: int = LOWEST
 
     def as_record(self):
         attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
-        return {**self._asdict(), "attachments": attachments, "format": FORMAT}
+        is_first = all(attachment.hook in FIRST for attachment in self.attachments.values())
+        return {**self._asdict(), "attachments": attachments, "format": LOWEST if is_first else FORMAT}
 
     @classmethod
     def from_record(cls, record):
@@ -173,7 +175,7 @@ class Deadline(NamedTuple):
     over: Optional[dict] = None
     passed: bool = False
     by_controller: bool = True
-    format: int = FORMAT
+    format: int = LOWEST
 
     def is_live(self, trial, boot_id):
         """Whether it is this trial's, of this boot, and not passed."""
@@ -196,7 +198,7 @@ class Keep(NamedTuple):
     """How many generations the user wants to stay."""
 
     keep: int
-    format: int = FORMAT
+    format: int = LOWEST
 
 
 class Serial(NamedTuple):
@@ -223,7 +225,7 @@ class Ended(NamedTuple):
     back: bool = True
     not_back: tuple = ()
     gone: tuple = ()
-    format: int = FORMAT
+    format: int = LOWEST
 
 
 class Declared(NamedTuple):
@@ -763,7 +765,7 @@ def remove_release(place, number):
 
 def write_staged(place, what):
     files.make_private_folder(place.folder)
-    files.write_json(os.path.join(place.folder, "staged.json"), {**what._asdict(), "format": FORMAT})
+    files.write_json(os.path.join(place.folder, "staged.json"), {**what._asdict(), "format": LOWEST})
 
 
 def remove_staged(place):
@@ -775,7 +777,7 @@ def write_generation(place, what):
     folder = os.path.join(place.folder, "generations")
     files.make_private_folder(folder)
     _sweep(folder)
-    files.write_json(os.path.join(place.folder, "serial"), {**Serial(what.number)._asdict(), "format": FORMAT})
+    files.write_json(os.path.join(place.folder, "serial"), {**Serial(what.number)._asdict(), "format": LOWEST})
     files.write_json(_generation_path(place, what.number), what.as_record())
 
 
@@ -825,7 +827,7 @@ def point_back(place, pointer, number):
 
 def write_deadline(place, what):
     files.make_private_folder(RUN)
-    files.write_json(deadline_path(place.name), sealed({**what._asdict(), "format": FORMAT}))
+    files.write_json(deadline_path(place.name), sealed({**what._asdict(), "format": LOWEST}))
 
 
 def remove_deadline(place):
@@ -837,17 +839,17 @@ def remove_deadline(place):
 
 def write_asked(place, what):
     files.make_private_folder(RUN)
-    files.write_json(_asked_path(place.name), {**what._asdict(), "format": FORMAT})
+    files.write_json(_asked_path(place.name), {**what._asdict(), "format": LOWEST})
 
 
 def write_ended(place, what):
     files.make_private_folder(os.path.join(place.folder, "outcomes"))
-    record = {**what._asdict(), "when": now(), "format": FORMAT}
+    record = {**what._asdict(), "when": now(), "format": LOWEST}
     files.write_json(os.path.join(place.folder, "outcomes", f"{what.generation}.json"), record)
 
 
 def write_keep(place, number):
-    files.write_json(os.path.join(place.folder, "keep.json"), {**Keep(number)._asdict(), "format": FORMAT})
+    files.write_json(os.path.join(place.folder, "keep.json"), {**Keep(number)._asdict(), "format": LOWEST})
 
 
 def remove_ended(place, number):
@@ -856,13 +858,13 @@ def remove_ended(place, number):
 
 def write_quarantine(place, digest, why, number):
     files.make_private_folder(os.path.join(place.folder, "quarantine"))
-    record = {"why": why, "generation": number, "when": now(), "format": FORMAT}
+    record = {"why": why, "generation": number, "when": now(), "format": LOWEST}
     files.write_json(os.path.join(place.folder, "quarantine", digest + ".json"), record)
 
 
 def write_ran(place, what):
     files.make_private_folder(place.folder)
-    files.write_json(os.path.join(place.folder, "ran.json"), {**what._asdict(), "format": FORMAT})
+    files.write_json(os.path.join(place.folder, "ran.json"), {**what._asdict(), "format": LOWEST})
 
 
 def remove_quarantine(place, digest):
@@ -879,7 +881,7 @@ def write_declared(place, name, what):
     files.make_private_folder(os.path.dirname(path))
     body = b"".join([*(part for entry in what.entries for part in entry), *what.gone])
     head = {
-        "format": FORMAT,
+        "format": LOWEST,
         "shape": what.shape,
         "cpus": what.cpus,
         "bytes_value": len(what.entries[0][1]) if what.entries else 0,

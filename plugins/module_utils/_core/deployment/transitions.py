@@ -156,7 +156,7 @@ def _refuse_off(seen, generation):
 
 
 def _puts_on(step):
-    return isinstance(step, (steps.Attach, steps.Swap))
+    return isinstance(step, (steps.PutOn, steps.Replace))
 
 
 def _refuse_risk(wish, steps):
@@ -168,12 +168,12 @@ def _refuse_risk(wish, steps):
         return
     way = way_in.find()
     for attachment in moved:
-        if catalogue.hook_of(attachment).is_on(way, attachment):
+        if catalogue.hook_of(attachment).cuts_off(way, attachment):
             told = "is on the way that this connection comes in by"
             if way.is_everything:
                 told = "may be on the way that this connection comes in by, which this host cannot tell"
             raise WayInAtRisk(
-                f"{attachment.describe()} {told}",
+                f"{catalogue.words(attachment)} {told}",
                 "Add confirm_within: 60, so that the host takes the change back if it cuts itself off "
                 "(or allow_management_path: true to do without)",
                 interfaces=sorted(way.interfaces.values()),
@@ -278,7 +278,7 @@ def _without_kernel(seen, generation):
         if isinstance(place, Failure):
             raise place
     return tuple(
-        steps.Attach(key, attachment, seen.places[key], generation.load)
+        steps.PutOn(key, attachment, seen.places[key], generation.load)
         for key, attachment in generation.attachments.items()
     )
 
