@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - ebpf.deploy._common
   - ebpf.deploy._common.name
   - ebpf.deploy._common.rollout
+  - ebpf.deploy._attachment
 attributes:
   action:
     support: full
@@ -31,73 +32,6 @@ options:
       - The release to attach, as RV(ebpf.deploy.bpf_program#module:release) names it. The staged one by default.
     type: str
     default: ""
-  program:
-    description: The program of a single attachment, by its function's name.
-    type: str
-  hook:
-    description:
-      - Where the program runs.
-      - V(xdp) is an interface's receive path, one program per interface (Linux 5.9). V(tcx) is an interface's ingress
-        or egress, beside the programs of others (Linux 6.6). V(cgroup) judges what a cgroup's processes do on the
-        network (Linux 5.7).
-    type: str
-    choices: [xdp, tcx, cgroup]
-  interface:
-    description: The interface, for V(xdp) and V(tcx).
-    type: str
-  netns:
-    description: The network namespace that the interface is in, a name of C(ip netns) or a path. The host's own by
-      default.
-    type: str
-  direction:
-    description: For V(tcx), and for V(cgroup) where the program's section does not say it.
-    type: str
-    choices: [ingress, egress]
-  mode:
-    description:
-      - For V(xdp). V(native) runs in the driver and fails where the driver cannot. V(generic) runs later, on every
-        driver.
-      - There is no silent fallback. V(native) is the default. Changing the mode detaches and attaches, with a gap.
-    type: str
-    choices: [native, generic]
-  cgroup:
-    description:
-      - The cgroup's path below the cgroup v2 mount, for V(cgroup).
-      - A systemd service's cgroup is made anew with each start. The service gets a drop-in that brings its programs
-        back before its first process, and that goes when nothing is attached there any more.
-    type: str
-  attachments:
-    description: Several attachments in one call, instead of the single one above.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      program:
-        description: As O(program).
-        type: str
-        required: true
-      hook:
-        description: As O(hook).
-        type: str
-        choices: [xdp, tcx, cgroup]
-        required: true
-      interface:
-        description: As O(interface).
-        type: str
-      netns:
-        description: As O(netns).
-        type: str
-      direction:
-        description: As O(direction).
-        type: str
-        choices: [ingress, egress]
-      mode:
-        description: As O(mode).
-        type: str
-        choices: [native, generic]
-      cgroup:
-        description: As O(cgroup).
-        type: str
   purge:
     description: Whether attachments that are not named are taken off.
     type: bool
@@ -290,13 +224,15 @@ guard:
   type: dict
   sample: {how: systemd, unit: ebpf-deploy-guard-counter-4711, deadline: 60}
 attachments:
-  description: All attachments of the deployment, with the link and the program that the kernel shows there.
+  description:
+    - All attachments of the deployment with their options, and the link and the program that the kernel shows there.
+    - C(link_id) is 0 where the hook has no links. C(where) says it in words.
   returned: success
   type: list
   elements: dict
   sample:
-    - {id: 5d2c3b0f1e9a, hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, link_id: 12, prog_id:
-      345, severed: false}
+    - {id: 5d2c3b0f1e9a, hook: xdp, interface: eth0, mode: native, program: xdp_packet_counter, where: xdp eth0
+      (native), link_id: 12, prog_id: 345, severed: false}
 steps:
   description: What was done, or would be in check mode.
   returned: success
@@ -346,11 +282,7 @@ from ..module_utils._core.kernel import way_in
 ATTACHMENT = {
     "program": {"type": "str"},
     "hook": {"type": "str", "choices": list(catalogue.HOOKS)},
-    "interface": {"type": "str"},
-    "netns": {"type": "str"},
-    "direction": {"type": "str", "choices": ["ingress", "egress"]},
-    "mode": {"type": "str", "choices": ["native", "generic"]},
-    "cgroup": {"type": "str"},
+    **catalogue.option_specs(),
 }
 
 
@@ -416,7 +348,7 @@ def work(module):
         raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")
     if wish.detach and not wish.attachments:
         raise BadRequest(
-            "state: detached names what to take off", "Add program:, hook: and its target, or attachments:"
+            "state: detached names what to take off", "Add program:, hook: and where that is, or attachments:"
         )
     outcome = transitions.attach(params["name"], wish, module.check_mode, load_again)
     fields = {

@@ -87,14 +87,16 @@ deployments:
       release: 3f1c0f4f6c9de2ab
       generation: 2
       previous: 1
-      attachments: [{hook: xdp, target: eth0, mode: native, program: xdp_packet_counter, prog_id: 345, link_id: 12}]
+      attachments: [{hook: xdp, interface: eth0, mode: native, program: xdp_packet_counter, prog_id: 345, link_id: 12}]
       declared: [{map: blocked, entries: 1000, missing: 0, different: 0, left_out: []}]
       unread: []
       proof: {proven: true, strikes: [], left: null}
       drift: []
 attachments:
-  description: What sits at the hooks of this network namespace and at cgroups. C(deployment) is null for what is not
-    ours.
+  description:
+    - What sits at the hooks of this network namespace, at cgroups and at tracepoints, with the options of
+      M(ebpf.deploy.bpf_attach). C(deployment) is null for what is not ours.
+    - C(link_id) is 0 for what is attached without a link, such as a classic tc filter.
   returned: when gathered
   type: list
   elements: dict
