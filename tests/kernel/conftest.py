@@ -86,13 +86,14 @@ def private(shared_cache, this_kernel, folder):
 
 @pytest.fixture
 def reboot(host, tmp_path):
-    """A function that takes what a boot takes: all pins, all links and /run; and the kernel's boot id is another."""
+    """A function that takes what a boot takes: pins, links, filters and /run; and the kernel's boot id is another."""
 
     def rebooted():
         other = tmp_path / "boot_id"
         other.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         private_host.run("mount", "--bind", str(other), BOOT_ID)
         files.remove_tree(store.PINS)
+        private_host.forget_filters()
         for name in files.names_in(store.RUN):
             files.remove(f"{store.RUN}/{name}")
 

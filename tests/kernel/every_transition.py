@@ -40,6 +40,10 @@ UNDER_A_STEP = (  # what changes the disk, bpffs or a hook, wherever in the core
     (bpf, "link_create"),
     (bpf, "link_update"),
     (bpf, "link_detach"),
+    (bpf, "netfilter_link"),
+    (bpf, "tracepoint_event"),
+    (bpf, "tc_attach"),
+    (bpf, "tc_detach"),
 )
 
 

@@ -186,10 +186,12 @@ END""",
 
     # ---- deployments -----------------------------------------------------------------------------
 
+    text = programs.TEXT  # what `stage` deploys
+
     def stage(self, version, on_change="", **more):
         """Version 60 and above have another shape of map: `on_change` says what becomes of its entries."""
         wish = {programs.SEEN: {"on_change": on_change}} if on_change else {}
-        return stage.stage(NAME, programs.given(version)._replace(maps=wish), **more)
+        return stage.stage(NAME, programs.given(version, self.text)._replace(maps=wish), **more)
 
     def attach(self, *attachments, **wish):
         return transitions.attach(NAME, transitions.Wish(attachments=attachments, **wish))
@@ -210,18 +212,20 @@ def counted(program):
     """{version: packets} that the program counted, by bpftool; the versions of a deployment share the map."""
     loads = os.path.join(store.home(NAME).loads)
     load = next(name for name in sorted(os.listdir(loads)) if not name.endswith("-tmp"))
-    return counted_in("pinned", os.path.join(loads, load, "maps", programs.SEEN))[program]
+    rows = {program: 3} if program in programs.MORE else programs.ROWS
+    return counted_in("pinned", os.path.join(loads, load, "maps", programs.SEEN), rows=rows)[program]
 
 
-def counted_in(*which):
+def counted_in(*which, rows=None):
     """{program: {version: packets}} in a map as bpftool names it."""
-    found = {program: {} for program in programs.ROWS}
-    names = {row: program for program, row in programs.ROWS.items()}
+    rows = rows or programs.ROWS
+    found = {program: {} for program in rows}
     for row in bpftool("map", "dump", *which):
         version, number = divmod(row["formatted"]["key"], 4)
         packets = sum(each["value"] for each in row["formatted"]["values"])
-        if packets and number in names:
-            found[names[number]][version] = packets
+        for program, row in rows.items():
+            if packets and row == number:
+                found[program][version] = packets
     return found
 
 
@@ -370,14 +374,14 @@ class Stranger(NamedTuple):
 
 
 @contextlib.contextmanager
-def stranger(place, attach_type, program, flags=0, path=""):
-    """A process named `stranger` holds the hook at `place` (ifindex, or a cgroup's `path`) by a link of its own."""
-    pins = os.path.join(files.BPFFS, "stranger")
-    elf.load(programs.object_of(0), "stranger", [program], pins=pins)
+def stranger(wanted, place, text=programs.TEXT):
+    """A process named `stranger` has the program of the Attachment `wanted` at the place, by a link of its own."""
+    pins, program = os.path.join(files.BPFFS, "stranger"), wanted.program
+    elf.load(programs.object_of(0, text), "stranger", [program], pins=pins)
     ready, ending = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        _hold(place, attach_type, os.path.join(pins, "progs", program), flags, path, ready, ending)
+        _hold(wanted, place, os.path.join(pins, "progs", program), ready, ending)
     os.close(ready[1])
     os.close(ending[0])
     try:
@@ -391,20 +395,68 @@ def stranger(place, attach_type, program, flags=0, path=""):
         files.remove_tree(pins)
 
 
-def _hold(place, attach_type, pinned, flags, path, ready, ending):
+def stranger_at_xdp():
+    """A stranger at the host's own interface."""
+    wanted = attachment("xdp", programs.XDP, interface=DEVICE)
+    return stranger(wanted, catalogue.hook_of(wanted).place(wanted, (bpf.PROG_XDP, bpf.ATTACH_XDP)))
+
+
+class KeptOpen:
+    """What a hook takes for a hold: all is kept open by this process alone."""
+
+    def __init__(self):
+        self.fds = []
+
+    @contextlib.contextmanager
+    def before(self, part=""):
+        yield None
+
+    def put(self, fd, part=""):
+        self.fds.append(os.dup(fd))
+
+
+def _hold(wanted, place, pinned, ready, ending):
     try:
         with open("/proc/self/comm", "w", encoding="ascii") as stream:
             stream.write("stranger")
         os.close(ending[1])
-        target = os.open(path, os.O_RDONLY) if path else place
-        with bpf.get_pinned(pinned) as program, bpf.link_create(program, target, attach_type, flags) as link:
-            info = bpf.link_info(link)
+        hook = catalogue.hook_of(wanted)
+        with bpf.get_pinned(pinned) as program:
+            kept = KeptOpen()
+            hook.put_on(wanted, place, program, kept)
+            info = bpf.link_info(kept.fds[0])
             os.write(ready[1], f"{info.prog_id} {info.id}".encode())
             os.read(ending[0], 1)
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(0)
+
+
+def forget_filters():
+    """The host's interface has no classic tc filter: these stay without any pin."""
+    subprocess.run(["tc", "qdisc", "del", "dev", DEVICE, "clsact"], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def agent(link_id):
+    """The pid of a process that has the link open, as one that monitors does."""
+    ready, ending = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ending[1])
+        with bpf.link_by_id(link_id):
+            os.write(ready[1], b"x")
+            os.read(ending[0], 1)
+        os._exit(0)
+    os.close(ending[0])
+    try:
+        assert os.read(ready[0], 1)
+        yield child
+    finally:
+        for fd in (*ready, ending[1]):
+            os.close(fd)
+        os.waitpid(child, 0)
 
 
 # ---- the machine ---------------------------------------------------------------------------------

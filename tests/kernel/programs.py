@@ -18,7 +18,8 @@ MARK = f"k{os.getpid():x}"
 FILE = "counters.bpf.c"
 XDP, TCX, CGROUP = f"{MARK}_xdp", f"{MARK}_tcx", f"{MARK}_cgroup"
 SEEN = f"{MARK}_seen"
-ROWS = {XDP: 0, TCX: 1, CGROUP: 2}  # where in SEEN a program counts: 4 * version + row
+NETFILTER, SK_LOOKUP, TRACEPOINT = f"{MARK}_netfilter", f"{MARK}_sk_lookup", f"{MARK}_tracepoint"
+ROWS = {XDP: 0, TCX: 1, CGROUP: 2}  # where in SEEN a program counts: 4 * version + row; those of MORE in row 3
 
 
 TEXT = """
@@ -64,6 +65,18 @@ int MARK_cgroup(struct __sk_buff *skb)
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 """
+
+# One function each for hooks that not every kernel has: a source holds them where it is asked for.
+MORE = {
+    NETFILTER: 'SEC("netfilter") int MARK_netfilter(void *ctx) { seen(3); return 1; /* NF_ACCEPT */ }',
+    SK_LOOKUP: 'SEC("sk_lookup") int MARK_sk_lookup(struct bpf_sk_lookup *ctx) { seen(3); return SK_PASS; }',
+    TRACEPOINT: 'SEC("tracepoint") int MARK_tracepoint(void *ctx) { seen(3); return 0; }',
+}
+
+
+def text_with(program):
+    """TEXT, with this program's function where it is one of MORE."""
+    return f"{TEXT}\n{MORE[program]}\n" if program in MORE else TEXT
 
 
 def given(version, text=TEXT, name=FILE, programs=()):

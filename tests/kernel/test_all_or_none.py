@@ -77,8 +77,7 @@ def stranger_at_xdp_during(monkeypatch, kind):
     foreign = []
 
     def take():
-        number = namespaces.ifindex(private_host.DEVICE)
-        foreign.append(taken.enter_context(private_host.stranger(number, bpf.ATTACH_XDP, programs.XDP)))
+        foreign.append(taken.enter_context(private_host.stranger_at_xdp()))
 
     with taken:
         monkeypatch.setattr(apply, "trace", before(kind, take))
@@ -91,7 +90,7 @@ def test_stranger_takes_xdp_meanwhile_and_the_others_run_again_what_they_ran(hos
     generation, ours = host.facts().confirmed, host.facts().links
     host.stage(2)
 
-    with stranger_at_xdp_during(monkeypatch, steps.Attach) as foreign:
+    with stranger_at_xdp_during(monkeypatch, steps.PutOn) as foreign:
         with pytest.raises(HookHeld) as refusal:
             host.attach(*three)
         monkeypatch.undo()
@@ -181,7 +180,7 @@ def test_change_of_mode_that_is_refused_leaves_the_old_mode(host, three, monkeyp
     host.attach(*three)
 
     with disk_full_at_the_commit(monkeypatch):
-        host.attach(three[2]._replace(mode="generic"))
+        host.attach(three[2].with_options(mode="generic"))
 
     number = namespaces.ifindex(private_host.DEVICE)
     assert list(bpf.xdp_query(number)) == ["native"]
@@ -233,15 +232,15 @@ def test_undo_that_raises_whatever_it_may_keeps_no_other_step_from_its_own(host,
     host.stage(1)
     host.attach(*three)
     host.stage(2)
-    swap, point = apply.DEEDS[steps.Swap], apply.DEEDS[steps.Point]
+    swap, point = apply.DEEDS[steps.Replace], apply.DEEDS[steps.Point]
 
     def refuse_tcx(step, home):
         (failing if step.attachment.hook == "tcx" else swap.undo)(step, home)
 
-    monkeypatch.setitem(apply.DEEDS, steps.Swap, swap._replace(undo=refuse_tcx))
+    monkeypatch.setitem(apply.DEEDS, steps.Replace, swap._replace(undo=refuse_tcx))
     monkeypatch.setitem(apply.DEEDS, steps.Point, point._replace(do=failing))
 
-    planned = [step for step in swaps(host) if isinstance(step, steps.Swap)]
+    planned = [step for step in swaps(host) if isinstance(step, steps.Replace)]
     with store.locked(NAME) as home, pytest.raises(Failure) as failure:
         apply.carry_out([*planned, steps.Point("confirmed", 2, 1)], home)
 
@@ -266,7 +265,7 @@ def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):
     host.stage(1)
     host.attach(*three)
     key, link = next((key, link) for key, link in host.facts().links.items() if link.type == "xdp")
-    detach = steps.Detach(key, three[2]._replace(mode=""), link.prog_id, link.attach_type)
+    detach = steps.TakeOff(key, three[2].with_options(mode=""), link.prog_id, link.attach_type)
     refused = steps.Point("trial", 7, None)
 
     with pytest.MonkeyPatch.context() as patch, store.locked(NAME) as home, pytest.raises(Failure) as failure:

@@ -150,7 +150,7 @@ def test_boot_compiles_again(host, reboot):
     attached(host)
     reboot()
 
-    assert [type(step) for step in boot.restore(NAME)] == [steps.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.PutOn]
     host.receive(2)
 
     assert counted(programs.XDP) == {1: 2}
@@ -165,7 +165,7 @@ def test_boot_without_bcc_says_so_and_keeps_the_release_for_when_it_is_back(host
         boot.restore(NAME)
 
     private_host.run("umount", PACKAGE)
-    assert [type(step) for step in boot.restore(NAME)] == [steps.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.PutOn]
 
 
 def test_verify_in_check_mode_leaves_nothing(host, tmp_path, monkeypatch):

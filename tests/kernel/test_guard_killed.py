@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 
+import hook_rows
 import private_host
 import pytest
 from every_transition import HOOKS, assert_kept, attached, reset, running, settled, shape
@@ -26,6 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     guard,
     keeper,
     store,
+    transitions,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, Quarantined
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
@@ -129,6 +131,29 @@ def test_guard_that_dies_again_and_again_is_started_as_long_as_its_trial_waits(h
     assert running(host) == {program: [1] for program in HOOKS}
 
 
+@pytest.mark.parametrize("name", ["netfilter", "sk_lookup", "tc ingress", "tracepoint"])
+def test_guard_switches_hooks_of_other_kinds_and_lets_go_of_what_ran(host, name, tmp_path):
+    """Its parent, which keeps its descriptors, does too: a link that cannot be detached ends with the last of them."""
+    case = hook_rows.made(name, host)
+    case.attach(case.wanted)
+    case.host.stage(2)
+    case.attach(confirm_within=60)
+    zipped, seen = code.written(code.GUARD), str(tmp_path / "seen")
+    guard._as_process(NAME, [sys.executable, "-c", GUARD, zipped, NAME, seen, "none", ""])
+    assert eventually(is_switched)
+    transitions.confirm(NAME, 2)
+
+    case.row.traffic(case.host, 2)
+    assert case.counts() == {2: 2}
+    assert eventually(lambda: not sessions())
+
+
+def is_switched():
+    with contextlib.suppress(Failure):
+        return bool(transitions.look(NAME, 2))
+    return False
+
+
 def test_guard_that_cannot_start_is_told_and_has_no_parent_left(host, moments):
     with pytest.raises(Failure, match="The guard could not be started: it ended with status 1"):
         guarded(host, moments, "", kills="none", command="import no_such_module")
@@ -161,7 +186,7 @@ def test_guard_that_is_told_to_stop_before_it_switched_moves_no_hook(host, momen
     os.kill(family()[1], signal.SIGTERM)
 
     assert eventually(lambda: not sessions())
-    assert "Swap" not in moments.read_text()
+    assert "Replace" not in moments.read_text()
     assert host.facts().trial is None
     host.stage(2)
 
@@ -237,7 +262,9 @@ def switched_at(recorded):
 
 def swaps_done(recorded):
     """The numbers of the moments after a hook has been switched."""
-    return [number for number, moment in enumerate(recorded) if moment.startswith(("after: Swap", "between: Swap"))]
+    return [
+        number for number, moment in enumerate(recorded) if moment.startswith(("after: Replace", "between: Replace"))
+    ]
 
 
 def pass_the_deadline():

@@ -1,125 +1,45 @@
 # Copyright (c) 2026 the ebpf.deploy contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One suite for every hook: attach and find, again, swap, a wrong expectation, strangers, a place that goes, detach.
-
-A hook is a row of ROWS here, or two where it has modes or directions. A fourth hook adds its row (and, if its programs
-are of a new type, its function in programs.TEXT); a test compares the table with the catalogue.
-"""
+"""One suite for every hook: attach and find, again, replace, a wrong expectation, strangers, a place that goes, detach,
+a guard, a reboot. What each hook is tested with is in hook_rows.py; a test compares that table with the catalogue."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Callable, NamedTuple
 
+import hook_rows
 import private_host
-import programs
 import pytest
-from private_host import NAME, Host, attachment, bpftool, counted
+from hook_rows import ROWS, rows_whose
+from private_host import NAME, bpftool
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, steps, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    apply,
+    boot,
+    held,
+    inventory,
+    steps,
+    store,
+    transitions,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import HookHeld, HookMoved, NotFound
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, namespaces
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue, contract
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 
-GENERIC = 1 << 1  # XDP_FLAGS_SKB_MODE
-
-
-class Row(NamedTuple):
-    """What differs between hooks. `options` gives bpf_attach's, all else acts on a private_host.Host."""
-
-    hook: str
-    program: str
-    options: Callable
-    traffic: Callable  # (host, count): that many packets pass the place
-    destroy: Callable
-    make: Callable
-
-
-def interface_row(hook, program, traffic, **options):
-    return Row(
-        hook,
-        program,
-        lambda host: {"interface": private_host.DEVICE, **options},
-        traffic,
-        Host.destroy_interface,
-        Host.make_interface,
-    )
-
-
-ROWS = {
-    "xdp native": interface_row("xdp", programs.XDP, Host.receive, mode="native"),
-    "xdp generic": interface_row("xdp", programs.XDP, Host.receive, mode="generic"),
-    "tcx ingress": interface_row("tcx", programs.TCX, Host.receive, direction="ingress"),
-    "tcx egress": interface_row("tcx", programs.TCX, Host.send, direction="egress"),
-    "cgroup": Row(
-        "cgroup",
-        programs.CGROUP,
-        lambda host: {"cgroup": host.cgroup},
-        Host.send_from_cgroup,
-        lambda host: os.rmdir(host.cgroup),
-        lambda host: os.mkdir(host.cgroup),
-    ),
-}
-
-
-EXCLUSIVE = [name for name, row in ROWS.items() if catalogue.HOOKS[row.hook].is_exclusive]
-SHARED = sorted(set(ROWS) - set(EXCLUSIVE))
-WITH_MODES = [name for name, row in ROWS.items() if "mode" in catalogue.HOOKS[row.hook].option_names]
-
-
-class Case(NamedTuple):
-    """A row on a host of its own, with version 1 of the source staged."""
-
-    row: Row
-    host: Host
-    wanted: object
-    key: str
-
-    def link(self):
-        """Our link's id, and its program by name as bpftool has it."""
-        (number,) = (link.id for link in self.host.facts().links.values())
-        return number
-
-    def counts(self):
-        return counted(self.row.program)
-
-    def place(self):
-        hook = catalogue.HOOKS[self.row.hook]
-        types = next(iter(self.host.facts().releases.values())).program_types
-        return hook.place(self.wanted, types[self.row.program])
-
-    def stranger(self, program=None):
-        """A foreign process holds the place by a link."""
-        place, flags = self.place(), GENERIC if self.wanted.mode == "generic" else 0
-        return private_host.stranger(place.number, place.attach_type, self.row.program, flags, place.path)
+EXCLUSIVE = rows_whose(lambda hook: hook.is_exclusive and hook.link_type != "")
+SHARED = rows_whose(lambda hook: not hook.is_exclusive)
+UPDATED = rows_whose(lambda hook: hook.how == contract.UPDATE and hook.link_type != "")
+OVERLAPPING = rows_whose(lambda hook: hook.how == contract.OVERLAP)
+CAN_GO = sorted(name for name, row in ROWS.items() if row.destroy)
+WITH_MODES = rows_whose(lambda hook: "mode" in hook.options)
 
 
 @pytest.fixture(params=sorted(ROWS))
 def case(request, host):
-    row = ROWS[request.param]
-    wanted = attachment(row.hook, row.program, **row.options(host))
-    host.stage(1)
-    made = Case(row, host, wanted, catalogue.hook_of(wanted).id(wanted))
-    skip_without_hook(made)
-    return made
-
-
-def skip_without_hook(case):
-    """A kernel older than the hook says so by itself; on a newer one the same answer is a failure."""
-    hook = catalogue.HOOKS[case.row.hook]
-    try:
-        hook.holders(case.place())
-    except OSError as error:
-        release = os.uname().release
-        assert version(release) < version(hook.since), f"{hook.kind} on Linux {release}: {error}"
-        pytest.skip(f"no {hook.kind}: errno {error.errno} on Linux {release}, it came with {hook.since}")
-
-
-def version(text):
-    """(major, minor) of a kernel's release."""
-    return tuple(int(part) for part in text.split("-")[0].split(".")[:2])
+    return hook_rows.made(request.param, host)
 
 
 def test_table_has_every_hook_of_the_catalogue():
@@ -127,81 +47,97 @@ def test_table_has_every_hook_of_the_catalogue():
 
 
 def test_attach_is_found_and_runs(case):
-    outcome = case.host.attach(case.wanted)
+    outcome = case.attach(case.wanted)
 
-    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Attach]
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.PutOn]
     case.row.traffic(case.host, 3)
     assert case.counts() == {1: 3}
-    link = outcome.after.links[case.key]
-    seen = private_host.links()[link.id]
-    assert seen["prog_id"] == link.prog_id == outcome.after.loads[outcome.generation.load].programs[case.row.program]
-    assert private_host.program_of_link(link.id) == case.row.program
+    number = outcome.after.loads[outcome.generation.load].programs[case.row.program]
+    assert case.seat() == contract.Seat(frozenset({number}), options=case.seat().options)
+    assert outcome.after.links[case.key].prog_id == number
+    if case.row.hook != "tc":
+        link = outcome.after.links[case.key]
+        assert private_host.links()[link.id]["prog_id"] == number
+        assert private_host.program_of_link(link.id) == case.row.program
+
+
+def test_bpf_info_lists_it_with_its_options(case):
+    case.attach(case.wanted)
+
+    rows, dummy = inventory.attachments()
+
+    (row,) = (each for each in rows if each["hook"] == case.row.hook and each["deployment"] == NAME)
+    assert row["program"] == case.row.program[:15]
+    told = {name: value for name, value in case.wanted.options if name in row and name != "tracepoint"}
+    assert {name: row[name] for name in told} == told
+    assert row["link_id"] == case.kept()
 
 
 def test_attach_again_changes_nothing(case):
-    first = case.host.attach(case.wanted)
+    first = case.attach(case.wanted)
 
-    again = case.host.attach(case.wanted)
+    again = case.attach(case.wanted)
 
     assert again.steps == ()
     assert not again.changed
     assert again.after.links == first.after.links
 
 
-def test_new_release_runs_through_the_same_link(case):
-    case.host.attach(case.wanted)
+def test_new_release_runs_in_the_place_of_the_old_one(case):
+    case.attach(case.wanted)
     case.row.traffic(case.host, 2)
-    link = case.link()
-    old = private_host.links()[link]["prog_id"]
+    kept, old = case.kept(), case.seat().runs
     case.host.stage(2)
 
-    outcome = case.host.attach()
+    outcome = case.attach()
 
-    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Swap]
-    assert case.link() == link
-    assert private_host.links()[link]["prog_id"] != old
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Replace]
+    assert (case.kept() == kept) == (catalogue.HOOKS[case.row.hook].how == contract.UPDATE)
+    assert case.seat().runs.isdisjoint(old)
+    assert not [link for link in private_host.links().values() if link.get("prog_id") in old]
     case.row.traffic(case.host, 3)
     assert case.counts() == {1: 2, 2: 3}
+    assert case.attach().steps == ()
 
 
-def test_swap_against_a_wrong_expectation_is_refused_and_moves_nothing(case):
-    case.host.attach(case.wanted)
-    link = case.link()
-    runs = private_host.links()[link]["prog_id"]
+def test_replace_against_a_wrong_expectation_is_refused_and_moves_nothing(case):
+    case.attach(case.wanted)
+    kept, runs = case.kept(), case.seat().runs
     loaded = case.host.stage(2)
     new = loaded.after.loads[loaded.load].programs[case.row.program]
 
-    step = steps.Swap(case.key, case.wanted, loaded.load, expected=new)  # it runs version 1
+    step = steps.Replace(case.key, case.wanted, loaded.load, expected=new, place=case.place())  # it runs version 1
     with store.locked(NAME) as home, pytest.raises(HookMoved) as refusal:
         apply.carry_out([step], home)
 
     assert refusal.value.can_retry
-    assert case.wanted.describe() in refusal.value.what
-    assert private_host.links()[link]["prog_id"] == runs
+    assert catalogue.words(case.wanted) in refusal.value.what
+    assert (case.kept(), case.seat().runs) == (kept, runs)
     case.row.traffic(case.host, 1)
     assert case.counts() == {1: 1}
 
 
+@pytest.mark.parametrize("case", UPDATED, indirect=True)
 def test_somebody_moved_our_link_between_plan_and_apply(case, monkeypatch):
-    case.host.attach(case.wanted)
-    link = case.link()
+    case.attach(case.wanted)
+    link = case.kept()
     loaded = case.host.stage(2)
     third = loaded.after.loads[case.host.facts().confirmed.load].programs[case.row.program]
 
     def move(moment, step):
         """What an administrator with bpftool could do: our link runs yet another program."""
-        if moment == "before" and isinstance(step, steps.Swap):
+        if moment == "before" and isinstance(step, steps.Replace):
             with bpf.link_by_id(link) as fd, bpf.prog_by_id(foreign.prog_id) as new, bpf.prog_by_id(third) as old:
                 bpf.link_update(fd, new, old)
 
     with another_program(case) as foreign:
         monkeypatch.setattr(apply, "trace", move)
         with pytest.raises(HookMoved):
-            case.host.attach()
+            case.attach()
         monkeypatch.undo()
 
         assert private_host.links()[link]["prog_id"] == foreign.prog_id
-        case.host.attach()
+        case.attach()
 
     case.row.traffic(case.host, 1)
     assert case.counts() == {2: 1}
@@ -209,14 +145,17 @@ def test_somebody_moved_our_link_between_plan_and_apply(case, monkeypatch):
 
 @contextlib.contextmanager
 def another_program(case):
-    """A program of a stranger, which holds some place of its own with it: the loopback, or another cgroup."""
+    """A program of a stranger, which holds another place with it, or the same one beside ours: the loopback, another
+    cgroup, the network namespace."""
     place, folder = case.place(), ""
-    if place.path:
+    if case.row.hook == "cgroup":
         folder = case.host.cgroup + "-other"
         os.mkdir(folder)
-    number = namespaces.ifindex("lo")
-    flags = GENERIC if case.row.hook == "xdp" else 0
-    with private_host.stranger(number, place.attach_type, case.row.program, flags, folder) as foreign:
+        place = place.reached_by(folder)
+    elif case.row.hook in ("xdp", "tcx"):
+        place = place._replace(number=namespaces.ifindex("lo"))
+    wanted = case.wanted.with_options(mode="generic") if case.row.hook == "xdp" else case.wanted
+    with private_host.stranger(wanted, place, case.host.text) as foreign:
         yield foreign
     if folder:
         os.rmdir(folder)
@@ -226,7 +165,7 @@ def another_program(case):
 def test_stranger_keeps_a_place_for_one_and_is_named(case):
     with case.stranger() as foreign:
         with pytest.raises(HookHeld) as refusal:
-            case.host.attach(case.wanted)
+            case.attach(case.wanted)
 
         assert_names(refusal.value, foreign)
         assert case.host.facts().links == {}
@@ -240,7 +179,7 @@ def test_stranger_keeps_a_place_for_one_and_is_named(case):
 @pytest.mark.parametrize("case", SHARED, indirect=True)
 def test_stranger_shares_a_place_for_several(case):
     with case.stranger() as foreign:
-        case.host.attach(case.wanted)
+        case.attach(case.wanted)
 
         case.row.traffic(case.host, 2)
         assert case.counts() == {1: 2}
@@ -251,9 +190,9 @@ def test_stranger_shares_a_place_for_several(case):
 
 @pytest.mark.parametrize("case", SHARED, indirect=True)
 def test_detach_takes_ours_and_leaves_a_stranger_with_a_program_of_the_same_name(case):
-    case.host.attach(case.wanted)
+    case.attach(case.wanted)
     with case.stranger() as foreign:
-        case.host.attach(case.wanted, detach=True)
+        case.attach(case.wanted, detach=True)
 
         case.row.traffic(case.host, 1)
         assert case.counts() == {}
@@ -278,34 +217,36 @@ def foreign_count(foreign):
     return sum(each["value"] for row in rows for each in row["formatted"]["values"])
 
 
-def test_place_gone_is_severed_and_comes_back(case):
-    case.host.attach(case.wanted)
+@pytest.mark.parametrize("case", CAN_GO, indirect=True)
+def test_place_gone_is_told_and_comes_back(case):
+    case.attach(case.wanted)
     case.row.destroy(case.host)
 
-    old = case.host.facts().links[case.key]
-    assert private_host.eventually(lambda: case.host.facts().links[case.key].is_severed)
+    old = case.kept()
+    assert private_host.eventually(lambda: not case.seat().is_here)
     with pytest.raises(NotFound) as refusal:
-        case.host.attach(case.wanted)
+        case.attach(case.wanted)
     assert case.wanted.target in refusal.value.what
 
     case.row.make(case.host)
-    outcome = case.host.attach(case.wanted)
+    outcome = case.attach(case.wanted)
 
-    assert [type(step) for step in outcome.steps] == [steps.Attach]
-    assert not case.host.facts().links[case.key].is_severed
-    assert old.id not in private_host.links()
+    assert [type(step) for step in outcome.steps] == [steps.PutOn]
+    assert case.seat().is_here
+    assert old == 0 or old not in private_host.links()
     case.row.traffic(case.host, 2)
     assert case.counts() == {1: 2}
 
 
+@pytest.mark.parametrize("case", CAN_GO, indirect=True)
 def test_new_release_while_the_place_is_gone_leaves_everything(case):
-    case.host.attach(case.wanted)
+    case.attach(case.wanted)
     before = case.host.facts()
     case.row.destroy(case.host)
     case.host.stage(2)
 
     with pytest.raises(NotFound):
-        case.host.attach()
+        case.attach()
 
     after = case.host.facts()
     assert (after.confirmed, after.trial) == (before.confirmed, None)
@@ -313,56 +254,108 @@ def test_new_release_while_the_place_is_gone_leaves_everything(case):
 
 
 def test_detach_leaves_no_link_no_pin_and_no_fd(case):
-    case.host.attach(case.wanted)
-    link, fds = case.link(), private_host.open_fds()
-    program = private_host.links()[link]["prog_id"]
+    case.attach(case.wanted)
+    kept, (program,), fds = case.kept(), case.seat().runs, private_host.open_fds()
 
-    outcome = case.host.attach(case.wanted, detach=True)
+    outcome = case.attach(case.wanted, detach=True)
 
-    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.Detach]
-    assert link not in private_host.links()
+    assert [type(step) for step in outcome.steps if step.is_hook_step] == [steps.TakeOff]
+    assert kept not in private_host.links()
     assert private_host.tree(store.home(NAME).links) == []
     assert private_host.open_fds() == fds
     place = case.place()
     assert program not in [holder.prog_id for holder in catalogue.HOOKS[case.row.hook].holders(place)]
     case.row.traffic(case.host, 2)
     assert case.counts() == {}
-    assert case.host.attach(case.wanted, detach=True).steps == ()
+    assert case.attach(case.wanted, detach=True).steps == ()
 
 
+@pytest.mark.parametrize("case", UPDATED, indirect=True)
 def test_detach_holds_for_a_link_that_somebody_else_has_open(case):
     """The hook runs nothing of ours from then on, although a monitoring agent keeps the link's fd."""
-    case.host.attach(case.wanted)
-    with bpf.link_by_id(case.link()):
-        case.host.attach(case.wanted, detach=True)
+    case.attach(case.wanted)
+    with bpf.link_by_id(case.kept()):
+        case.attach(case.wanted, detach=True)
 
         case.row.traffic(case.host, 2)
         assert case.counts() == {}
 
 
-def test_back_to_the_release_before_through_the_same_link(case):
-    case.host.attach(case.wanted)
-    link = case.link()
+@pytest.mark.parametrize("case", OVERLAPPING, indirect=True)
+@pytest.mark.parametrize("what", ["detach", "upgrade"])
+def test_link_that_somebody_else_has_open_and_that_cannot_be_ended_is_told(case, what):
+    """The kernel ends such a link with its last reference alone; nothing changed, and whose it is is said."""
+    case.attach(case.wanted)
+    runs = case.seat().runs
+    if what == "upgrade":
+        case.host.stage(2)
+    with private_host.agent(case.kept()) as pid:
+        with pytest.raises(HookHeld) as refusal:
+            case.attach(*([case.wanted] if what == "detach" else []), detach=what == "detach")
+
+        (holder,) = refusal.value.detail["holders"]
+        assert pid in [each["pid"] for each in holder["pids"]]
+    assert case.seat().runs == runs
+    case.row.traffic(case.host, 2)
+    assert case.counts() == {1: 2}
+
+
+def test_back_to_the_release_before(case):
+    case.attach(case.wanted)
+    kept = case.kept()
     case.host.stage(2)
-    case.host.attach()
+    case.attach()
 
     transitions.roll_back(NAME)
 
-    assert case.link() == link
+    assert (case.kept() == kept) == (catalogue.HOOKS[case.row.hook].how == contract.UPDATE)
+    case.row.traffic(case.host, 2)
+    assert case.counts() == {1: 2}
+
+
+def test_guard_holds_what_it_takes_and_takes_the_trial_back(case):
+    """Although all pins are lost meanwhile."""
+    case.attach(case.wanted)
+    case.host.stage(2)
+    case.attach(confirm_within=60)
+    with store.locked(NAME) as home:
+        holds = held.take(home)
+    trial.switch(NAME, holds)
+    case.row.traffic(case.host, 2)
+    assert case.counts() == {2: 2}
+    files.remove_tree(store.home(NAME).links)
+
+    assert holds.facts(store.home(NAME)).known.keys() == {case.key}
+    trial.stop(NAME, holds)
+
+    assert store.ended(store.home(NAME), 2).back
+    case.row.traffic(case.host, 3)
+    assert case.counts() == {1: 3, 2: 2}
+    holds.close()
+    assert case.host.facts().links.keys() == {case.key}
+
+
+def test_comes_back_after_a_reboot(case, reboot):
+    case.attach(case.wanted)
+    reboot()
+
+    boot.restore(NAME)
+
     case.row.traffic(case.host, 2)
     assert case.counts() == {1: 2}
 
 
 @pytest.mark.parametrize("case", WITH_MODES, indirect=True)
 def test_mode_changes_by_detach_and_attach(case):
-    case.host.attach(case.wanted)
-    other = case.wanted._replace(mode={"native": "generic", "generic": "native"}[case.wanted.mode])
+    case.attach(case.wanted)
+    mode = {"native": "generic", "generic": "native"}[case.wanted.option("mode")]
+    other = case.wanted.with_options(mode=mode)
 
-    outcome = case.host.attach(other)
+    outcome = case.attach(other)
 
     kinds = [type(step) for step in outcome.steps if step.is_hook_step]
-    assert kinds == [steps.Detach, steps.Attach]
+    assert kinds == [steps.TakeOff, steps.PutOn]
     case.row.traffic(case.host, 2)
     assert case.counts() == {1: 2}
     shown = private_host.run("ip", "-details", "link", "show", private_host.DEVICE)
-    assert ("xdpgeneric" in shown) == (other.mode == "generic")
+    assert ("xdpgeneric" in shown) == (mode == "generic")

@@ -13,7 +13,7 @@ import programs
 from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import inventory, store
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
 
 
 def test_one_program_at_two_interfaces_has_the_link_of_each(host):
@@ -49,7 +49,7 @@ def test_drift_is_listed_whole_where_one_hook_is_held_and_one_place_is_gone(host
     private_host.run("ip", "link", "del", "k2")
     files.remove_tree(store.home(NAME).links)
 
-    with private_host.stranger(namespaces.ifindex(private_host.DEVICE), bpf.ATTACH_XDP, programs.XDP):
+    with private_host.stranger_at_xdp():
         lines = inventory.deployment(NAME)["drift"]
 
     for words in ("is held by", "There is no interface k2", f"attach {programs.TCX}"):

@@ -15,6 +15,7 @@ import os
 import signal
 import time
 
+import hook_rows
 import private_host
 import programs
 import pytest
@@ -30,9 +31,11 @@ from every_transition import (
     shape,
     steps_alone,
 )
+from hook_rows import ROWS
 from private_host import NAME
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, steps, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import children
 
 
@@ -92,6 +95,72 @@ def killed_at(host, each, watched, number, moment):
         assert (versions or [None]) in allowed, f"killed {moment}: {program} ran {versions}"
 
 
+# ---- each hook by itself ---------------------------------------------------------------------------
+
+
+SWAPS = {
+    "put on": (lambda case: None, lambda case: case.attach(case.wanted), 1),
+    "replace": (lambda case: (case.attach(case.wanted), case.host.stage(2)), lambda case: case.attach(), 2),
+    "take off": (lambda case: case.attach(case.wanted), lambda case: case.attach(case.wanted, detach=True), None),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+@pytest.mark.parametrize("swap", SWAPS)
+def test_kill_inside_each_way_that_a_hook_is_changed(host, name, swap, figures):
+    """What ran goes on, or what comes runs, or both where they overlap; the same run again finishes it."""
+    given, work, after = SWAPS[swap]
+    case = hook_rows.made(name, host)
+
+    def begun():
+        hook_rows.made(name, host)
+        given(case)
+
+    def recorded():
+        seen = []
+        inside_steps(seen.append)
+        work(case)
+        return seen
+
+    begun()
+    before = counted_now(case)
+    passed = private_host.in_child(recorded)
+    assert not passed.failure
+    reset(host)
+    for number, moment in enumerate(passed.value):
+        begun()
+
+        def killed(number=number):
+            left = [number]
+
+            def count_down(dummy):
+                if left[0] == 0:
+                    private_host.kill_self()
+                left[0] -= 1
+
+            inside_steps(count_down)
+            work(case)
+
+        assert private_host.in_child(killed).signal == signal.SIGKILL, moment
+        assert counted_now(case) <= before | {after} - {None}, moment
+        assert counted_now(case) or None in (after, *(before or {None})), moment
+        ended = private_host.in_child(lambda: work(case) and None)
+        assert not ended.failure, f"{moment}: {ended.failure}"
+        assert counted_now(case) == {after} - {None}, moment
+        reset(host)
+    figures.append(f"kill sweep: {name}, {swap}: killed at {len(passed.value)} calls")
+
+
+def counted_now(case):
+    """The versions that count an event now, each of them once; of several parts, a kill may leave some without."""
+    before = case.counts()
+    case.row.traffic(case.host, 2)
+    now = {version: count - before.get(version, 0) for version, count in case.counts().items()}
+    parts = getattr(catalogue.HOOKS[case.row.hook], "parts", ("",))
+    assert set(now.values()) <= ({0, 2} if len(parts) == 1 else {0, 1, 2}), now
+    return {version for version, count in now.items() if count}
+
+
 # ---- the child that stands by --------------------------------------------------------------------
 
 
@@ -99,7 +168,7 @@ def in_between(act):
     """A trace that does `act` while the hook is empty."""
 
     def trace(moment, step):
-        if moment == "after" and isinstance(step, steps.Detach):
+        if moment == "after" and isinstance(step, steps.TakeOff):
             act()
 
     return trace
@@ -140,7 +209,7 @@ def test_hook_that_refuses_the_new_mode_runs_the_old_one_again_although_the_run_
     attached(host)
     host.attach(generic(host))
     refuse_native(host)
-    native = generic(host)._replace(mode="native")
+    native = generic(host).with_options(mode="native")
 
     def work():
         apply.trace = in_between(private_host.kill_self)

@@ -34,7 +34,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     units,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import ToolMissing, VerifierRefused
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects.rules.form import NO_VERDICT
 
@@ -74,7 +75,7 @@ def test_boot_brings_the_confirmed_release_back(host, reboot):
     attached(host)
     reboot()
 
-    assert [type(step) for step in boot.restore(NAME)] == [steps.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.PutOn]
 
     assert counts(host) == [1]
     assert boot.restore(NAME) == ()
@@ -97,7 +98,7 @@ def test_boot_ends_a_trial_that_was_not_confirmed_and_brings_the_confirmed_relea
 def test_boot_forgets_an_unguarded_change_that_was_killed(host, reboot):
     attached(host)
     host.stage(2)
-    killed_at(host, steps.Swap)
+    killed_at(host, steps.Replace)
     reboot()
 
     boot.restore(NAME)
@@ -244,7 +245,7 @@ def test_hook_that_somebody_took_first_is_reported_and_the_others_are_back(host,
     host.attach(xdp(), attachment("tcx", programs.TCX, interface=private_host.DEVICE, direction="ingress"))
     reboot()
 
-    with private_host.stranger(namespaces.ifindex(private_host.DEVICE), bpf.ATTACH_XDP, programs.XDP):
+    with private_host.stranger_at_xdp():
         ((name, failure),) = boot.restore_all()
 
         assert (name, failure.code) == (NAME, "hook_held")
@@ -273,7 +274,7 @@ def test_boot_adds_a_drop_in_that_a_power_cut_kept_from_the_disk(host, reboot):
     units.remove(NAME, unit)
     reboot()
 
-    assert [type(step) for step in boot.restore(NAME)] == [steps.WriteUnit, steps.Attach]
+    assert [type(step) for step in boot.restore(NAME)] == [steps.WriteUnit, steps.PutOn]
 
     assert list(units.found(NAME)) == [unit]
 
@@ -405,7 +406,7 @@ def test_kernel_without_a_hook_runs_the_release_before_that_needs_none(host, reb
     assert list(seen.confirmed.attachments.values()) == [xdp()]
     assert (counts(host), [link.type for link in seen.links.values()]) == ([1], ["xdp"])
     assert "Hook tcx needs Linux 6.6" in journal()
-    assert tcx().describe() in journal()
+    assert catalogue.words(tcx()) in journal()
 
 
 def test_kernel_without_the_hook_of_the_release_before_runs_what_it_can(host, reboot, monkeypatch):
@@ -452,7 +453,7 @@ def test_kernel_that_refuses_a_release_with_a_new_program_runs_the_one_before(ho
 
     assert list(host.facts().confirmed.attachments.values()) == [xdp()]
     assert counts(host) == [1]
-    assert tcx().describe() in journal()
+    assert catalogue.words(tcx()) in journal()
 
 
 def refuse(patch, version):

@@ -207,7 +207,7 @@ def test_end_is_counted_once_though_the_unit_is_killed(host, reboot):
     assert len(proof()["strikes"]) == 1
 
 
-@pytest.mark.parametrize("kind", [steps.WriteQuarantine, steps.WriteGeneration, steps.Point, steps.Attach])
+@pytest.mark.parametrize("kind", [steps.WriteQuarantine, steps.WriteGeneration, steps.Point, steps.PutOn])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_boot_unit_that_is_killed_while_it_leaves_the_release_goes_on_when_it_runs_again(host, reboot, kind, when):
     proven(host, 1)

@@ -59,7 +59,7 @@ def test_second_controller_hears_which_process_is_at_work_and_the_first_one_ends
     at_a_hook, go_on = os.pipe(), os.pipe()
 
     def wait_at_a_hook(moment, step):
-        if moment == "after" and isinstance(step, steps.Swap):
+        if moment == "after" and isinstance(step, steps.Replace):
             os.write(at_a_hook[1], b"x")
             os.read(go_on[0], 1)
 

@@ -172,7 +172,7 @@ def test_each_hook_comes_off_once_where_what_is_confirmed_cannot_be_read(attache
     """An older generation still names the hooks."""
     tear("confirmed")
 
-    off = [step.key for step in transitions.remove(NAME).steps if isinstance(step, steps.Detach)]
+    off = [step.key for step in transitions.remove(NAME).steps if isinstance(step, steps.TakeOff)]
 
     assert len(off) == len(set(off)) == 3
 
@@ -185,7 +185,7 @@ def test_links_of_two_releases_are_not_adopted_by_guess(host):
 
     def killed_after_the_first():
         apply.trace = lambda moment, step: (
-            moment == "after" and isinstance(step, steps.Swap) and private_host.kill_self()
+            moment == "after" and isinstance(step, steps.Replace) and private_host.kill_self()
         )
         host.attach()
 

@@ -79,7 +79,7 @@ def test_no_packet_passes_uncounted_while_fifty_releases_follow_each_other(host,
     sent, seconds = under_traffic(host, upgrade_all)
 
     by_version = counted(programs.XDP)
-    assert switched == [[steps.Swap]] * UPGRADES
+    assert switched == [[steps.Replace]] * UPGRADES
     assert {each.id for each in host.facts().links.values()} == link
     assert sum(by_version.values()) == sent
     assert set(by_version) == set(range(UPGRADES + 1))

@@ -1,0 +1,154 @@
+# Copyright (c) 2026 the ebpf.deploy contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each hook is tested with: a row, or two where it has modes or directions. Suites and sweeps take it from here.
+
+A further hook adds its row and, if its programs are of a new type, its function in programs.MORE.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, NamedTuple, Optional
+
+import private_host
+import programs
+import pytest
+from private_host import Host, attachment, counted
+
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+
+
+class Row(NamedTuple):
+    """What differs between hooks. `options` gives bpf_attach's, all else acts on a private_host.Host."""
+
+    hook: str
+    program: str
+    options: Callable
+    traffic: Callable  # (host, count): that many packets pass the place, or that many events come
+    destroy: Optional[Callable] = None  # of a place that can go
+    make: Optional[Callable] = None
+    text: str = ""  # of its source, where that is not programs.TEXT and MORE
+
+
+def interface_row(hook, program, traffic, **options):
+    return Row(
+        hook,
+        program,
+        lambda host: {"interface": private_host.DEVICE, **options},
+        traffic,
+        Host.destroy_interface,
+        Host.make_interface,
+    )
+
+
+ROWS = {
+    "xdp native": interface_row("xdp", programs.XDP, Host.receive, mode="native"),
+    "xdp generic": interface_row("xdp", programs.XDP, Host.receive, mode="generic"),
+    "tcx ingress": interface_row("tcx", programs.TCX, Host.receive, direction="ingress"),
+    "tcx egress": interface_row("tcx", programs.TCX, Host.send, direction="egress"),
+    "cgroup": Row(
+        "cgroup",
+        programs.CGROUP,
+        lambda host: {"cgroup": host.cgroup},
+        Host.send_from_cgroup,
+        lambda host: os.rmdir(host.cgroup),
+        lambda host: os.mkdir(host.cgroup),
+    ),
+    "tc ingress": interface_row("tc", programs.TCX, Host.receive, direction="ingress"),
+    "tc egress": interface_row("tc", programs.TCX, Host.send, direction="egress", priority=7),
+    "netfilter": Row(
+        "netfilter",
+        programs.NETFILTER,
+        lambda host: {"family": "ipv4", "netfilter_hook": "input", "priority": -100},
+        Host.receive,
+    ),
+    "sk_lookup": Row("sk_lookup", programs.SK_LOOKUP, lambda host: {}, Host.receive),
+    "tracepoint": Row(
+        "tracepoint",
+        programs.TRACEPOINT,
+        lambda host: {"tracepoint": "syscalls/sys_enter_sched_get_priority_max"},
+        lambda host, count: [os.sched_get_priority_max(os.SCHED_RR) for dummy in range(count)],
+    ),
+}
+
+
+def rows_whose(question):
+    """Names of the rows whose hook answers yes."""
+    return sorted(name for name, row in ROWS.items() if question(catalogue.HOOKS[row.hook]))
+
+
+class Case(NamedTuple):
+    """A row on a host of its own, with version 1 of the source staged."""
+
+    row: Row
+    host: Host
+    wanted: object
+    key: str
+
+    def attach(self, *attachments, **wish):
+        """Without a guard, wherever it is."""
+        return self.host.attach(*attachments, allow_management_path=True, **wish)
+
+    def counts(self):
+        return counted(self.row.program)
+
+    def place(self):
+        hook = catalogue.HOOKS[self.row.hook]
+        types = next(iter(self.host.facts().releases.values())).program_types
+        return hook.place(self.wanted, types[self.row.program])
+
+    def seat(self):
+        """What of ours is at the place, None where nothing is pinned for it."""
+        seen = self.host.facts()
+        return observe.hooks(seen, seen.confirmed).seats.get(self.key)
+
+    def kept(self):
+        """What keeps the program there, by id: it stays through an update, and is another one after an overlap."""
+        return self.host.facts().links[self.key].id
+
+    def stranger(self):
+        """A foreign process holds the place by a link."""
+        return private_host.stranger(self.wanted, self.place(), self.host.text)
+
+
+def made(name, host):
+    """The Case of a row, or a skip where this kernel is older than its hook."""
+    row = ROWS[name]
+    wanted = attachment(row.hook, row.program, **row.options(host))
+    host.text = row.text or programs.text_with(row.program)
+    stage_where_it_loads(host, row)
+    case = Case(row, host, wanted, catalogue.hook_of(wanted).id(wanted))
+    skip_without_hook(case)
+    return case
+
+
+def stage_where_it_loads(host, row):
+    """A kernel older than the program's type refuses it."""
+    try:
+        host.stage(1)
+    except Failure as refusal:
+        skip_if_older(row, refusal)
+        raise
+
+
+def skip_without_hook(case):
+    """A kernel older than the hook says so by itself; on a newer one the same answer is a failure."""
+    try:
+        catalogue.HOOKS[case.row.hook].holders(case.place())
+    except OSError as error:
+        skip_if_older(case.row, f"errno {error.errno}")
+        raise
+
+
+def skip_if_older(row, said):
+    hook, release = catalogue.HOOKS[row.hook], os.uname().release
+    if version(release) < version(hook.since):
+        pytest.skip(f"no {hook.kind}: {said} on Linux {release}, it came with {hook.since}")
+
+
+def version(text):
+    """(major, minor) of a kernel's release."""
+    return tuple(int(part) for part in text.split("-")[0].split(".")[:2])
