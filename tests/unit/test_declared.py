@@ -183,6 +183,6 @@ def test_disk_tells_what_it_cannot_read(home, tmp_path, spoilt):
 def test_disk_of_a_later_version_is_left_alone(home, tmp_path):
     store.write_declared(home, "m", of(A))
     path = tmp_path / "d/entries/m"
-    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 2'))
+    path.write_bytes(path.read_bytes().replace(b'"format": 1', b'"format": 3'))
     with pytest.raises(TooNew):
         store.declared(home, "m")

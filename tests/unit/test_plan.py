@@ -31,7 +31,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     ways,
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue, contract
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment, Place
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import contents
@@ -153,7 +153,7 @@ def test_every_step_says_what_can_be_told_of_it(kind):
 def test_steps_that_say_yes():
     """Those that decide a transition and those that may fail once it is decided are few, and named here on purpose."""
     yes = {question: {kind.__name__ for kind in KINDS if getattr(kind, question)} for question in steps.QUESTIONS}
-    hooks = {"Settle", "Attach", "Swap", "Detach"}
+    hooks = {"Settle", "PutOn", "Replace", "TakeOff"}
     assert yes == {
         "is_commit": {"WriteStaged", "WriteEnded", "Point"},
         "may_be_passed_over": {*hooks, "MergeBack", "FillMap"},
@@ -167,7 +167,7 @@ def test_steps_that_say_yes():
 
 
 def made(case):
-    attachments = {word: Attachment(**fields) for word, fields in case["attachments"].items()}
+    attachments = {word: Attachment.from_record(fields) for word, fields in case["attachments"].items()}
     ids = {word: catalogue.hook_of(each).id(each) for word, each in attachments.items()}
     seen = facts(case["seen"], attachments, ids)
     (work, given), *dummy = case["wanted"].items()
@@ -194,7 +194,7 @@ def facts(given, attachments, ids):
     }
     names = given.get("releases") or {store.release_of(name) for name in loads}
     trial = generations.get(given.get("trial"))
-    return observe.Facts(
+    seen = observe.Facts(
         name="counted",
         staged=staged(given, generations.get(given.get("confirmed"))),
         trial=trial
@@ -219,15 +219,23 @@ def facts(given, attachments, ids):
         next_number=max([0, *generations]) + 1,
         places={ids[word]: place(each, given.get("places", {}).get(word)) for word, each in attachments.items()},
         holders={ids[word]: holders(given.get("holders", {}).get(word)) for word in attachments},
-        modes={
-            ids[word]: given.get("modes", {}).get(word, each.mode)
-            for word, each in attachments.items()
-            if word != "was"
-        },
         carries=given.get("carries", {}),
         units=drop_ins(given.get("units"), attachments),
         fillings={name: filling(**each) for name, each in given.get("fillings", {}).items()},
     )
+    modes = {ids[word]: given.get("modes", {}).get(word, each.option("mode")) for word, each in attachments.items()}
+    return seated(seen, modes)
+
+
+def seated(seen, modes):
+    """The Facts with their seats, as observe.hooks sees them; `modes` is what the kernel would tell of XDP's."""
+    seats = {}
+    for key, each in seen.links.items():
+        place, runs = seen.places.get(key), frozenset() if each.is_severed else each.prog_ids
+        is_here = isinstance(place, Place) and not each.is_severed and contract.Hook().is_at(place, each)
+        options = (("mode", modes[key]),) if modes.get(key) and is_here else ()
+        seats[key] = contract.Seat(runs, is_here, each.is_severed, options)
+    return seen._replace(seats=seats)
 
 
 def drop_ins(given, attachments):
@@ -356,20 +364,21 @@ WORK = {
 
 def after(seen, planned):
     """The Facts after the hooks' steps, as the kernel would have them."""
-    links, unsettled, modes = dict(seen.links), set(seen.unsettled), dict(seen.modes)
+    links, unsettled = dict(seen.links), set(seen.unsettled)
+    modes = {key: dict(seat.options).get("mode", "") for key, seat in seen.seats.items()}
     fillings = dict(seen.fillings)
     for step in planned:
         if isinstance(step, steps.Settle):
             unsettled.discard(step.key)
         elif isinstance(step, steps.FillMap):
             del fillings[step.map]  # a hook runs with it from here on: what is left out is said once
-        elif isinstance(step, steps.Detach):
+        elif isinstance(step, steps.TakeOff):
             del links[step.key]
-        elif isinstance(step, steps.Attach):
+        elif isinstance(step, steps.PutOn):
             links[step.key] = link(step.attachment, seen.loads[step.load].programs[step.attachment.program])
-            modes[step.key] = step.attachment.mode
-        elif isinstance(step, steps.Swap):
+            modes[step.key] = step.attachment.option("mode")
+        elif isinstance(step, steps.Replace):
             assert links[step.key].prog_id == step.expected
             program = seen.loads[step.load].programs[step.attachment.program]
             links[step.key] = links[step.key]._replace(prog_id=program)
-    return seen._replace(links=links, unsettled=frozenset(unsettled), modes=modes, fillings=fillings)
+    return seated(seen._replace(links=links, unsettled=frozenset(unsettled), fillings=fillings), modes)

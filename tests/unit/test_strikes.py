@@ -13,7 +13,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import crashes
 
-ETH0, ETH1 = Attachment("xdp", "count", "eth0"), Attachment("xdp", "count", "eth1")
+ETH0, ETH1 = (Attachment.of("xdp", "count", interface=name) for name in ("eth0", "eth1"))
 A, B = "a" * 16, "b" * 16
 
 

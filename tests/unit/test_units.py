@@ -29,12 +29,12 @@ UNITS = {
 
 @pytest.mark.parametrize("cgroup", UNITS)
 def test_service_below_slices_has_a_unit(cgroup):
-    attachment = Attachment("cgroup", "judge", cgroup)
+    attachment = Attachment.of("cgroup", "judge", cgroup=cgroup)
     assert catalogue.hook_of(attachment).unit(attachment) == UNITS[cgroup]
 
 
 def test_interface_has_no_unit():
-    attachment = Attachment("xdp", "count", "web.service")
+    attachment = Attachment.of("xdp", "count", interface="web.service")
     assert catalogue.hook_of(attachment).unit(attachment) == ""
 
 

@@ -56,6 +56,6 @@ def test_carriers_are_below_and_above_and_not_beside(connection, carried_by):
 
 
 def test_hook_that_says_nothing_may_cut_the_way_in():
-    attachment = contract.Attachment("new", "program", "somewhere")
+    attachment = contract.Attachment("new", "program")
 
-    assert contract.Hook().is_on(way_in.WayIn({}, frozenset()), attachment)
+    assert contract.Hook().cuts_off(way_in.WayIn({}, frozenset()), attachment)
