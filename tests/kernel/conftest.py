@@ -15,7 +15,7 @@ import uuid
 import private_host
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, units
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import records, units
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import memory, source
 
@@ -92,10 +92,10 @@ def reboot(host, tmp_path):
         other = tmp_path / "boot_id"
         other.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
         private_host.run("mount", "--bind", str(other), BOOT_ID)
-        files.remove_tree(store.PINS)
+        files.remove_tree(records.PINS)
         private_host.forget_filters()
-        for name in files.names_in(store.RUN):
-            files.remove(f"{store.RUN}/{name}")
+        for name in files.names_in(records.RUN):
+            files.remove(f"{records.RUN}/{name}")
 
     return rebooted
 

@@ -21,6 +21,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     apply,
     boot,
     observe,
+    records,
     stage,
     store,
     transitions,
@@ -128,7 +129,7 @@ def declared(host):
 def rebooted(host):
     """Pins and links are gone, and the kernel's boot id does not matter where there is no trial."""
     declared(host)
-    files.remove_tree(store.PINS)
+    files.remove_tree(records.PINS)
 
 
 def damaged(host):
@@ -385,7 +386,7 @@ def shape():
         "staged": seen.staged and seen.staged.release,
         "trial": seen.trial,
         "confirmed": seen.confirmed and (seen.confirmed.release, seen.confirmed.attachments),
-        "loads": {store.release_of(load) for load in seen.loads},
+        "loads": {records.release_of(load) for load in seen.loads},
         "how many loads": len(seen.loads),
         "can go back": bool(seen.confirmed and store.generation(place, seen.confirmed.previous or 0)),
         "debris": (seen.debris, seen.unsettled),

@@ -27,6 +27,7 @@ import pytest
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     edit,
     observe,
+    records,
     stage,
     store,
     transitions,
@@ -39,7 +40,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import e
 
 NEWNS, NEWNET = 0x00020000, 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
-STATE_FOLDERS = (store.STATE, "/var/cache/ebpf_deploy", store.RUN, units.FOLDER)
+STATE_FOLDERS = (records.STATE, "/var/cache/ebpf_deploy", records.RUN, units.FOLDER)
 WRITABLE = ("/tmp", "/run")  # of the machine: tests have their files in one, ip netns in the other
 NAME = "counted"  # the deployment in these tests
 DEVICE, ADDRESS, MAC = "k0", "10.99.0.1", "02:00:00:00:99:01"
@@ -146,11 +147,11 @@ END""",
         for name in store.deployments():
             transitions.remove(name)
         left = [path for path in tree(files.BPFFS) if not path.endswith(".debug")]
-        for path in tree(store.STATE):
-            parts = os.path.relpath(path, store.STATE).split("/")
+        for path in tree(records.STATE):
+            parts = os.path.relpath(path, records.STATE).split("/")
             if len(parts) > 1 and parts[1] not in ("serial", "quarantine"):
                 left.append(path)
-        left += [path for path in tree(store.RUN) if not path.endswith(".lock")]
+        left += [path for path in tree(records.RUN) if not path.endswith(".lock")]
         left += tree(units.FOLDER)
         return left
 

@@ -19,8 +19,10 @@ from private_host import NAME, attachment, counted
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
     boot,
+    lock,
     observe,
     plan,
+    records,
     steps,
     store,
     transitions,
@@ -193,8 +195,8 @@ def disk_full_at_the_commit(monkeypatch):
     """Just before the commit our disk takes no further file."""
 
     def fill():
-        used = os.statvfs(store.STATE)
-        private_host.run("mount", "-o", f"remount,nr_inodes={used.f_files - used.f_ffree}", store.STATE)
+        used = os.statvfs(records.STATE)
+        private_host.run("mount", "-o", f"remount,nr_inodes={used.f_files - used.f_ffree}", records.STATE)
 
     def trace(moment, step):
         if moment == "before" and step.is_commit:
@@ -204,7 +206,7 @@ def disk_full_at_the_commit(monkeypatch):
         monkeypatch.setattr(apply, "trace", trace)
         yield refusal
     monkeypatch.undo()
-    private_host.run("mount", "-o", "remount,nr_inodes=0", store.STATE)
+    private_host.run("mount", "-o", "remount,nr_inodes=0", records.STATE)
     assert "not_undone" not in refusal.value.detail
 
 
@@ -241,7 +243,7 @@ def test_undo_that_raises_whatever_it_may_keeps_no_other_step_from_its_own(host,
     monkeypatch.setitem(apply.DEEDS, steps.Point, point._replace(do=failing))
 
     planned = [step for step in swaps(host) if isinstance(step, steps.Replace)]
-    with store.locked(NAME) as home, pytest.raises(Failure) as failure:
+    with lock.locked(NAME) as home, pytest.raises(Failure) as failure:
         apply.carry_out([*planned, steps.Point("confirmed", 2, 1)], home)
 
     monkeypatch.undo()
@@ -268,7 +270,7 @@ def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):
     detach = steps.TakeOff(key, three[2].with_options(mode=""), link.prog_id, link.attach_type)
     refused = steps.Point("trial", 7, None)
 
-    with pytest.MonkeyPatch.context() as patch, store.locked(NAME) as home, pytest.raises(Failure) as failure:
+    with pytest.MonkeyPatch.context() as patch, lock.locked(NAME) as home, pytest.raises(Failure) as failure:
         patch.setitem(apply.DEEDS, steps.Point, apply.DEEDS[steps.Point]._replace(do=failing))
         apply.carry_out([detach, refused], home)
 
@@ -301,7 +303,7 @@ def test_a_link_whose_pin_was_renamed_gets_no_second_one_beside_it(host):
     assert private_host.links() == before
 
 
-@pytest.mark.parametrize("moved", [store.PINS, store.home(NAME).pins])
+@pytest.mark.parametrize("moved", [records.PINS, store.home(NAME).pins])
 def test_a_link_whose_pin_was_moved_away_gets_no_second_one_beside_it(host, moved):
     row = {"hook": "tcx", "program": programs.TCX, "interface": private_host.DEVICE, "direction": "ingress"}
     host.stage(1)

@@ -17,7 +17,13 @@ from private_host import NAME, attachment
 from test_guard_killed import pass_the_deadline
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core import command
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, store, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    code,
+    guard,
+    records,
+    transitions,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 
 LONG_AGO = time.time() - 2 * code.UNUSED_SECONDS
@@ -125,8 +131,8 @@ def test_zip_on_a_command_line_stays(installed, monkeypatch):
 def test_zip_stays_while_a_trial_is_under_way(installed, monkeypatch):
     """Its guard may have died, and be about to be started again."""
     old = older_version()
-    deadline = os.path.join(store.RUN, "another.deadline")
-    files.make_private_folder(store.RUN)
+    deadline = os.path.join(records.RUN, "another.deadline")
+    files.make_private_folder(records.RUN)
     files.write_durably(deadline, b"")
 
     new_version(monkeypatch)

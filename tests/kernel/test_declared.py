@@ -20,7 +20,9 @@ from private_host import ADDRESS, DEVICE, NAME, PEER_ADDRESS, PORT, attachment
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     boot,
     inventory,
+    lock,
     observe,
+    records,
     stage,
     store,
     transitions,
@@ -265,10 +267,10 @@ def test_map_that_begins_afresh_is_filled_after_it_was_emptied(blocking):
 
 def stage_afresh(generation):
     """The generation's load is staged, its map to begin empty, as bpf_program writes it."""
-    with store.locked(NAME) as home:
+    with lock.locked(NAME) as home:
         policies = {BLOCKED: {"on_change": "fresh", "copied": [], "counted": []}}
         onto = store.pointed(home, "confirmed").load
-        store.write_staged(home, store.Staged(generation.load, generation.release, "", policies, onto))
+        store.write_staged(home, records.Staged(generation.load, generation.release, "", policies, onto))
 
 
 def test_release_that_cannot_hold_what_is_declared_is_refused_until_that_is_less(blocking):

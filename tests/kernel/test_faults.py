@@ -35,7 +35,14 @@ from every_transition import (
 )
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, stage, store, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    code,
+    guard,
+    records,
+    stage,
+    store,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import DiskRefused, Failure
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import source
@@ -77,10 +84,10 @@ def read_only(folder):
 
 
 LASTING = {
-    "disk full": full(store.STATE),
-    "disk read-only": read_only(store.STATE),
-    "/run full": full(store.RUN),
-    "/run read-only": read_only(store.RUN),
+    "disk full": full(records.STATE),
+    "disk read-only": read_only(records.STATE),
+    "/run full": full(records.RUN),
+    "/run read-only": read_only(records.RUN),
     "bpffs read-only": read_only(files.BPFFS),
 }
 DECIDED = [  # each hook for itself
@@ -307,9 +314,9 @@ def test_compiler_that_finds_no_space_is_told_as_a_full_disk(host, cache, small_
 def test_guard_without_room_for_its_code_is_told(host):
     host.stage(1)
     os.makedirs(code.FOLDER)
-    fill(store.STATE)
+    fill(records.STATE)
 
     with pytest.raises(DiskRefused, match="No space is left"):
         guard.arm(NAME)
 
-    empty(store.STATE)
+    empty(records.STATE)

@@ -26,6 +26,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     guard,
     inventory,
     observe,
+    records,
     store,
     transitions,
     trial,
@@ -66,9 +67,9 @@ def left_on_disk(state):
         with contextlib.suppress(ValueError):  # torn
             change(path(f"generations/{number}.json"), boot_id=namespaces.boot_id())
     if os.path.exists(path("deadline")):
-        files.make_private_folder(store.RUN)
+        files.make_private_folder(records.RUN)
         shutil.move(path("deadline"), store.deadline_path(NAME))
-        change(store.deadline_path(NAME), boot_id=namespaces.boot_id(), end=store.boottime() + 60)
+        change(store.deadline_path(NAME), boot_id=namespaces.boot_id(), end=records.boottime() + 60)
     return kernel
 
 
@@ -79,7 +80,7 @@ def left(state):
     for load in kernel["loads"]:
         pins = os.path.join(place.loads, load)
         files.make_private_folder(place.loads)
-        data = store.release_file(place, store.release(place, store.release_of(load)), "object.o")
+        data = store.release_file(place, store.release(place, records.release_of(load)), "object.o")
         elf.load(data, NAME, [XDP, TCX], shared, pins)
         shared = {SEEN: os.path.join(pins, "maps", SEEN)}
     for each in both():
@@ -114,7 +115,7 @@ def runs():
     for load in files.names_in(place.loads):
         for program in (XDP, TCX):
             pinned = os.path.join(place.loads, load, "progs", program)
-            found[private_host.bpftool("prog", "show", "pinned", pinned)["id"]] = store.release_of(load)
+            found[private_host.bpftool("prog", "show", "pinned", pinned)["id"]] = records.release_of(load)
     shown = private_host.links()
     return [found[shown[each.id]["prog_id"]] for each in observe.facts(place).links.values()]
 
@@ -264,7 +265,7 @@ def test_each_state_is_removed(host):
     for state in RUNS:
         left(state)
         transitions.remove(NAME)
-        assert private_host.tree(store.PINS) == []
+        assert private_host.tree(records.PINS) == []
         shutil.rmtree(path())
 
 
@@ -390,17 +391,17 @@ def test_old_boot_unit_brings_back_what_todays_code_confirmed(host, reboot):
 
 # ---- newer and older formats ---------------------------------------------------------------------
 
-NEWER = store.FORMAT + 1
+NEWER = records.FORMAT + 1
 
 
-def records():
+def on_disk():
     """Every record of the deployment, as paths below its folder."""
     found = [each for each in private_host.tree(path()) if each.endswith(".json") and not os.path.islink(each)]
     return [os.path.relpath(each, path()) for each in found]
 
 
 def rewrite_all(**fields):
-    for each in records():
+    for each in on_disk():
         with contextlib.suppress(ValueError):  # torn
             change(path(each), **fields)
     if os.path.exists(store.deadline_path(NAME)):
@@ -412,7 +413,7 @@ def known_again(host):
     """At the end the deployment can be removed."""
     yield
     if os.path.isdir(path()):
-        rewrite_all(format=store.FORMAT)
+        rewrite_all(format=records.FORMAT)
 
 
 @pytest.mark.parametrize("number", [0, None])
@@ -431,7 +432,7 @@ def test_older_formats_and_none_are_read(host, number):
 def test_newer_record_is_refused_by_name_and_loses_nothing(host, name):
     left("declared")
     change(path(name), format=NEWER, colour="blue")
-    before = {each: read(path(each)) for each in records()}
+    before = {each: read(path(each)) for each in on_disk()}
 
     for work in (
         lambda: transitions.confirm(NAME),
@@ -446,7 +447,7 @@ def test_newer_record_is_refused_by_name_and_loses_nothing(host, name):
             work()
         assert (refused.value.detail["path"], refused.value.detail["format"]) == (path(name), NEWER)
 
-    assert {each: read(path(each)) for each in records()} == before
+    assert {each: read(path(each)) for each in on_disk()} == before
     row = inventory.deployment(NAME)
     assert (row["state"], row["generation"]) == ("unknown", 2)
     assert path(name) in row["drift"][0]
@@ -457,14 +458,14 @@ def test_guard_takes_a_newer_ones_trial_back_and_prunes_nothing(host, monkeypatc
     left("trial")
     rewrite_all(format=NEWER, colour="blue")
     pass_the_deadline()
-    before = set(records())
+    before = set(on_disk())
     monkeypatch.setattr(guard, "GRACE", 0)
 
     guard.main(NAME)
 
     assert runs() == both_run(ONE)
-    assert store.ended(store.home(NAME), 2).outcome == store.ROLLED_BACK
-    assert before - set(records()) == {"staged.json"}, "it was of what is left"
+    assert store.ended(store.home(NAME), 2).outcome == records.ROLLED_BACK
+    assert before - set(on_disk()) == {"staged.json"}, "it was of what is left"
 
 
 def test_guard_confirms_a_newer_ones_trial_by_its_probe(host, monkeypatch):

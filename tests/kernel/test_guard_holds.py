@@ -32,6 +32,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     guard,
     held,
     keeper,
+    records,
     store,
     transitions,
     trial,
@@ -171,7 +172,7 @@ def everything_of_ours_lost(host):
     files.remove_tree(store.home(NAME).pins)
     files.remove_tree(store.home(NAME).folder)
     for name in ("deadline", "held"):
-        files.remove(os.path.join(store.RUN, f"{NAME}.{name}"))
+        files.remove(os.path.join(records.RUN, f"{NAME}.{name}"))
 
 
 LOST = [
@@ -381,7 +382,7 @@ def test_no_hook_is_emptied_where_something_ran_although_the_guard_is_gone_and_s
     on_trial = Trial(host)
     end_guards()
     lost(host)
-    files.remove(os.path.join(store.RUN, f"{NAME}.held"))
+    files.remove(os.path.join(records.RUN, f"{NAME}.held"))
     on_trial.expire()
 
     try:
@@ -406,7 +407,7 @@ def test_hook_that_runs_the_trial_by_a_link_that_nobody_knows_is_not_told_as_bac
     on_trial = Trial(host)
     end_guards()
     os.rename(store.home(NAME).links, os.path.join(files.BPFFS, "elsewhere"))
-    files.remove(os.path.join(store.RUN, f"{NAME}.held"))
+    files.remove(os.path.join(records.RUN, f"{NAME}.held"))
     on_trial.expire()
 
     with pytest.raises(NotBack, match="of the trial"):
@@ -488,7 +489,7 @@ def test_guard_as_a_service_gives_its_descriptors_to_systemds_store_and_goes_on_
         first.kill()
         first.wait()
         another_bpffs(host)
-        files.remove(os.path.join(store.RUN, f"{NAME}.held"))
+        files.remove(os.path.join(records.RUN, f"{NAME}.held"))
         manager.said.clear()
 
         second = manager.start()

@@ -26,6 +26,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     code,
     guard,
     keeper,
+    lock,
+    records,
     store,
     transitions,
 )
@@ -91,7 +93,7 @@ def test_guard_killed_at_each_of_its_steps_is_started_again_and_ends_its_work(ho
         assert running(host) == {program: [runs] for program in HOOKS}, moment
         assert settled(host) == [], moment
         assert_kept(shape(), dict(wanted), moment)
-        assert private_host.tree(store.RUN) == [os.path.join(store.RUN, NAME + ".lock")], moment
+        assert private_host.tree(records.RUN) == [os.path.join(records.RUN, NAME + ".lock")], moment
         reset(host)
     figures.append(
         f"guard, {life}: killed at {len(apart(recorded))} moments, ended its work without another run each time"
@@ -269,10 +271,10 @@ def swaps_done(recorded):
 
 def pass_the_deadline():
     """No time is left for the trial, where there is one."""
-    with store.locked(NAME) as home:
+    with lock.locked(NAME) as home:
         deadline = store.deadline(home)
         if deadline:
-            store.write_deadline(home, deadline._replace(end=store.boottime()))
+            store.write_deadline(home, deadline._replace(end=records.boottime()))
 
 
 def sessions():

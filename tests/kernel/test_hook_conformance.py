@@ -20,6 +20,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     held,
     inventory,
+    lock,
     steps,
     store,
     transitions,
@@ -107,7 +108,7 @@ def test_replace_against_a_wrong_expectation_is_refused_and_moves_nothing(case):
     new = loaded.after.loads[loaded.load].programs[case.row.program]
 
     step = steps.Replace(case.key, case.wanted, loaded.load, expected=new, place=case.place())  # it runs version 1
-    with store.locked(NAME) as home, pytest.raises(HookMoved) as refusal:
+    with lock.locked(NAME) as home, pytest.raises(HookMoved) as refusal:
         apply.carry_out([step], home)
 
     assert refusal.value.can_retry
@@ -318,7 +319,7 @@ def test_guard_holds_what_it_takes_and_takes_the_trial_back(case):
     case.attach(case.wanted)
     case.host.stage(2)
     case.attach(confirm_within=60)
-    with store.locked(NAME) as home:
+    with lock.locked(NAME) as home:
         holds = held.take(home)
     trial.switch(NAME, holds)
     case.row.traffic(case.host, 2)

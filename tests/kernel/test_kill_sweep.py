@@ -34,7 +34,7 @@ from every_transition import (
 from hook_rows import ROWS
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, steps, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, lock, steps
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import children
 
@@ -88,7 +88,7 @@ def killed_at(host, each, watched, number, moment):
         each.work(host)
 
     assert private_host.in_child(work).signal == signal.SIGKILL, moment
-    with store.locked(NAME):  # that child keeps it until it has ended
+    with lock.locked(NAME):  # that child keeps it until it has ended
         pass
     for program, versions in running(host).items():
         allowed = [[each.ran]] if each.ran == each.runs else [[each.ran], [each.runs]]
@@ -184,7 +184,7 @@ def test_run_that_is_stopped_while_the_hook_is_empty_is_ended_by_the_child_that_
 
     assert private_host.in_child(work).signal == signal.SIGKILL
 
-    with store.locked(NAME):
+    with lock.locked(NAME):
         assert running(host)[programs.XDP] == [1]
     assert "xdpgeneric" in shown()
 
@@ -217,7 +217,7 @@ def test_hook_that_refuses_the_new_mode_runs_the_old_one_again_although_the_run_
 
     assert private_host.in_child(work).signal == signal.SIGKILL
 
-    with store.locked(NAME):
+    with lock.locked(NAME):
         assert running(host)[programs.XDP] == [1]
     assert "xdpgeneric" in shown()
 

@@ -19,7 +19,14 @@ import pytest
 from every_transition import HOOKS, attached, on_trial, running
 from private_host import NAME, eventually
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code, guard, lock, store, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    code,
+    guard,
+    lock,
+    records,
+    store,
+    trial,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Busy
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
@@ -45,7 +52,7 @@ def holder(work):
     child = os.fork()
     if child == 0:
         try:
-            with store.locked(NAME) as home:
+            with lock.locked(NAME) as home:
                 os.write(writing, b"x")
                 work(home)
         finally:
@@ -79,8 +86,8 @@ def leave_a_child(home):
 def overdue(host):
     """A trial runs whose deadline has passed."""
     on_trial(host)
-    with store.locked(NAME) as home:
-        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime()))
+    with lock.locked(NAME) as home:
+        store.write_deadline(home, store.deadline(home)._replace(end=records.boottime()))
 
 
 def journal():
@@ -159,7 +166,7 @@ def test_guard_goes_on_without_the_lock_where_a_child_of_a_run_keeps_it_and_says
         assert "without the lock" in store.ended(store.home(NAME), 2).why
         (line,) = [line for line in journal() if line["event"] == "unlocked"]
         assert "no run of ours" in line["why"]
-        with pytest.raises(Busy), store.locked(NAME, 0):
+        with pytest.raises(Busy), lock.locked(NAME, 0):
             pass
         for pid in children_of_nobody():
             os.kill(pid, signal.SIGKILL)
@@ -168,7 +175,7 @@ def test_guard_goes_on_without_the_lock_where_a_child_of_a_run_keeps_it_and_says
 
 def children_of_nobody():
     """Who has the lock's file open although it is not this process."""
-    wanted = os.stat(store.lock_path(NAME))
+    wanted = os.stat(lock.lock_path(NAME))
     found = []
     for pid in (each for each in os.listdir("/proc") if each.isdigit() and int(each) != os.getpid()):
         with contextlib.suppress(OSError):
@@ -182,7 +189,7 @@ def children_of_nobody():
 def test_stranger_that_locks_the_file_is_not_ended(host):
     """An administrator's flock(1): the pid in the file is that of the last run of ours."""
     overdue(host)
-    with subprocess.Popen(["flock", store.lock_path(NAME), "sleep", "60"]) as stranger:
+    with subprocess.Popen(["flock", lock.lock_path(NAME), "sleep", "60"]) as stranger:
         assert eventually(lambda: len(children_of_nobody()) == 2)
 
         trial.expire(NAME)
@@ -195,11 +202,11 @@ def test_stranger_that_locks_the_file_is_not_ended(host):
 
 def test_run_that_waits_for_the_lock_is_not_taken_for_its_holder(host):
     attached(host)
-    with open(store.lock_path(NAME), "r+", encoding="ascii"):
-        assert not lock._holds(os.getpid(), store.lock_path(NAME))
-        with store.locked(NAME):
-            assert lock._holds(os.getpid(), store.lock_path(NAME))
-    assert not lock._holds(os.getpid(), store.lock_path(NAME))
+    with open(lock.lock_path(NAME), "r+", encoding="ascii"):
+        assert not lock._holds(os.getpid(), lock.lock_path(NAME))
+        with lock.locked(NAME):
+            assert lock._holds(os.getpid(), lock.lock_path(NAME))
+    assert not lock._holds(os.getpid(), lock.lock_path(NAME))
 
 
 # ---- children ------------------------------------------------------------------------------------
@@ -223,7 +230,7 @@ def test_child_that_loads_keeps_no_lock_and_dies_with_its_parent(host, tmp_path)
         os.kill(pid, signal.SIGKILL)
 
         assert eventually(lambda: not os.path.exists(f"/proc/{told.read_text()}") or not is_alive(told.read_text()))
-        with store.locked(NAME, 2):
+        with lock.locked(NAME, 2):
             pass
 
 
@@ -233,7 +240,7 @@ def test_child_that_loads_keeps_no_lock_and_dies_with_its_parent(host, tmp_path)
 @pytest.mark.parametrize("what", ["symlink", "folder", "symlink to nothing"])
 def test_what_lies_where_the_lock_should_keeps_nobody_out(host, tmp_path, what):
     overdue(host)
-    path = store.lock_path(NAME)
+    path = lock.lock_path(NAME)
     os.unlink(path)
     if what == "folder":
         os.mkdir(path)
@@ -244,22 +251,22 @@ def test_what_lies_where_the_lock_should_keeps_nobody_out(host, tmp_path, what):
 
     assert running(host) == GONE_BACK
     assert os.path.isfile(path)
-    for name in files.names_in(store.RUN):
+    for name in files.names_in(records.RUN):
         if name.endswith(".aside"):
-            aside = os.path.join(store.RUN, name)
+            aside = os.path.join(records.RUN, name)
             os.rmdir(aside) if os.path.isdir(aside) and not os.path.islink(aside) else os.unlink(aside)
 
 
 def test_lock_whose_file_was_taken_away_while_one_waited_is_not_believed(host):
     """It keeps nobody out: whoever comes next would make a new file."""
     attached(host)
-    path = store.lock_path(NAME)
+    path = lock.lock_path(NAME)
     with holder(lambda home: time.sleep(0.5)) as pid:
         held = os.stat(path)
         waiting = private_host.begin_child(_inode_locked)
         time.sleep(0.2)
         os.unlink(path)
-        with store.locked(NAME):
+        with lock.locked(NAME):
             now = os.stat(path)
             assert not os.path.samestat(held, now)
             assert is_alive(pid)
@@ -268,5 +275,5 @@ def test_lock_whose_file_was_taken_away_while_one_waited_is_not_believed(host):
 
 
 def _inode_locked():
-    with store.locked(NAME):
-        return os.stat(store.lock_path(NAME)).st_ino
+    with lock.locked(NAME):
+        return os.stat(lock.lock_path(NAME)).st_ino

@@ -21,7 +21,13 @@ import programs
 import pytest
 from private_host import NAME, attachment, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import stage, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    lock,
+    records,
+    stage,
+    store,
+    transitions,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     BadObject,
     Busy,
@@ -50,7 +56,7 @@ def listing(host):
     Of bpffs and the temporary folder only what is in them: something may come there and go again. Nor the logs of
     refusals: they are kept on purpose, see test_features.
     """
-    folders = [store.STATE, store.RUN, source.CACHE]
+    folders = [records.STATE, records.RUN, source.CACHE]
     logs = os.path.join(source.CACHE, "logs")
     os.makedirs(logs, exist_ok=True)
     looked_into = [*folders, files.BPFFS, tempfile.gettempdir()]
@@ -78,7 +84,7 @@ def nothing_changes(host):
 @contextlib.contextmanager
 def nothing_but_the_lock_changes(host):
     """The same, where the lock may be taken."""
-    lock = os.path.join(store.RUN, NAME + ".lock")
+    lock = os.path.join(records.RUN, NAME + ".lock")
     stat = os.stat(lock)
     with nothing_changes(host):
         yield
@@ -114,7 +120,7 @@ GOOD_FOR_NOTHING = {
 
 def test_folder_that_is_made_is_roots_alone(counting):
     """Whatever the umask; those above them are the host's."""
-    places = (store.STATE, store.RUN, store.PINS, source.CACHE)
+    places = (records.STATE, records.RUN, records.PINS, source.CACHE)
 
     made = [path for place in places for path in [place, *private_host.tree(place)]]
 
@@ -415,11 +421,11 @@ def assert_whole(host, versions):
 
 def test_loser_of_a_race_for_the_maps_says_busy_and_leaves_nothing(counting, monkeypatch):
     """Between loading and the lock another run attaches another release: the load just made shares the wrong maps."""
-    locked = store.locked
+    locked = lock.locked
     other = programs.TEXT.replace("MARK_seen", "MARK_other")
 
     def overtaken(*arguments):
-        monkeypatch.setattr(store, "locked", locked)
+        monkeypatch.setattr(lock, "locked", locked)
 
         def roll_out_another():
             stage.stage(NAME, programs.given(3, other))
@@ -428,7 +434,7 @@ def test_loser_of_a_race_for_the_maps_says_busy_and_leaves_nothing(counting, mon
         assert not private_host.in_child(roll_out_another).failure
         return locked(*arguments)
 
-    monkeypatch.setattr(store, "locked", overtaken)
+    monkeypatch.setattr(lock, "locked", overtaken)
     with pytest.raises(Busy) as refusal:
         counting.stage(2)
 
@@ -438,8 +444,8 @@ def test_loser_of_a_race_for_the_maps_says_busy_and_leaves_nothing(counting, mon
 
 
 def test_lock_that_is_held_is_waited_for_and_then_named(counting):
-    with store.locked(NAME):
-        ended = private_host.in_child(lambda: store.locked(NAME, 0.2).__enter__() and None)
+    with lock.locked(NAME):
+        ended = private_host.in_child(lambda: lock.locked(NAME, 0.2).__enter__() and None)
 
     assert (ended.code, ended.can_retry) == ("busy", True)
     assert str(os.getpid()) in ended.failure
@@ -447,14 +453,14 @@ def test_lock_that_is_held_is_waited_for_and_then_named(counting):
 
 def test_removal_while_another_run_loads_leaves_that_run_its_pins(counting, monkeypatch):
     """The load under way is not the removed deployment's: it becomes the first one of a new life."""
-    locked = store.locked
+    locked = lock.locked
 
     def overtaken(*arguments):
-        monkeypatch.setattr(store, "locked", locked)
+        monkeypatch.setattr(lock, "locked", locked)
         assert not private_host.in_child(lambda: transitions.remove(NAME) and None).failure
         return locked(*arguments)
 
-    monkeypatch.setattr(store, "locked", overtaken)
+    monkeypatch.setattr(lock, "locked", overtaken)
     with contextlib.suppress(Busy):
         counting.stage(2)
 

@@ -16,6 +16,7 @@ from test_trial_questions import guarded_for_a_second, with_a_trial
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     probe,
+    records,
     store,
     transitions,
     trial,
@@ -79,7 +80,7 @@ def test_probe_is_not_asked_before_the_switch_to_its_own_trial(on_trial, monkeyp
     guarded_for_a_second(monkeypatch)
 
     assert not (tmp_path / "asked").exists()
-    assert store.ended(store.home(NAME), 3).outcome == store.ROLLED_BACK
+    assert store.ended(store.home(NAME), 3).outcome == records.ROLLED_BACK
 
 
 @pytest.mark.parametrize("text", [" ", "tcp:a..b:22", "tcp::22", "tcp:localhost:0", "tcp:localhost", "echo 'x"])

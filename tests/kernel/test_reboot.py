@@ -26,6 +26,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     boot,
     code,
     inventory,
+    lock,
+    records,
     stage,
     steps,
     store,
@@ -216,8 +218,8 @@ def test_trial_that_never_switched_is_not_quarantined_for_an_interface_made_anew
     host.attach(confirm_within=60)
     host.destroy_interface()
     host.make_interface()
-    with store.locked(NAME) as home:
-        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime()))
+    with lock.locked(NAME) as home:
+        store.write_deadline(home, store.deadline(home)._replace(end=records.boottime()))
 
     trial.expire(NAME)
 

@@ -17,7 +17,9 @@ from private_host import DEVICE, NAME, attachment, run
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     hostkey,
+    lock,
     observe,
+    records,
     stage,
     steps,
     store,
@@ -121,9 +123,9 @@ def test_key_is_made_once_root_alone_reads_it_and_no_output_has_it(host, capfd):
     facts = os.stat(hostkey.path())
     assert (facts.st_mode & 0o7777, facts.st_uid, len(key)) == (0o600, 0, 32)
     assert pathlib.Path(hostkey.path()).read_bytes() == key == hostkey.get()
-    texts = [pathlib.Path(each) for each in private_host.tree(store.STATE) if os.path.isfile(each)]
+    texts = [pathlib.Path(each) for each in private_host.tree(records.STATE) if os.path.isfile(each)]
     assert not [path for path in texts if path.name != ".key" and key.hex().encode() in path.read_bytes()]
-    assert os.listdir(store.STATE).count(".key") == 1 and not list(pathlib.Path(store.STATE).glob(".key.*"))
+    assert os.listdir(records.STATE).count(".key") == 1 and not list(pathlib.Path(records.STATE).glob(".key.*"))
 
 
 def test_what_was_thrown_back_is_known_and_another_secret_is_not_it(host):
@@ -182,7 +184,7 @@ def test_clone_knows_what_runs_and_what_was_thrown_back(host, tmp_path):
 
 def test_quarantine_of_before_there_were_keys_is_honoured(host):
     attached(1)
-    with store.locked(NAME) as home:
+    with lock.locked(NAME) as home:
         store.write_quarantine(home, given(2).plain_id, "rolled back by a user", 1)
 
     with pytest.raises(Quarantined):

@@ -18,7 +18,7 @@ import programs
 from every_transition import running, settled, steps_alone, three
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import store, transitions, trial
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import records, store, transitions, trial
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
 
 VERSIONS = (1, 2, 3, 4, 5, 6)
@@ -113,7 +113,7 @@ def one_round(host, chance, number):
 
 def assert_bounded(place, label):
     """As much as the way back needs is on the disk and pinned, however many rounds were before."""
-    kept = store.KEEP + 2  # what is staged, and the confirmed one's previous, may be older than the newest KEEP
+    kept = records.KEEP + 2  # what is staged, and the confirmed one's previous, may be older than the newest KEEP
     for folder in ("generations", "outcomes", "releases"):
         assert len(files.names_in(os.path.join(place.folder, folder))) <= kept, f"{label}: {folder}"
     assert len(files.names_in(place.loads)) <= kept, f"{label}: loads"
@@ -156,7 +156,7 @@ def at_rest(host, folder):
         "bytes_memlock": sum(each["bytes_memlock"] for each in (*programs_here, *maps_here)),
         "pins": len(private_host.tree(place.pins)),
         "files": len([path for path in private_host.tree(place.folder) if "quarantine" not in path]),
-        "files in /run": len(private_host.tree(store.RUN)),
+        "files in /run": len(private_host.tree(records.RUN)),
         "fds": len(private_host.open_fds()),
         "processes": processes(),
     }

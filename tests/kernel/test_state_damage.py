@@ -44,6 +44,8 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     guard,
     held,
     inventory,
+    lock,
+    records,
     store,
     transitions,
     units,
@@ -81,10 +83,10 @@ class Damage(NamedTuple):
 def places():
     """Every path of the deployment: {what kind of place: paths}."""
     home, found = store.home(NAME), {}
-    run = [os.path.join(store.RUN, name) for name in files.names_in(store.RUN)]
-    for top in (store.STATE, home.pins):
+    run = [os.path.join(records.RUN, name) for name in files.names_in(records.RUN)]
+    for top in (records.STATE, home.pins):
         run += [top, *private_host.tree(top)]
-    run += [store.PINS, store.RUN]
+    run += [records.PINS, records.RUN]
     for path in sorted({path for path in run if os.path.lexists(path)}):
         found.setdefault(_kind_of(path), []).append(path)
     return found
@@ -367,8 +369,8 @@ class Scene:
         assert all(self.new[hook] not in (None, self.old[hook]) for hook in self.old), f"never switched: {self.new}"
 
     def end_in(self, seconds):
-        with store.locked(NAME) as home:
-            store.write_deadline(home, store.deadline(home)._replace(end=store.boottime() + seconds))
+        with lock.locked(NAME) as home:
+            store.write_deadline(home, store.deadline(home)._replace(end=records.boottime() + seconds))
 
     def await_guard(self):
         """Its end, as far as it comes: one that goes on has something to bring back yet."""
@@ -475,7 +477,7 @@ STATES = (live, live, live, expired, expired, no_trial)
 
 
 class Paths(NamedTuple):
-    home: store.Home
+    home: records.Home
     load: str
     link: str
     another: str
@@ -510,20 +512,22 @@ FOUND_ONCE = (
     Found(expired, "restore", "a symlink for a pin", lambda at: _lead(at.link, "/nowhere/at/all")),
     Found(expired, "confirm", "programs for maps", lambda at: swap(at.load + "/maps", at.load + "/progs", None)),
     Found(expired, "attach", "no state", lambda at: os.rename(at.home.folder, at.home.folder + "-old")),
-    Found(expired, "restore", "anybody's /run", lambda at: os.chmod(store.RUN, 0o777)),
+    Found(expired, "restore", "anybody's /run", lambda at: os.chmod(records.RUN, 0o777)),
     Found(expired, "restore", "a symlink for the load before", lambda at: _lead(_load_before(at.home), at.home.pins)),
     Found(expired, "restore", "a program of the load before", lambda at: os.unlink(_program_before(at.home))),
     Found(
         expired, "attach", "another record for the trial's", lambda at: _lead(at.home.folder + RECORD_OF_2, "1.json")
     ),
     Found(expired, "attach", "one pointer for the other", lambda at: swap(*_pointers(at.home), None)),
-    Found(expired, "roll back", "no state of any deployment", lambda at: _gone(store.STATE)),
+    Found(expired, "roll back", "no state of any deployment", lambda at: _gone(records.STATE)),
     Found(live, "", "a decoy for the generations", lambda at: _lead(at.home.folder + "/generations", decoy())),
-    Found(no_trial, "restore", "all pins under another name", lambda at: os.rename(store.PINS, store.PINS + "-old")),
+    Found(
+        no_trial, "restore", "all pins under another name", lambda at: os.rename(records.PINS, records.PINS + "-old")
+    ),
     Found(no_trial, "stage", "loads on another file system", lambda at: _lead(at.home.loads, decoy())),
     Found(no_trial, "attach", "a symlink for a release", lambda at: _moved_and_led_to(_release_before(at.home))),
     Found(expired, "roll back", "a decoy for a load", lambda at: _lead(at.load, decoy())),
-    Found(live, "", "a decoy for all pins", lambda at: _lead(store.PINS, decoy())),
+    Found(live, "", "a decoy for all pins", lambda at: _lead(records.PINS, decoy())),
     Found(
         expired,
         "guard",
@@ -620,7 +624,7 @@ def wiped(host):
     """The host as at first, whatever was damaged."""
     kill(sessions())
     assert private_host.eventually(lambda: not sessions())
-    for folder in (files.BPFFS, store.STATE, store.RUN, units.FOLDER):
+    for folder in (files.BPFFS, records.STATE, records.RUN, units.FOLDER):
         os.chmod(folder, 0o700)
         for name in os.listdir(folder):
             path = os.path.join(folder, name)

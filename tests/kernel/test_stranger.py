@@ -27,6 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     code,
     guard,
     inventory,
+    records,
     store,
     transitions,
 )
@@ -106,7 +107,7 @@ def test_guard_and_its_questions_run_nothing_of_a_strangers(host, planted):
         time.sleep(0.1)
 
     assert [(each.returncode, each.stderr) for each in answers] == [(0, "")] * 2
-    assert store.ended(store.home(NAME), outcome.generation.number).outcome == store.ROLLED_BACK
+    assert store.ended(store.home(NAME), outcome.generation.number).outcome == records.ROLLED_BACK
     assert planted() == []
     files.remove_tree(code.FOLDER)
 
@@ -164,18 +165,18 @@ def open_bpffs(host, request):
 
 
 def test_strangers_folder_in_the_place_of_ours_is_moved_aside_and_told(open_bpffs):
-    assert squat(store.PINS)
+    assert squat(records.PINS)
 
     told = open_bpffs.stage(1).warnings
     attached_xdp(open_bpffs)
 
-    assert os.lstat(store.PINS).st_uid == 0
-    assert os.lstat(store.PINS).st_mode & 0o777 == 0o700
+    assert os.lstat(records.PINS).st_uid == 0
+    assert os.lstat(records.PINS).st_mode & 0o777 == 0o700
     assert any(f"was owned by uid {STRANGER} and is root's now" in text for text in told)
     open_bpffs.receive(3)
     assert private_host.counted(programs.XDP) == {1: 3}
-    assert not as_stranger(lambda: renamed(store.PINS)).value
-    assert not squat(store.PINS + "/x")
+    assert not as_stranger(lambda: renamed(records.PINS)).value
+    assert not squat(records.PINS + "/x")
 
 
 def renamed(path):
@@ -190,21 +191,21 @@ def test_boot_goes_on_where_a_stranger_was_first(open_bpffs, reboot):
     open_bpffs.stage(1)
     attached_xdp(open_bpffs)
     reboot()
-    assert squat(store.PINS)
+    assert squat(records.PINS)
 
     assert boot.restore_all() == [(NAME, None)]
 
     open_bpffs.receive(2)
     assert private_host.counted(programs.XDP) == {1: 2}
-    assert "moved_aside" in (pathlib.Path(store.STATE) / NAME / "journal.jsonl").read_text()
+    assert "moved_aside" in (pathlib.Path(records.STATE) / NAME / "journal.jsonl").read_text()
 
 
 def test_what_is_in_a_strangers_folder_is_none_of_ours(open_bpffs):
-    squat(store.PINS)
+    squat(records.PINS)
 
     assert store.deployments() == []
     assert not open_bpffs.facts().exists
-    files.remove_tree(store.PINS)
+    files.remove_tree(records.PINS)
 
 
 @pytest.mark.parametrize("place", ["STATE", "RUN", "PINS"])
@@ -268,7 +269,7 @@ def test_nothing_is_removed_behind_a_symlink_in_the_place_of_a_folder(host, tmp_
     assert not set(before) - set(private_host.tree(tmp_path / "others"))
     if os.path.islink(path):
         os.unlink(path)
-    for root in (store.PINS, os.path.join(store.STATE, NAME)):
+    for root in (records.PINS, os.path.join(records.STATE, NAME)):
         files.remove_tree(root)
 
 
@@ -338,7 +339,7 @@ def at_work(host, signed, tmp_path):  # noqa: F811
     for path in (ways.his, ways.his / "his.h"):
         os.chown(path, STRANGER, STRANGER)
     lists = [signed.folder / name / "list" for name in ("root", "stranger")]
-    words = [store.PINS, ways.his, ways.everybodys, roots / "x.h", *lists]
+    words = [records.PINS, ways.his, ways.everybodys, roots / "x.h", *lists]
     children = [
         subprocess.Popen(
             [sys.executable, "-I", "-c", HIS, work, *map(str, words)], user=STRANGER, group=STRANGER, extra_groups=[]
@@ -361,13 +362,13 @@ def at_work(host, signed, tmp_path):  # noqa: F811
 def keeps_a_hook_off(host, number, ways):
     """By being first where our pins are to be, at a rollout or at a boot."""
     if number % 2:
-        files.remove_tree(store.PINS)  # as a reboot does, which leaves him the time to be first
+        files.remove_tree(records.PINS)  # as a reboot does, which leaves him the time to be first
         device = socket.if_nametoindex(private_host.DEVICE)
         assert private_host.eventually(lambda: not bpf.xdp_query(device)), (
             "the kernel ends a link a while after its pin"
         )
         end = time.monotonic() + 0.1
-        while not os.path.lexists(store.PINS) and time.monotonic() < end:
+        while not os.path.lexists(records.PINS) and time.monotonic() < end:
             time.sleep(0.0005)
         kept = [failure for dummy, failure in boot.restore_all() if failure]
     else:
@@ -375,7 +376,7 @@ def keeps_a_hook_off(host, number, ways):
         host.stage(1 + number // 2 % 2)
         attached_xdp(host)
     running = bpf.xdp_query(socket.if_nametoindex(private_host.DEVICE))
-    folder = os.lstat(store.PINS)
+    folder = os.lstat(records.PINS)
     if kept:
         raise Failure(f"the boot failed: {kept[0]!r}")
     return bool(not running or folder.st_uid or folder.st_mode & 0o077)
@@ -427,7 +428,7 @@ def test_stranger_who_never_tires_succeeds_in_nothing(at_work, host, planted, re
                 successes.append(f"round {number}: he {attack.__name__}")
         except Failure as failure:
             successes.append(f"round {number}: he stops what {attack.__name__} is about: {failure}")
-    told = (pathlib.Path(store.STATE) / NAME / "journal.jsonl").read_text().count("moved_aside")
+    told = (pathlib.Path(records.STATE) / NAME / "journal.jsonl").read_text().count("moved_aside")
     figures.append(f"stranger: {sum(tried.values())} rounds, {len(successes)} successes, moved aside {told} times")
     assert (successes, planted()) == ([], [])
     files.remove_tree(code.FOLDER)

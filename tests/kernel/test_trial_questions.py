@@ -15,7 +15,9 @@ from private_host import NAME, attachment
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     guard,
+    lock,
     observe,
+    records,
     steps,
     store,
     transitions,
@@ -202,12 +204,12 @@ def test_doubt_costs_nothing_where_nothing_changes(on_trial):
 
 def test_confirmation_that_came_in_by_no_new_way_is_refused_while_the_trial_is_live(on_trial, capsys):
     """This process came in by none that can be told; the time, too, is judged on the host."""
-    for told in ({"seen": [], "before": store.boottime() + 60}, {"before": store.boottime() - 1}):
+    for told in ({"seen": [], "before": records.boottime() + 60}, {"before": records.boottime() - 1}):
         guard.confirm(NAME, 2, json.dumps(told))
         assert json.loads(capsys.readouterr().out)["failure"]["code"] == "way_not_proved"
     assert on_trial.facts().trial_is_live
 
-    guard.confirm(NAME, 2, json.dumps({"before": store.boottime() + 60}))
+    guard.confirm(NAME, 2, json.dumps({"before": records.boottime() + 60}))
 
     assert json.loads(capsys.readouterr().out)["state"] == "confirmed"
 
@@ -282,6 +284,6 @@ def guarded_for_a_second(monkeypatch, seconds=1):
     """A guard has served the trial, whose time was over after a second."""
     monkeypatch.setattr(guard, "GRACE", 0)
     monkeypatch.setattr(guard, "TICK", 0.01)
-    with store.locked(NAME) as home:
-        store.write_deadline(home, store.deadline(home)._replace(end=store.boottime() + seconds))
+    with lock.locked(NAME) as home:
+        store.write_deadline(home, store.deadline(home)._replace(end=records.boottime() + seconds))
     guard.main(NAME)

@@ -14,7 +14,14 @@ import programs
 import pytest
 from private_host import NAME, attachment, bpftool, counted
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import boot, edit, stage, store, transitions
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
+    boot,
+    edit,
+    records,
+    stage,
+    store,
+    transitions,
+)
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     BadObject,
     BadRequest,
@@ -168,9 +175,9 @@ def test_thrown_back_globals_are_quarantined_and_others_are_not(host):
 
 def reboot():
     """A boot takes all pins, and /run with them."""
-    files.remove_tree(store.PINS)
-    for name in files.names_in(store.RUN):
-        files.remove(f"{store.RUN}/{name}")
+    files.remove_tree(records.PINS)
+    for name in files.names_in(records.RUN):
+        files.remove(f"{records.RUN}/{name}")
 
 
 def test_boot_gives_the_same_values_sizes_and_types(host):
@@ -232,9 +239,9 @@ def test_secret_global_stands_only_in_a_file_of_root(host):
     assert dumped(result.load, "data")["start"] == secret
     assert result.built.release.globals == {"start": "(secret)", "step": 2}
     shapes = (str(secret), hex(secret)[2:], secret.to_bytes(8, "little").hex())
-    found = [path for path in private_host.tree(store.STATE) if os.path.isfile(path) and any_in(path, shapes)]
+    found = [path for path in private_host.tree(records.STATE) if os.path.isfile(path) and any_in(path, shapes)]
     assert [os.path.basename(path) for path in found] == ["manifest.json"]
-    assert all(os.stat(path).st_mode & 0o077 == 0 for path in (store.STATE, *found))
+    assert all(os.stat(path).st_mode & 0o077 == 0 for path in (records.STATE, *found))
 
 
 @pytest.mark.parametrize("section", ["data", "rodata"])
@@ -424,7 +431,7 @@ def test_map_that_pins_itself_by_name_is_pinned_in_our_folder_alone(host):
     result = stage.stage(NAME, given(text=MORE_MAPS, maps={RING: {"max_entries": 4096}}))
 
     new = set(private_host.tree(files.BPFFS)) - before
-    assert {path for path in new if not path.startswith(store.PINS)} == set()
+    assert {path for path in new if not path.startswith(records.PINS)} == set()
     assert os.path.join(store.home(NAME).loads, result.load, "maps", BY_NAME) in new
 
 

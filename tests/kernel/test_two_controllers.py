@@ -13,13 +13,7 @@ import pytest
 from every_transition import HOOKS, attached, running
 from private_host import NAME
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
-    apply,
-    steps,
-    store,
-    transitions,
-    trial,
-)
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import apply, lock, steps, transitions, trial
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import TrialRuns
 
 IMPATIENT = 0.2  # seconds that the second one waits for the lock
@@ -36,10 +30,10 @@ def second_staged(host):
 
 def impatiently(work):
     """The Ended of `work` in a process that waits for the lock but a moment."""
-    locked = store.locked
+    locked = lock.locked
 
     def at_once():
-        store.locked = lambda name: locked(name, IMPATIENT)
+        lock.locked = lambda name: locked(name, IMPATIENT)
         work()
 
     return private_host.in_child(at_once)

@@ -22,6 +22,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     guard,
     inventory,
     observe,
+    records,
     steps,
     store,
     transitions,
@@ -165,7 +166,7 @@ def test_folder_that_was_lost_does_not_keep_the_deployment_from_being_removed(at
     transitions.remove(NAME)
 
     assert attached.facts().links == {}
-    assert private_host.tree(store.PINS) == []
+    assert private_host.tree(records.PINS) == []
 
 
 def test_each_hook_comes_off_once_where_what_is_confirmed_cannot_be_read(attached):
@@ -258,14 +259,14 @@ def test_first_trial_that_cannot_be_read_goes_back_to_nothing(host):
 
 def test_newer_format_is_left_to_a_newer_collection(attached):
     before = ids(attached)
-    rewrite("confirmed", format=store.FORMAT + 1)
+    rewrite("confirmed", format=records.FORMAT + 1)
 
     for work in (lambda: attached.stage(3), attached.attach, lambda: transitions.confirm(NAME)):
         with pytest.raises(TooNew, match=r"newer ebpf\.deploy.*Update the collection"):
             work()
 
     assert inventory.deployment(NAME)["state"] == "unknown"
-    rewrite("confirmed", format=store.FORMAT)
+    rewrite("confirmed", format=records.FORMAT)
     assert ids(attached) == before
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import declared, store
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import declared, records, store
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Damaged, TooNew
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import contents
@@ -35,7 +35,7 @@ def info(number=contents.HASH, max_entries=8):
 
 
 def of(*entries, gone=()):
-    return store.Declared(shape(), 0, entries, gone)
+    return records.Declared(shape(), 0, entries, gone)
 
 
 # ---- what is declared ------------------------------------------------------------------------------------------------
@@ -73,13 +73,13 @@ def test_edited_is_the_same_object_where_nothing_changes(wanted):
 
 def test_edited_keys_of_a_trie_are_the_same_up_to_their_prefix():
     loose, tidy = ((8).to_bytes(4, sys.byteorder) + bytes([10, 0, 0, last]) for last in (5, 0))
-    before = store.Declared(shape(), 0, ((loose, b"1"),))
+    before = records.Declared(shape(), 0, ((loose, b"1"),))
     after, dummy = declared.edited(before, shape(), info(contents.LPM_TRIE), [(tidy, b"2")])
     assert after.entries == ((tidy, b"2"),)
 
 
 def test_edited_brings_what_was_declared_into_the_map_s_layout_and_says_what_has_no_place():
-    wide = store.Declared(shape(value=U16), 0, ((b"a", number(1)), (b"b", number(300))))
+    wide = records.Declared(shape(value=U16), 0, ((b"a", number(1)), (b"b", number(300))))
     after, left_out = declared.edited(wide, shape(), info(), [C])
     assert after == of((b"a", b"\1"), C)
     assert left_out == ("1 entries: value its bytes has no place there",)
@@ -90,7 +90,7 @@ def number(value):
 
 
 def test_edited_is_not_written_anew_for_another_layout_alone():
-    wide = store.Declared(shape(value=U16), 0, ((b"a", number(1)),))
+    wide = records.Declared(shape(value=U16), 0, ((b"a", number(1)),))
     assert declared.edited(wide, shape(), info(), [(b"a", b"\1")])[0] is wide
 
 
@@ -133,7 +133,7 @@ def test_filling_zeroes_an_index_that_is_declared_no_longer_once():
     [([b"1", b"1"], 3, [b"1"] * 3), ([b"1", b"2"], 2, [b"1", b"2"]), ([b"1", b"2"], 3, None), ([b"1", b"1"], 0, b"1")],
 )
 def test_values_for_each_cpu_go_to_a_host_with_more_where_they_are_all_alike(parts, cpus, found):
-    held = store.Declared(shape(), len(parts), ((b"a", contents.join(parts)),))
+    held = records.Declared(shape(), len(parts), ((b"a", contents.join(parts)),))
     entries, dummy, left_out = declared._as(held, shape(), cpus)
     if found is None:
         assert (entries, left_out) == ((), ("1 entries: a value for each of 2 CPUs has no place there",))
@@ -146,11 +146,11 @@ def test_values_for_each_cpu_go_to_a_host_with_more_where_they_are_all_alike(par
 
 @pytest.fixture
 def home(tmp_path):
-    return store.Home("d", str(tmp_path / "d"), str(tmp_path / "pins"), is_locked=True)
+    return records.Home("d", str(tmp_path / "d"), str(tmp_path / "pins"), is_locked=True)
 
 
 @pytest.mark.parametrize(
-    "what", [of(A, B), of(gone=(b"a",)), of(A, gone=(b"b", b"c")), store.Declared(shape(), 2, ((b"a", bytes(16)),))]
+    "what", [of(A, B), of(gone=(b"a",)), of(A, gone=(b"b", b"c")), records.Declared(shape(), 2, ((b"a", bytes(16)),))]
 )
 def test_disk_gives_back_what_was_written(home, what):
     store.write_declared(home, "m", what)

@@ -24,9 +24,9 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     declared,
     observe,
     plan,
+    records,
     release,
     steps,
-    store,
     units,
     ways,
 )
@@ -180,10 +180,10 @@ def facts(given, attachments, ids):
         name: observe.Load(ids_, given.get("maps", {}).get(name, {})) for name, ids_ in given.get("loads", {}).items()
     }
     generations = {
-        int(number): store.Generation(
+        int(number): records.Generation(
             int(number),
             each["load"],
-            store.release_of(each["load"]),
+            records.release_of(each["load"]),
             ways.by_id([attachments[word] for word in each["at"]]),
             previous=each.get("previous"),
             policies={name: policy(each["maps"][name]) for name in each.get("maps", {})},
@@ -192,7 +192,7 @@ def facts(given, attachments, ids):
         )
         for number, each in given.get("generations", {}).items()
     }
-    names = given.get("releases") or {store.release_of(name) for name in loads}
+    names = given.get("releases") or {records.release_of(name) for name in loads}
     trial = generations.get(given.get("trial"))
     seen = observe.Facts(
         name="counted",
@@ -202,11 +202,11 @@ def facts(given, attachments, ids):
             guarded="deadline" in given, boot_id=given.get("boot_of_trial", ""), back_to=given.get("back_to")
         ),
         confirmed=generations.get(given.get("confirmed")),
-        deadline=store.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
+        deadline=records.Deadline(given["deadline"], 0.0, "") if "deadline" in given else None,
         generations=generations,
         releases={name: made_release(name) for name in names},
         loads=loads,
-        keep=given.get("keep", store.KEEP),
+        keep=given.get("keep", records.KEEP),
         debris=tuple(given.get("debris", ())),
         damage=tuple(given.get("damage", ())),
         spoiled=given.get("spoiled", {}),
@@ -248,7 +248,7 @@ def staged(given, confirmed):
     if not given.get("staged"):
         return None
     load, policies = given["staged"], {name: policy(how) for name, how in given.get("takes_over", {}).items()}
-    return store.Staged(load, store.release_of(load), "", policies, confirmed.load if confirmed else "")
+    return records.Staged(load, records.release_of(load), "", policies, confirmed.load if confirmed else "")
 
 
 def policy(how):
@@ -317,7 +317,7 @@ def _finish(seen, given, attachments):
 
 
 def _back(seen, given, attachments):
-    ended = store.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
+    ended = records.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
     return ways.back(seen, ended, given.get("quarantine", "")), plan.fallback(seen)
 
 
@@ -333,14 +333,14 @@ def _adoption(seen, given, attachments):
 
 
 def _declare(seen, given, attachments):
-    what = store.Declared({}, entries=tuple((bytes([number]), b"v") for number in range(given["declared"])))
+    what = records.Declared({}, entries=tuple((bytes([number]), b"v") for number in range(given["declared"])))
     edit = edited(given["puts"], given["deletes"])
     return ways.declare(given["load"], given["map"], edit, None, what), None
 
 
 def _stage(seen, given, attachments):
-    wanted = made_release(store.release_of(given["load"]))
-    staged = store.Staged(given["load"], wanted.id)
+    wanted = made_release(records.release_of(given["load"]))
+    staged = records.Staged(given["load"], wanted.id)
     hidden = tuple(made_release(name) for name in given.get("hides", ()))
     return ways.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
 

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import ends, off, store, strikes
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import ends, off, records, strikes
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import crashes
 
@@ -18,7 +18,7 @@ A, B = "a" * 16, "b" * 16
 
 
 def generation(number, release, *attachments):
-    return store.Generation(
+    return records.Generation(
         number, release + "-1", release, {each.target: each for each in attachments}, proven_after=100
     )
 

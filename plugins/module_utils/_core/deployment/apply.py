@@ -20,7 +20,7 @@ from ..errors import Damaged, Failure, HookHeld
 from ..hooks import catalogue
 from ..kernel import bpf, children, files
 from ..objects import carry, contents
-from . import declared, hold, steps, store, units
+from . import declared, hold, records, steps, store, units
 
 HANGS_AFTER = 20  # s between a detach and its attach: a driver that sets up its queues anew takes a few
 LET_GO_WITHIN = 2  # s in which the kernel lets go of a link that a killed run had made and not pinned
@@ -305,7 +305,7 @@ def _fill_map(step, home):
     what = None if step.lacks.is_unreadable else store.declared(home, step.map)
     if what is not None:
         with _map(home, step.load, step.map) as fd:
-            lacks = declared.filling(fd, step.map, what, store.release(home, store.release_of(step.load)))
+            lacks = declared.filling(fd, step.map, what, store.release(home, records.release_of(step.load)))
             contents.carry_out(fd, bpf.map_info(fd), lacks.edit)
 
 
@@ -332,7 +332,7 @@ def _write_unit_undo(step, home):
 def _remove_folders(step, home):
     files.remove_tree(home.carry)
     files.remove_if_empty(home.links)  # a link that no generation names stays
-    files.remove_if_empty(home.loads, home.pins, store.PINS)  # another run may be loading there
+    files.remove_if_empty(home.loads, home.pins, records.PINS)  # another run may be loading there
     for name in {*files.names_in(home.folder)} - store.OUTLIVES:
         path = os.path.join(home.folder, name)
         files.remove_tree(path) if os.path.isdir(path) else files.remove(path)

@@ -18,7 +18,7 @@ from ..hooks import catalogue
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, source
 from ..objects.rules.form import NO_VERDICT
-from . import guard, observe, off, plan, steps, store, strikes, trial, ways
+from . import guard, lock, observe, off, plan, steps, store, strikes, trial, ways
 
 
 def restore_all():
@@ -66,7 +66,7 @@ def _load_previous(name):
     """The release before is loaded, or the journal says why not: nothing that runs depends on it."""
     home = store.home(name)
     try:
-        with store.locked(name) as home:
+        with lock.locked(name) as home:
             seen = observe.facts(home)
             previous = seen.generations.get(seen.confirmed.previous) if seen.confirmed else None
             if previous and seen.confirmed.load in seen.loads:  # first, because it has the maps to share
@@ -87,7 +87,7 @@ def restore(name):
     on_strikes says. SwitchedOff where the host is.
     """
     files.mount_bpffs()
-    with store.locked(name) as home:
+    with lock.locked(name) as home:
         seen = observe.facts(home)
         if seen.trial_is_live:
             off.refuse(name)

@@ -28,9 +28,9 @@ import zipfile
 from typing import NamedTuple
 
 from ..kernel import files, tools
-from . import store
+from . import records, store
 
-FOLDER = os.path.join(store.STATE, ".code")
+FOLDER = os.path.join(records.STATE, ".code")
 CURRENT = os.path.join(FOLDER, "current")
 SCRIPT = os.path.join(FOLDER, "run")
 PACKAGE = "ebpf_deploy"  # the core's name in its zip
@@ -140,7 +140,7 @@ def _holds(path, data):
 def install(check_mode=False):
     """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
     store.expect_private()
-    words = {"state": store.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
+    words = {"state": records.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
     script = RUN.format(path=tools.ENVIRONMENT["PATH"], **words)
     is_current = _current() == _whole(reached(_sources(), COMMAND))
     if check_mode:
@@ -239,7 +239,7 @@ def _prune(own):
 
     None while a trial is under way on this host: between a guard's death and its restart nobody names its zip.
     """
-    if any(name.endswith(".deadline") for name in files.names_in(store.RUN)):
+    if any(name.endswith(".deadline") for name in files.names_in(records.RUN)):
         return
     used = {own, os.path.realpath(CURRENT), *_on_command_lines()}
     for name in files.names_in(FOLDER):

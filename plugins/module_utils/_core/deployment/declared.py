@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ..kernel import bpf
 from ..objects import contents, fields
-from .store import Declared
+from .records import Declared
 
 
 class Filling(NamedTuple):

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Damaged, NotFound
 from ..kernel import bpf, values
 from ..objects import contents, entries, maps
-from . import declared, observe, store, trial, ways
+from . import declared, lock, observe, records, store, trial, ways
 
 
 class Asked(NamedTuple):
@@ -36,8 +36,8 @@ class Result(NamedTuple):
     before: list
     after: list  # in check mode as before
     edit: contents.Edit
-    was_declared: Optional[store.Declared] = None
-    declared: Optional[store.Declared] = None
+    was_declared: Optional[records.Declared] = None
+    declared: Optional[records.Declared] = None
     left_out: tuple = ()  # what was declared and has no place in this map, in words
     secrets: frozenset = frozenset()  # variables of this section whose values the user gave as secret
 
@@ -69,7 +69,7 @@ def deployed(name, map_name, asked, check_mode=False):
     observe.map_path(
         place, observe.expect_known(observe.facts(place)), map_name
     )  # refused before the lock's file is made
-    with store.locked(name) as home:
+    with lock.locked(name) as home:
         return _deployed(home, map_name, asked)  # another run may have moved on to another load
 
 
@@ -77,7 +77,7 @@ def _deployed(place, map_name, asked):
     seen = observe.facts(place)
     with _opened(observe.map_path(place, seen, map_name)) as fd:
         result, wanted = _planned(fd, asked)
-        release = seen.releases.get(store.release_of(observe.map_load(seen, map_name)))
+        release = seen.releases.get(records.release_of(observe.map_load(seen, map_name)))
         result = result._replace(secrets=_secrets(release, map_name, result.form))
         if wanted is None:
             held = store.declared(place, map_name)
@@ -93,10 +93,10 @@ def _deployed(place, map_name, asked):
 
 def _ours(path):
     """(the Release whose load has pinned the map there, the map's name); no Release where it is not ours."""
-    parts = os.path.relpath(os.path.realpath(path), store.PINS).split(os.sep)
-    if len(parts) != 5 or (parts[1], parts[3]) != ("loads", "maps") or not store.NAME.fullmatch(parts[0]):
+    parts = os.path.relpath(os.path.realpath(path), records.PINS).split(os.sep)
+    if len(parts) != 5 or (parts[1], parts[3]) != ("loads", "maps") or not records.NAME.fullmatch(parts[0]):
         return None, ""
-    return store.release(store.home(parts[0]), store.release_of(parts[2])), parts[4]
+    return store.release(store.home(parts[0]), records.release_of(parts[2])), parts[4]
 
 
 def _secrets(release, map_name, form):
@@ -124,7 +124,7 @@ def _with_declared(place, seen, map_name, asked, wanted, result):
     before, load = _declared_before(place, map_name, asked.purge), observe.map_load(seen, map_name)
     after, left_out = declared.edited(
         before,
-        declared.shape_of(seen.releases.get(store.release_of(load)), map_name, result.info),
+        declared.shape_of(seen.releases.get(records.release_of(load)), map_name, result.info),
         result.info,
         wanted,
         absent=asked.state == "absent",
@@ -159,7 +159,7 @@ def _declared_before(place, map_name, purge):
     except Damaged:
         if not purge:
             raise
-        return store.Declared({})
+        return records.Declared({})
 
 
 def _opened(path):

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from ..errors import Damaged, Failure, TooNew
 from ..kernel import crashes, files, namespaces
-from . import store, strikes, units
+from . import lock, records, store, strikes, units
 
-BOOTS = os.path.join(store.STATE, ".boots.json")
+BOOTS = os.path.join(records.STATE, ".boots.json")
 RUNS, CLEAN, UNTOLD = "", "clean", "untold"
 UNKNOWN = "unknown: a power cut, a reset, or a crash that left no log"
 
@@ -62,11 +62,11 @@ def _cause(boot):
 def _judge(name, boot, cause):
     """(name, the strike in words) or None; what cannot be judged is told, and the others are."""
     try:
-        with store.locked(name) as home:
+        with lock.locked(name) as home:
             confirmed, ran = store.pointed(home, "confirmed"), strikes.read(home)
             if confirmed is None or not _ran_in(home, ran, confirmed, boot.boot_id):
                 return None
-            after = _judged(ran, confirmed, boot, cause, store.now())
+            after = _judged(ran, confirmed, boot, cause, records.now())
             if after == ran:
                 return None
             store.write_ran(home, after)
@@ -123,7 +123,7 @@ def end():
 def reckon():
     """The time until now is on the disk, for every deployment."""
     for name in store.deployments():
-        with contextlib.suppress(Failure), store.locked(name) as home:
+        with contextlib.suppress(Failure), lock.locked(name) as home:
             confirmed = store.pointed(home, "confirmed")
             if confirmed and files.names_in(home.links):  # not so where the boot went without
                 strikes.note(home, confirmed.number)
@@ -138,5 +138,5 @@ def _last():
 
 
 def _write(boot):
-    files.make_private_folder(store.STATE)
-    files.write_json(BOOTS, {**boot._asdict(), "format": store.FORMAT})
+    files.make_private_folder(records.STATE)
+    files.write_json(BOOTS, {**boot._asdict(), "format": records.FORMAT})

@@ -25,7 +25,7 @@ import traceback
 
 from ..errors import DiskRefused, Failure, NotBack, WayNotProved
 from ..kernel import children, files, tools, way_in
-from . import code, held, keeper, observe, probe, store, transitions, trial, units
+from . import code, held, keeper, observe, probe, records, store, transitions, trial, units
 
 GRACE = 2.0  # s between the module's end and the switch: its answer must have left, on an emulated machine too
 TICK = 0.2  # s between looks at the trial
@@ -65,7 +65,7 @@ def questions(name, number):
     counts.
     """
     path = code.written(code.GUARD)
-    store.write_asked(store.home(name), store.Asked(number))
+    store.write_asked(store.home(name), records.Asked(number))
     return {
         verb: shlex.join(tools.python(BOOTSTRAP.format(verb), path, name, str(number))) for verb in ("confirm", "look")
     }
@@ -91,10 +91,10 @@ def _reached(outcome, name, number):
         place, peer = store.home(name), way_in.peer()
         came_by = [peer.address, peer.port] if peer else []
         with contextlib.suppress(OSError):
-            asked = store.asked(place) or store.Asked(number)
+            asked = store.asked(place) or records.Asked(number)
             first = asked.came_by if asked.generation == number else None
             is_answered = not came_by or first not in (None, came_by)
-            store.write_asked(place, store.Asked(number, came_by if first is None else first, is_answered))
+            store.write_asked(place, records.Asked(number, came_by if first is None else first, is_answered))
     return outcome
 
 
@@ -103,7 +103,7 @@ def _expect_new_way(known):
     peer = way_in.peer()
     if "seen" in known and (peer is None or peer.is_here or [peer.address, peer.port] in known["seen"]):
         raise WayNotProved(f"This connection is no new one: {doubt_of(peer) or f'{peer.address}, port {peer.port}'}")
-    if store.boottime() > known.get("before", store.boottime()):
+    if records.boottime() > known.get("before", records.boottime()):
         raise WayNotProved("This connection took longer than three times what one took before the switch")
 
 
@@ -128,7 +128,7 @@ def _print_answer(work):
     except Failure as failure:
         answer = {"failure": failure.as_fields(), "msg": str(failure)}
     peer = way_in.peer()
-    answer.update(peer=peer and list(peer), at=store.boottime())
+    answer.update(peer=peer and list(peer), at=records.boottime())
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
@@ -316,7 +316,7 @@ def _probe(name, seen, stops):
     deadline, place = seen.deadline, store.home(name)
     with contextlib.suppress(Failure):
         transitions.look(name, deadline.generation)
-        left = deadline.end - store.boottime()
+        left = deadline.end - records.boottime()
         if probe.passes(deadline.probe, left, lambda: bool(stops) or _deadline(place) != deadline):
             trial.probe_passed(name, deadline.generation)
 
@@ -343,9 +343,9 @@ def _await_end_of(deadline, place, stops):
 
     That file alone is read: all the facts, five times a second, took half of an emulated processor.
     """
-    end = min(deadline.end, store.boottime() + LOOK_SECONDS)
-    while not stops and store.boottime() < end and _deadline(place) == deadline:
-        time.sleep(min(TICK, max(0.01, deadline.end - store.boottime())))
+    end = min(deadline.end, records.boottime() + LOOK_SECONDS)
+    while not stops and records.boottime() < end and _deadline(place) == deadline:
+        time.sleep(min(TICK, max(0.01, deadline.end - records.boottime())))
 
 
 def _await_end(pid, stops):

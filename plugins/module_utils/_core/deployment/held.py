@@ -24,7 +24,7 @@ from ..errors import Damaged, Failure, NoWayBack
 from ..hooks import catalogue
 from ..hooks.contract import Place
 from ..kernel import bpf, files, namespaces
-from . import hold, observe, plan, store
+from . import hold, observe, plan, records, store
 
 RECORD = "record"  # the name of the record among the descriptors
 
@@ -209,7 +209,7 @@ class Held:
     def write(self, home):
         """The record is beside the descriptors and in /run, as far as that takes it."""
         record = {
-            "format": store.FORMAT,
+            "format": records.FORMAT,
             "boot_id": namespaces.boot_id(),
             "trial": self.trial.as_record(),
             "fallback": self.fallback.as_record(),
@@ -219,7 +219,7 @@ class Held:
             "kept_programs": {name: each.prog_id for name, each in self._pins().items() if not each.id},
         }
         with contextlib.suppress(OSError, Failure):
-            files.write_json(record_path(home.name), store.sealed(record))
+            files.write_json(record_path(home.name), records.sealed(record))
         if RECORD not in self.fds:
             self.keep(RECORD, os.memfd_create(RECORD, os.MFD_CLOEXEC))
         data = json.dumps(record).encode() + b"\n"
@@ -290,7 +290,7 @@ def resumed(home, fds, keep=None, forget=None):
 def by_ids(home, keep=None, forget=None):
     """Held by the ids in /run, as far as the kernel has them still; None where no record is there."""
     record = readable(files.read_json, record_path(home.name))
-    if not record or not store.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
+    if not record or not records.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
         return None
     if "fallback" not in record:  # the seal of another record of ours is as good: that of the deadline, say
         return None
@@ -338,7 +338,7 @@ def _keep_if_there(made, name, opened, number):
 
 
 def _from(record, keep, forget):
-    trial, fallback = (store.Generation.from_record(record[each]) for each in ("trial", "fallback"))
+    trial, fallback = (records.Generation.from_record(record[each]) for each in ("trial", "fallback"))
     loads = {load: observe.Load(**each) for load, each in record["loads"].items()}
     places = {key: Place.from_record(each) for key, each in record["places"].items()}
     return Held(trial, fallback, loads, places, keep=keep, forget=forget)
@@ -354,7 +354,7 @@ def _record_in(fd):
 
 def record_path(name):
     """Where the record lies in /run."""
-    return os.path.join(store.RUN, name + ".held")
+    return os.path.join(records.RUN, name + ".held")
 
 
 def forget(name, number):

@@ -22,7 +22,7 @@ from . import store
 
 
 class Hold(NamedTuple):
-    """The hold of the attachment with this id (`key`) in a deployment (store.Home)."""
+    """The hold of the attachment with this id (`key`) in a deployment (records.Home)."""
 
     home: object
     key: str

@@ -20,13 +20,13 @@ import stat
 from typing import Optional
 
 from ..kernel import files
-from . import store
+from . import records
 
 SIZE = 32
 
 
 def path() -> str:
-    return os.path.join(store.STATE, ".key")
+    return os.path.join(records.STATE, ".key")
 
 
 def get(keep: bool = True) -> bytes:
@@ -35,7 +35,7 @@ def get(keep: bool = True) -> bytes:
     found = _read()
     if found or not keep:
         return found or os.urandom(SIZE)
-    files.make_private_folder(store.STATE)
+    files.make_private_folder(records.STATE)
     aside = f"{path()}.{os.getpid()}"
     files.write_durably(aside, os.urandom(SIZE))
     try:
@@ -46,7 +46,7 @@ def get(keep: bool = True) -> bytes:
                 os.link(aside, path())
     finally:
         files.remove(aside)
-    files.sync_folder(store.STATE)
+    files.sync_folder(records.STATE)
     return _read() or get()
 
 

@@ -2,25 +2,112 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""The deployment's lock as its guard takes it: nobody keeps it past the trial's deadline.
+"""The deployment's lock: whoever changes the deployment holds it, and never while waiting.
 
-Until then the guard waits as every run does. Past it, a run of ours that was stopped or hangs while it holds the lock
-is ended; its steps are such that a SIGKILL leaves each hook with the old program or the new one. Where the lock is not
-free then either (a process in uninterruptible sleep, one of another container, a child that inherited it), the guard
-goes on without it: each step is a compare-and-swap on the program that it expects.
+A run waits for it, and then is refused (Busy). From its guard nobody keeps it past the trial's deadline: a run of ours
+that was stopped or hangs while it holds the lock is ended then; its steps are such that a SIGKILL leaves each hook with
+the old program or the new one. Where the lock is not free then either (a process in uninterruptible sleep, one of
+another container, a child that inherited it), the guard goes on without it: each step is a compare-and-swap on the
+program that it expects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
+import time
 
-from ..errors import Busy, Damaged, TooNew
-from . import store
+from ..errors import Busy, Damaged, TooNew, Unprivileged
+from ..kernel import files
+from . import records, store
 
+LOCK_SECONDS = 30
 PATIENCE = 2.0  # s for a run that is about to end by itself, past the deadline, too
 FREED_WITHIN = 3.0  # s from the end of a run to the end of its lock
+
+
+@contextlib.contextmanager
+def locked(name, seconds=LOCK_SECONDS):
+    """The deployment's Home, with the right to change it.
+
+    It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process and those of its children that inherited it.
+    """
+    place = store.home(name)
+    with files.disk_told():
+        told = store.take_places()
+        descriptor = _held_lock(lock_path(place.name), place.name, time.monotonic() + seconds)
+        try:
+            _sign(descriptor)
+            _take_own(place, told)
+            yield place._replace(is_locked=True)
+        finally:
+            os.close(descriptor)
+
+
+def lock_path(name):
+    """The file that whoever changes the deployment has locked, its pid in it."""
+    return os.path.join(records.RUN, name + ".lock")
+
+
+def _held_lock(path, name, end):
+    """A descriptor of the file that is at `path`, locked; one that was taken away meanwhile keeps nobody out."""
+    while True:
+        descriptor = _open_lock(path)
+        try:
+            _take_lock(descriptor, name, end)
+            if files.is_at(descriptor, path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _open_lock(path):
+    """What is no file there (a symlink, a folder) is moved aside: it would keep the guard, too, from its work."""
+    try:
+        files.make_private_folder(records.RUN)
+        if not files.is_plain(path):
+            os.rename(path, f"{path}.{os.getpid()}.aside")
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
+
+
+def _sign(descriptor):
+    """The lock says whose it is, where there is room for that: a full /run shall not keep the way back shut."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def _take_lock(descriptor, name, end):
+    begun = time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                raise Busy(
+                    f"Another run (process {holder or 'unknown'}) has been changing deployment {name} for "
+                    f"{round(end - begun)} s",
+                    "Run again when it has ended",
+                    pid=holder,
+                ) from None
+            time.sleep(0.05)
+
+
+def _take_own(place, told=()):
+    """The deployment's places are its own; the journal tells what was moved aside for that, and what was before."""
+    for text in (*told, *store.take_own(place)):
+        store.journal(place, "moved_aside", what=text)
+
+
+# ---- as the guard takes it -----------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -36,13 +123,13 @@ def for_guard(name, is_due=False):
 def _home(stack, place, is_due):
     is_due = is_due or _is_over(place)
     try:
-        return stack.enter_context(store.locked(place.name, PATIENCE))
+        return stack.enter_context(locked(place.name, PATIENCE))
     except Busy:
         if not is_due:
             raise
     ended = _end_holder(place)
     try:
-        return stack.enter_context(store.locked(place.name, FREED_WITHIN))
+        return stack.enter_context(locked(place.name, FREED_WITHIN))
     except Busy as busy:
         return _unlocked(place, ended or busy.detail["pid"], bool(ended))
 
@@ -53,15 +140,14 @@ def _is_over(place):
         deadline = store.deadline(place)
     except (Damaged, TooNew):
         return True
-    return deadline.end <= store.boottime() if deadline else store.pointed_number(place, "trial") is not None
+    return deadline.end <= records.boottime() if deadline else store.pointed_number(place, "trial") is not None
 
 
 def _unlocked(place, holder, is_ended):
     how = "did not end when it was killed" if is_ended else "is no run of ours that could be ended"
     why = f"without the lock, which process {holder or 'unknown'} holds: it {how}"
     store.journal(place, "unlocked", why=why)
-    for text in store.take_own(place):
-        store.journal(place, "moved_aside", what=text)
+    _take_own(place)
     return place._replace(unlocked=why)
 
 
@@ -70,7 +156,7 @@ def _unlocked(place, holder, is_ended):
 
 def _end_holder(place):
     """The pid of the run of ours that holds the lock, killed; None where none could be proved to be ours."""
-    path = store.lock_path(place.name)
+    path = lock_path(place.name)
     pid = _signed(path)
     if pid is None or pid in (1, os.getpid()):
         return None

@@ -16,7 +16,7 @@ from ..hooks import catalogue
 from ..hooks.contract import Attachment, Seat
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
-from . import declared, store, strikes, units
+from . import declared, records, store, strikes, units
 
 RINGS = {"ringbuf", "perf_event_array"}  # whose entries are lost where nobody reads them
 READS = 20  # of a deployment that other runs change meanwhile
@@ -47,11 +47,11 @@ class Facts(NamedTuple):
 
     name: str
     boot_id: str = ""
-    staged: Optional[store.Staged] = None
-    trial: Optional[store.Generation] = None
-    confirmed: Optional[store.Generation] = None
-    deadline: Optional[store.Deadline] = None
-    ended: Optional[store.Ended] = None  # how the trial ended, where the way back from it is not finished
+    staged: Optional[records.Staged] = None
+    trial: Optional[records.Generation] = None
+    confirmed: Optional[records.Generation] = None
+    deadline: Optional[records.Deadline] = None
+    ended: Optional[records.Ended] = None  # how the trial ended, where the way back from it is not finished
     generations: dict = {}
     releases: dict = {}  # None for one that a killed run had begun to remove
     loads: dict = {}
@@ -63,7 +63,7 @@ class Facts(NamedTuple):
     newer: tuple = ()  # a TooNew for each record that a newer version wrote; what is known of it here was read
     unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
     next_number: int = 1
-    keep: int = store.KEEP
+    keep: int = records.KEEP
     proven: Optional[int] = None  # the newest generation that is, see strikes.py
     places: dict = {}
     seats: dict = {}  # contract.Seat of each attachment that something is pinned for
@@ -82,7 +82,7 @@ class Facts(NamedTuple):
 
     @property
     def trial_is_lost(self):
-        """Whether store.lost_trial stands for it; where what is confirmed cannot be read either, there is no trial."""
+        """Whether records.lost_trial stands for it; where what is confirmed cannot be read either, there is none."""
         return bool(self.trial and not self.trial.load)
 
     def runs(self, load):
@@ -96,7 +96,7 @@ class Facts(NamedTuple):
 
 
 def facts(place):
-    """The Facts of the deployment at `place` (store.Home), hooks left out.
+    """The Facts of the deployment at `place` (records.Home), hooks left out.
 
     Without the lock another run may take away what was just listed: then all is read again.
     """
@@ -189,7 +189,7 @@ def _facts(place):
         unread = len(damage) + len(newer)
         confirmed = read(store.pointed, "confirmed")
         if number is not None and trial is None and len(damage) + len(newer) == unread:
-            trial = store.lost_trial(number)
+            trial = records.lost_trial(number)
         staged = read(store.staged)
         generations = [read(store.generation, number) for number in store.generation_numbers(place)]
         seen = Facts(
@@ -206,7 +206,7 @@ def _facts(place):
             debris=debris,
             links=links,
             unsettled=unsettled,
-            keep=(read(store.keep) or store.Keep(store.KEEP)).keep,
+            keep=(read(store.keep) or records.Keep(records.KEEP)).keep,
             next_number=read(store.next_number) or 1 + max([0, *store.generation_numbers(place)]),
             carries={
                 load: os.path.isdir(os.path.join(place.carry, load, "merged")) for load in files.names_in(place.carry)
@@ -214,7 +214,7 @@ def _facts(place):
             units=units.found(place.name) if units.are_read() else None,
         )
         seen = _checked(place, seen)
-        newer = store.newer(place) if newer or max(formats) > store.FORMAT else ()
+        newer = store.newer(place) if newer or max(formats) > records.FORMAT else ()
         proven = strikes.newest_proven(strikes.reckoned(place, confirmed, seen.boot_id), seen.generations)
         return seen._replace(
             damage=tuple(sorted(set(damage))),
@@ -369,7 +369,7 @@ def filling(place, seen, load, name):
 
     A file or a map that cannot be read is part of the answer: it must not keep hooks from going back.
     """
-    path, release = os.path.join(place.loads, load, "maps", name), seen.releases.get(store.release_of(load))
+    path, release = os.path.join(place.loads, load, "maps", name), seen.releases.get(records.release_of(load))
     try:
         what = store.declared(place, name)
         with bpf.get_pinned(path) as fd:

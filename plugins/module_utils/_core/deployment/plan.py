@@ -15,7 +15,7 @@ from ..hooks import catalogue
 from ..hooks.contract import GAP, OWNER_ADVICE, UPDATE, Attachment
 from ..kernel.namespaces import did_you_mean
 from ..objects import owners
-from . import store, units
+from . import records, units
 from .steps import (
     CopyMap,
     DropMerge,
@@ -33,7 +33,7 @@ from .steps import (
     left_out,
 )
 
-NOTHING = store.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
+NOTHING = records.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
 
 
 # ---- the hooks -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from ..errors import BadRequest, Busy, Failure
 from ..kernel import files, values
 from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
 from ..objects import source as sources
-from . import apply, boot, hostkey, observe, store, takeover, trial, ways
+from . import apply, boot, hostkey, lock, observe, records, store, takeover, trial, ways
 from . import release as releases
 
 
@@ -287,7 +287,7 @@ def _ended_first(place, rollout_id):
     seen = observe.facts(place)
     if seen.trial is None or seen.trial_is_live:
         return ()
-    with store.locked(place.name) as home:
+    with lock.locked(place.name) as home:
         return trial.settle(home, rollout_id, keep_own=True, seen=boot.load_way_back(home, observe.facts(home)))
 
 
@@ -357,7 +357,7 @@ def _load_and_stage(place, built, given, rollout_id, taken):
         return result._replace(warnings=tuple(warnings))
     except (Failure, OSError) as error:
         files.remove_tree(folder)
-        files.remove_if_empty(place.loads, place.pins, store.PINS)  # not what another run has pinned meanwhile
+        files.remove_if_empty(place.loads, place.pins, records.PINS)  # not what another run has pinned meanwhile
         if isinstance(error, FileNotFoundError):
             raise _overtaken(place) from error
         raise
@@ -368,7 +368,7 @@ def _overtaken(place):
 
 
 def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
-    with store.locked(place.name) as home:
+    with lock.locked(place.name) as home:
         repaired = trial.settle(home, rollout_id, keep_own=True)
         seen = observe.checked(home, observe.facts(home), built.release.id)
         load, taken = _present(home, seen, built, given)
@@ -414,7 +414,7 @@ def _state(seen, load):
 
 
 def _staged(load, built, rollout_id, taken):
-    return store.Staged(load, built.release.id, rollout_id, taken.policies, taken.onto)
+    return records.Staged(load, built.release.id, rollout_id, taken.policies, taken.onto)
 
 
 def _present(place, seen, built, given):

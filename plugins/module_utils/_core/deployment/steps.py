@@ -22,7 +22,7 @@ from ..errors import NotConverged
 from ..hooks import catalogue
 from ..hooks.contract import Attachment, Place
 from ..objects import contents
-from . import declared, store
+from . import declared, records
 
 QUESTIONS = ("is_commit", "may_be_passed_over", "is_hook_step")
 
@@ -235,7 +235,7 @@ class RemoveLoad(NamedTuple):
 
 @_step
 class WriteStaged(NamedTuple):
-    staged: store.Staged
+    staged: records.Staged
 
     is_commit = True
 
@@ -245,7 +245,7 @@ class WriteStaged(NamedTuple):
 
 @_step
 class RemoveStaged(NamedTuple):
-    staged: store.Staged
+    staged: records.Staged
 
     def describe(self):
         return f"unstage load {self.staged.load}"
@@ -256,7 +256,7 @@ class RemoveStaged(NamedTuple):
 
 @_step
 class WriteGeneration(NamedTuple):
-    generation: store.Generation
+    generation: records.Generation
 
     def describe(self):
         return f"write generation {self.generation.number}"
@@ -264,7 +264,7 @@ class WriteGeneration(NamedTuple):
 
 @_step
 class RemoveGeneration(NamedTuple):
-    generation: store.Generation
+    generation: records.Generation
 
     def describe(self):
         return f"forget generation {self.generation.number}"
@@ -288,7 +288,7 @@ class Point(NamedTuple):
 
 @_step
 class WriteDeadline(NamedTuple):
-    deadline: store.Deadline
+    deadline: records.Deadline
 
     def describe(self):
         return f"arm the guard of generation {self.deadline.generation}"
@@ -306,7 +306,7 @@ class RemoveDeadline(NamedTuple):
 class WriteEnded(NamedTuple):
     """How the trial ended is on the disk: from here there is only the way back."""
 
-    ended: store.Ended
+    ended: records.Ended
 
     is_commit = True
 
@@ -421,8 +421,8 @@ class WriteDeclared(NamedTuple):
     """What is declared of the map is on the disk; `before` is what was (None: nothing)."""
 
     map: str
-    after: Optional[store.Declared]
-    before: Optional[store.Declared]
+    after: Optional[records.Declared]
+    before: Optional[records.Declared]
 
     def describe(self):
         return f"declare {len(self.after.entries if self.after else ())} entries of {self.map}"

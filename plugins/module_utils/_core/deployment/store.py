@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""A deployment's state on the disk: releases, generations, pointers, journal, lock.
+"""A deployment's state on the disk: where it lies, how it is read, written and removed.
 
     /var/lib/ebpf_deploy/NAME/           0700; every write aside, fsync, rename, fsync of the folder
         releases/R/{object.o, source, btf, manifest.json}; btf only where one was given, no object.o of BCC's dialect
@@ -22,230 +22,49 @@
     /sys/fs/bpf/ebpf_deploy/NAME/carry/R-K/{MAP-in, MAP-back}   programs that move counts to load R-K's map, and back;
                                      merged/ beside them once the counts are there
 
-What the kernel runs is not here: it is read from the kernel (observe.py).
-
-Each record says its format. Controllers, guards and boot units of older and newer versions read it, too, so these rules
-hold:
-
-- A new field has a default and asks for no new format: a version that does not know the field ignores it. No field is
-  taken away, renamed, or given another meaning.
-- A record gets a higher format only where a version that ignores its new field would do harm. FORMAT is then that
-  number, and every other record keeps the lowest format whose readers do right by it.
-- A record of a lower format, or of none, is read; the fields that it lacks have their defaults.
-- Of a record of a higher format the known fields are read. Facts.newer names it, and a run that would change the
-  deployment is refused (TooNew). The way back, the guard and the boot go on with what was read, and prune nothing.
+What the kernel runs is not here: it is read from the kernel (observe.py). What stands in the records, and what they may
+become, records.py says; the lock is lock.py's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
-import time
-from typing import NamedTuple, Optional
 
-from ..errors import BadRequest, Busy, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
-from ..hooks.contract import FIRST, Attachment
+from ..errors import BadRequest, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
 from ..kernel import files, owned
+from .records import (
+    FORMAT,
+    LOWEST,
+    NAME,
+    PINS,
+    RUN,
+    STATE,
+    Asked,
+    Deadline,
+    Declared,
+    Ended,
+    Generation,
+    Home,
+    Keep,
+    Serial,
+    Staged,
+    is_as_sealed,
+    now,
+    sealed,
+)
 from .release import Release
 
-STATE = "/var/lib/ebpf_deploy"
-RUN = "/run/ebpf_deploy"
-PINS = os.path.join(files.BPFFS, "ebpf_deploy")
-FORMAT = 2  # the highest that this version knows: 2 is a generation with a hook that not every version has
-LOWEST = 1  # what all other records are
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-KEEP = 3  # generations that stay for going back
-LOCK_SECONDS = 30
-BOOT_OPTIONS = ("on_boot_refusal", "on_strikes", "proven_after")  # of a Generation, as bpf_attach takes them
 JOURNAL_BYTES = 1 << 18  # then it becomes journal.jsonl.1: some 500 changes are kept, and twice this on the disk
 GONE = ".gone.aside"  # a release on its way out has this behind its id
 FOLDERS = ("releases", "generations", "outcomes", "quarantine", "entries")
 OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment that was removed
 
 
-class Home(NamedTuple):
-    """Where a deployment lives. `is_locked`: this process holds its lock.
-
-    `unlocked` is why its guard goes on without the lock, which it could not have past the deadline (see lock.py).
-    """
-
-    name: str
-    folder: str
-    pins: str
-    is_locked: bool = False
-    unlocked: str = ""
-    held: object = None  # held.Held, where this process is the guard
-
-    @property
-    def may_change(self) -> bool:
-        """Whether this process may change the deployment: by its lock, or by the deadline of its trial."""
-        return self.is_locked or bool(self.unlocked)
-
-    @property
-    def loads(self):
-        return os.path.join(self.pins, "loads")
-
-    @property
-    def links(self):
-        return os.path.join(self.pins, "links")
-
-    @property
-    def carry(self):
-        return os.path.join(self.pins, "carry")
-
-
-class Staged(NamedTuple):
-    """The load that the next bpf_attach takes. `policies` and `onto` as a Generation's."""
-
-    load: str
-    release: str
-    rollout_id: str = ""
-    policies: dict = {}
-    onto: str = ""
-    format: int = LOWEST
-
-
-class Generation(NamedTuple):
-    """A load and all attachments of the deployment; immutable once written. `attachments` is {id: Attachment}.
-
-    `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, copied, counted}},
-    rows as carry.moves gives them. `leaves` is the load whose counts go back where a rollback made this generation.
-    `back_to` is the number of the generation that it goes back to as a trial; 0: nothing ran before it, None: an older
-    record, which does not say.
-    """
-
-    number: int
-    load: str
-    release: str
-    attachments: dict
-    previous: Optional[int] = None
-    rollout_id: str = ""
-    guarded: bool = False
-    boot_id: str = ""
-    by: str = ""
-    why: str = ""
-    when: str = ""
-    policies: dict = {}
-    onto: str = ""
-    leaves: str = ""
-    on_boot_refusal: str = "previous"  # or "off": what a kernel that refuses the release at boot leads to
-    back_to: Optional[int] = None
-    on_strikes: str = "previous"  # or "off", "keep": what boots that end out of order lead to, see strikes.py
-    proven_after: int = 86400  # seconds that it has run by then
-    origin: dict = {}  # {login, controller, task}: whose run of Ansible made it, and a mark of its own
-    format: int = LOWEST
-
-    def as_record(self):
-        attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
-        is_first = all(attachment.hook in FIRST for attachment in self.attachments.values())
-        return {**self._asdict(), "attachments": attachments, "format": LOWEST if is_first else FORMAT}
-
-    @classmethod
-    def from_record(cls, record):
-        known = {field: record[field] for field in cls._fields if field in record}
-        known["attachments"] = {key: Attachment.from_record(each) for key, each in record["attachments"].items()}
-        return cls(**known)
-
-    def runs_the_same(self, other):
-        """Whether both put the same load at the same hooks."""
-        return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
-
-    def has_options_of(self, other):
-        """Whether both say the same of what a boot may lead to."""
-        return all(getattr(self, name) == getattr(other, name) for name in BOOT_OPTIONS)
-
-
-class Deadline(NamedTuple):
-    """Until when a guarded trial must be confirmed.
-
-    CLOCK_BOOTTIME in seconds, which goes on in suspend, of this boot alone. `over`: the trial ended so, the hooks
-    went back, and the disk did not take the outcome (see trial.py). `passed`: the probe did, since the switch to this
-    trial. `by_controller`: somebody confirms it from outside, besides; without, the probe decides alone.
-    """
-
-    generation: int
-    end: float
-    boot_id: str
-    rollout_id: str = ""
-    probe: str = ""
-    over: Optional[dict] = None
-    passed: bool = False
-    by_controller: bool = True
-    format: int = LOWEST
-
-    def is_live(self, trial, boot_id):
-        """Whether it is this trial's, of this boot, and not passed."""
-        return self.is_of(trial, boot_id) and not self.over and boottime() < self.end
-
-    def is_of(self, trial, boot_id):
-        """Whether it is this trial's, of this boot."""
-        return (self.generation, self.boot_id) == (trial.number, boot_id)
-
-
-class Asked(NamedTuple):
-    """A controller asks how the trial fares: by which [address, port] it first did, and whether by a later one, too."""
-
-    generation: int
-    came_by: Optional[list] = None
-    is_answered: bool = False
-
-
-class Keep(NamedTuple):
-    """How many generations the user wants to stay."""
-
-    keep: int
-    format: int = LOWEST
-
-
-class Serial(NamedTuple):
-    """The last number that a generation of the deployment was given."""
-
-    serial: int
-
-
-ROLLED_BACK, SUPERSEDED, FAILED = "rolled_back", "superseded", "failed"
-
-
-class Ended(NamedTuple):
-    """How a trial ended that was not confirmed: ROLLED_BACK, SUPERSEDED or FAILED.
-
-    It is written before the hooks move. `back`: they were seen back after that. `not_back`: those that were not, in
-    words, and why; whoever comes next tries again. `gone`: those whose place there is no more, or somebody else's.
-    """
-
-    generation: int
-    outcome: str
-    why: str
-    when: str = ""
-    left_out: tuple = ()  # declared entries that the map gone back to cannot hold, in words
-    back: bool = True
-    not_back: tuple = ()
-    gone: tuple = ()
-    format: int = LOWEST
-
-
-class Declared(NamedTuple):
-    """What bpf_map declared of a map, in the layout of the map that it was declared in.
-
-    `shape` is that map's record in the manifest, `cpus` how many values an entry has (0: one, whatever CPU). `gone`:
-    keys that were declared once and that a map of another load may still hold.
-    """
-
-    shape: dict
-    cpus: int = 0
-    entries: tuple = ()  # (key, value) in bytes
-    gone: tuple = ()
-
-    @property
-    def is_empty(self):
-        return not self.entries and not self.gone
-
-
-# ---- names and the lock --------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
 def home(name):
@@ -257,11 +76,6 @@ def home(name):
             name=name,
         )
     return Home(name, os.path.join(STATE, name), os.path.join(PINS, name))
-
-
-def release_of(load):
-    """R of R-K."""
-    return load.rpartition("-")[0]
 
 
 def take_places():
@@ -332,80 +146,6 @@ def make_pins_folder(path):
     files.make_private_folder(path)
 
 
-@contextlib.contextmanager
-def locked(name, seconds=LOCK_SECONDS):
-    """The deployment's Home, with the right to change it.
-
-    It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process and those of its children that inherited it.
-    """
-    place = home(name)
-    with files.disk_told():
-        told = take_places()
-        descriptor = _held_lock(lock_path(place.name), place.name, time.monotonic() + seconds)
-        try:
-            _sign(descriptor)
-            for text in (*told, *take_own(place)):
-                journal(place, "moved_aside", what=text)
-            yield place._replace(is_locked=True)
-        finally:
-            os.close(descriptor)
-
-
-def lock_path(name):
-    """The file that whoever changes the deployment has locked, its pid in it."""
-    return os.path.join(RUN, name + ".lock")
-
-
-def _held_lock(path, name, end):
-    """A descriptor of the file that is at `path`, locked; one that was taken away meanwhile keeps nobody out."""
-    while True:
-        descriptor = _open_lock(path)
-        try:
-            _take_lock(descriptor, name, end)
-            if files.is_at(descriptor, path):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def _open_lock(path):
-    """What is no file there (a symlink, a folder) is moved aside: it would keep the guard, too, from its work."""
-    try:
-        files.make_private_folder(RUN)
-        if not files.is_plain(path):
-            os.rename(path, f"{path}.{os.getpid()}.aside")
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except PermissionError as error:
-        raise Unprivileged("This needs root on the host", "Add become: true", errno=error.errno) from error
-
-
-def _sign(descriptor):
-    """The lock says whose it is, where there is room for that: a full /run shall not keep the way back shut."""
-    with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-
-
-def _take_lock(descriptor, name, end):
-    begun = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > end:
-                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-                raise Busy(
-                    f"Another run (process {holder or 'unknown'}) has been changing deployment {name} for "
-                    f"{round(end - begun)} s",
-                    "Run again when it has ended",
-                    pid=holder,
-                ) from None
-            time.sleep(0.05)
-
-
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -442,11 +182,6 @@ def pointed_number(place, pointer):
     path = os.path.join(place.folder, pointer)
     named = re.fullmatch(r"generations/([0-9]+)\.json", os.readlink(path) if os.path.islink(path) else "")
     return int(named[1]) if named else None
-
-
-def lost_trial(number):
-    """Stands for a trial whose record cannot be read or is gone: its number alone is known."""
-    return Generation(number, "", "", {}, guarded=True)
 
 
 def generation(place, number):
@@ -513,21 +248,6 @@ def deadline(place):
         if not is_as_sealed(files.read_json(path)):
             raise Damaged(f"{path} is not as it was written", path=path)
     return _read(Deadline, path)
-
-
-def sealed(record):
-    """The record with a digest of its fields."""
-    return {**record, "digest": _digest(record)}
-
-
-def is_as_sealed(record):
-    """Whether the record's fields are those that were sealed; one without a digest was written before there was one."""
-    return record.get("digest", "") in ("", _digest(record))
-
-
-def _digest(record):
-    fields = {name: value for name, value in record.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def asked(place):
@@ -618,7 +338,7 @@ def declared(place, name):
         record = json.loads(head)
         if _format(record, path) > FORMAT:
             raise _too_new(record, path)
-        return _parsed(record, body)
+        return Declared.from_file(record, body)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(
             f"{path}, what is declared of map {name}, cannot be read",
@@ -626,16 +346,6 @@ def declared(place, name):
             path=path,
             error=repr(error),
         ) from error
-
-
-def _parsed(head, body):
-    if hashlib.sha256(body).hexdigest() != head["digest"]:
-        raise ValueError("these are other bytes than were written")
-    key, value, number = head["shape"]["key_size"], head["bytes_value"], head["entries"]
-    step = key + value
-    entries = tuple((body[at : at + key], body[at + key : at + step]) for at in range(0, number * step, step))
-    gone = tuple(body[at : at + key] for at in range(number * step, len(body), key))
-    return Declared(head["shape"], head["cpus"], entries, gone)
 
 
 def _declared_path(place, name):
@@ -879,16 +589,7 @@ def write_declared(place, name, what):
         files.remove_if_empty(os.path.dirname(path))
         return
     files.make_private_folder(os.path.dirname(path))
-    body = b"".join([*(part for entry in what.entries for part in entry), *what.gone])
-    head = {
-        "format": LOWEST,
-        "shape": what.shape,
-        "cpus": what.cpus,
-        "bytes_value": len(what.entries[0][1]) if what.entries else 0,
-        "entries": len(what.entries),
-        "digest": hashlib.sha256(body).hexdigest(),
-    }
-    files.write_durably(path, json.dumps(head, sort_keys=True).encode() + b"\n" + body)
+    files.write_durably(path, what.as_file())
 
 
 def journal(place, event, **fields):
@@ -902,13 +603,3 @@ def journal(place, event, **fields):
         if os.path.exists(path) and os.path.getsize(path) >= JOURNAL_BYTES:
             os.rename(path, path + ".1")
         files.append_line(path, json.dumps(line, sort_keys=True))
-
-
-def boottime():
-    """Seconds since boot, suspend included (CLOCK_BOOTTIME): the same for every process of this boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def now():
-    """UTC, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

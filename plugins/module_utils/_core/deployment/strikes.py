@@ -21,7 +21,7 @@ from typing import NamedTuple, Optional
 
 from ..errors import Damaged, TooNew
 from ..kernel import namespaces
-from . import store
+from . import records, store
 
 LEFT = ("generation", "release", "why", "when", "strikes", "to")  # what `Ran.left` says
 STRIKES = 2  # that many in a row, and the boot goes without
@@ -155,7 +155,7 @@ def note_boot(home, confirmed):
 def note_left(home, confirmed, why, to):
     """What is left for its strikes is on the disk, before `to`, the generation that is confirmed instead."""
     ran = read(home)
-    left = {"generation": confirmed.number, "release": confirmed.release, "why": why, "when": store.now(), "to": to}
+    left = {"generation": confirmed.number, "release": confirmed.release, "why": why, "when": records.now(), "to": to}
     store.write_ran(home, ran._replace(left={**left, "strikes": [dict(row) for row in ran.strikes]}))
 
 
@@ -172,7 +172,7 @@ def _pruned(home, ran):
     return ran._replace(seconds={each: value for each, value in ran.seconds.items() if each in known})
 
 
-_NONE = store.Generation(0, "", "", {})
+_NONE = records.Generation(0, "", "", {})
 
 
 def _now():

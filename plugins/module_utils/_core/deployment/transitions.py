@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
-from . import apply, held, observe, off, plan, steps, store, trial, ways
+from . import apply, held, lock, observe, off, plan, records, steps, store, trial, ways
 
 
 class Outcome(NamedTuple):
@@ -28,9 +28,9 @@ class Outcome(NamedTuple):
     steps: tuple
     before: observe.Facts
     after: observe.Facts
-    generation: Optional[store.Generation]
+    generation: Optional[records.Generation]
     repaired: tuple = ()
-    deadline: Optional[store.Deadline] = None
+    deadline: Optional[records.Deadline] = None
     carried: tuple = ()  # what apply.carry_out told of the entries of maps
 
     @property
@@ -98,19 +98,21 @@ def attach(name, wish, check_mode=False, load_again=None):
         if own:
             _planned(home, observe.sound_facts(home), wish, own, check_mode)
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
-        seen, generation, steps = _planned(home, observe.sound_facts(home), wish, own, check_mode)
+        seen, generation, planned = _planned(home, observe.sound_facts(home), wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
-            generation, steps = trial.begin(home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller)
+            generation, planned = trial.begin(
+                home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller
+            )
             after = observe.facts(home)
-            return Outcome(tuple(steps), seen, after, generation, repaired, after.deadline)
-        told = _carry_out(home, steps, "detach" if wish.detach else "attach", check_mode)
+            return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline)
+        told = _carry_out(home, planned, "detach" if wish.detach else "attach", check_mode)
         if check_mode:
             after = seen
         else:
             is_left = wish.detach and off.switch()
             after = observe.facts(home) if is_left else _expect_settled(home, generation)
-        return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
+        return Outcome(tuple(planned), seen, after, generation, repaired, carried=told)
 
 
 def _with_way_back(home, seen, generation, load_again):
@@ -141,12 +143,12 @@ def _planned(home, seen, wish, own, check_mode):
     seen = observe.hooks(seen, generation)
     _refuse_off(seen, generation)
     is_unloaded = check_mode and generation.load not in seen.loads
-    steps = _without_kernel(seen, generation) if is_unloaded else ways.change(seen, generation)
+    planned = _without_kernel(seen, generation) if is_unloaded else ways.change(seen, generation)
     if wish.detach and off.switch():
-        steps = [step for step in steps if not _puts_on(step)]
-    _refuse_risk(wish, steps)
+        planned = [step for step in planned if not _puts_on(step)]
+    _refuse_risk(wish, planned)
     _refuse_unproved(wish, seen, generation)
-    return seen, generation, steps
+    return seen, generation, planned
 
 
 def _refuse_off(seen, generation):
@@ -159,11 +161,11 @@ def _puts_on(step):
     return isinstance(step, (steps.PutOn, steps.Replace))
 
 
-def _refuse_risk(wish, steps):
+def _refuse_risk(wish, planned):
     """A program that comes new onto the way in needs a guard, or the user's word."""
     if wish.confirm_within or wish.detach or wish.allow_management_path:
         return
-    moved = [step.attachment for step in steps if _puts_on(step)]
+    moved = [step.attachment for step in planned if _puts_on(step)]
     if not moved:
         return
     way = way_in.find()
@@ -234,7 +236,7 @@ def _load_for(seen, release, check_mode, own):
         if check_mode:
             return TO_BE_STAGED
         raise _nothing_staged(seen)
-    matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if store.release_of(load) == release]
+    matching = [load for load in (*current, *sorted(seen.loads, reverse=True)) if records.release_of(load) == release]
     if matching:
         return matching[0]
     if check_mode:
@@ -242,7 +244,7 @@ def _load_for(seen, release, check_mode, own):
     raise NotFound(
         f"Release {release} of {seen.name} is not loaded on this host",
         "Run bpf_program with its source, or name one of those listed",
-        releases=sorted({store.release_of(load) for load in seen.loads}),
+        releases=sorted({records.release_of(load) for load in seen.loads}),
     )
 
 
@@ -257,12 +259,12 @@ def _signed(generation, wish, seen):
     said = (seen.confirmed or plan.NOTHING) if wish.detach else wish
     return generation._replace(
         boot_id=seen.boot_id,
-        **{name: getattr(said, name) for name in store.BOOT_OPTIONS},
+        **{name: getattr(said, name) for name in records.BOOT_OPTIONS},
         by=wish.by,
         why=wish.why,
         rollout_id=wish.rollout_id,
         origin=wish.origin,
-        when=store.now(),
+        when=records.now(),
         back_to=seen.confirmed.number if _runs_something(seen) else 0,
     )
 
@@ -285,7 +287,7 @@ def _without_kernel(seen, generation):
 
 def marked(name, task):
     """The number of the generation that the task of this mark made, once no run is at work; None: there is none."""
-    with store.locked(name) as home:
+    with lock.locked(name) as home:
         seen = observe.facts(home)
     found = [each for each in (seen.trial, *seen.generations.values()) if each and each.origin.get("task") == task]
     return found[0].number if found else None
@@ -335,9 +337,9 @@ def _as_left(home, seen, number, check_mode):
 
 
 def _trial_ended(home, seen, why, check_mode):
-    steps = trial.end(home, why) if not check_mode else ways.back(observe.hooks(seen, plan.fallback(seen)))
+    planned = trial.end(home, why) if not check_mode else ways.back(observe.hooks(seen, plan.fallback(seen)))
     after = seen if check_mode else observe.facts(home)
-    return Outcome(tuple(steps), seen, after, after.confirmed)
+    return Outcome(tuple(planned), seen, after, after.confirmed)
 
 
 def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
@@ -354,10 +356,10 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
         return _as_confirmed(home, seen, repaired, check_mode)
     generation = ways.returning(seen, goal)
     seen = observe.hooks(seen, generation)
-    steps = ways.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
-    told = _carry_out(home, steps, "return", check_mode)
+    planned = ways.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
+    told = _carry_out(home, planned, "return", check_mode)
     after = seen if check_mode else observe.hooks(observe.facts(home), generation)
-    return Outcome(tuple(steps), seen, after, generation, repaired, carried=told)
+    return Outcome(tuple(planned), seen, after, generation, repaired, carried=told)
 
 
 def _lifted(home, seen, goal):
@@ -410,8 +412,8 @@ def confirm(name, number=None, check_mode=False, expect_proof=lambda: None, roll
         if number is None and seen.trial_is_live and rollout_id not in (None, seen.trial.rollout_id):
             raise trial.other_runs(seen, is_confirming=True)
         if seen.trial and seen.trial.guarded:
-            steps = trial.confirm(home, seen, expect_proof)
-            return Outcome(steps, seen, seen if check_mode else observe.facts(home), seen.trial)
+            planned = trial.confirm(home, seen, expect_proof)
+            return Outcome(planned, seen, seen if check_mode else observe.facts(home), seen.trial)
         observe.expect_known(seen)
         repaired = trial.settle(home)
         seen = observe.facts(home)
@@ -432,24 +434,24 @@ def _is_unknown(seen):
 def _adopt(home, seen, repaired, check_mode):
     """What the hooks run by links of ours is confirmed, whatever the disk says."""
     if seen.links:
-        kept = {name: getattr(seen.confirmed or plan.NOTHING, name) for name in store.BOOT_OPTIONS}
+        kept = {name: getattr(seen.confirmed or plan.NOTHING, name) for name in records.BOOT_OPTIONS}
         wish = Wish(by="bpf_release", why="adopted what the hooks ran", **kept)
         generation = _signed(ways.adopted(seen), wish, seen)
         seen = observe.hooks(seen, generation)
     else:
         generation = seen.confirmed or plan.NOTHING
-    steps = ways.adoption(seen, generation)
-    _carry_out(home, steps, "adopt", check_mode)
+    planned = ways.adoption(seen, generation)
+    _carry_out(home, planned, "adopt", check_mode)
     after = seen if check_mode else observe.facts(home)
-    return Outcome(tuple(steps), seen, after, generation, repaired)
+    return Outcome(tuple(planned), seen, after, generation, repaired)
 
 
 def keep(name, number, check_mode=False):
     """So many generations of the deployment stay for going back, from now on. The steps it took."""
     with _home(name, check_mode) as home:
-        steps = ways.keeping(observe.sound_facts(home), number)
-        _carry_out(home, steps, "keep", check_mode)
-        return tuple(steps)
+        planned = ways.keeping(observe.sound_facts(home), number)
+        _carry_out(home, planned, "keep", check_mode)
+        return tuple(planned)
 
 
 def look(name, number):
@@ -489,12 +491,12 @@ def _refuse_ended(home, seen, number):
 def _as_confirmed(home, seen, repaired, check_mode):
     seen = observe.hooks(seen, seen.confirmed)
     _refuse_off(seen, seen.confirmed)
-    steps = ways.change(seen, seen.confirmed)
-    if any(_puts_on(step) for step in steps):
+    planned = ways.change(seen, seen.confirmed)
+    if any(_puts_on(step) for step in planned):
         off.refuse(seen.name)
-    told = _carry_out(home, steps, "repair", check_mode)
+    told = _carry_out(home, planned, "repair", check_mode)
     after = seen if check_mode else _expect_settled(home, seen.confirmed)
-    return Outcome(tuple(steps), seen, after, seen.confirmed, repaired, carried=told)
+    return Outcome(tuple(planned), seen, after, seen.confirmed, repaired, carried=told)
 
 
 def remove(name, check_mode=False, *, only_unattached=False):
@@ -518,10 +520,10 @@ def remove(name, check_mode=False, *, only_unattached=False):
             with contextlib.suppress(NotBack):
                 trial.end(home, "the deployment was removed", is_punished=False)
             seen = observe.facts(home)
-        steps = ways.removal(seen)
+        planned = ways.removal(seen)
         if not check_mode:
-            apply.carry_out(steps, home)
-        return Outcome(tuple(steps), seen, seen if check_mode else observe.facts(home), None)
+            apply.carry_out(planned, home)
+        return Outcome(tuple(planned), seen, seen if check_mode else observe.facts(home), None)
 
 
 @contextlib.contextmanager
@@ -533,12 +535,12 @@ def _home(name, check_mode, must_exist=True):
     if check_mode or not store.has_remains(place):
         yield place
         return
-    with store.locked(name) as home:
+    with lock.locked(name) as home:
         yield home
 
 
-def _carry_out(home, steps, event, check_mode):
-    return () if check_mode else tuple(trial.carry_out(home, steps, event))
+def _carry_out(home, planned, event, check_mode):
+    return () if check_mode else tuple(trial.carry_out(home, planned, event))
 
 
 def _expect_settled(home, generation):

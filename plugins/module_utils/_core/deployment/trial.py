@@ -18,15 +18,15 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Busy, Damaged, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
-from . import apply, held, lock, observe, plan, steps, store, strikes, ways
-from .store import FAILED, ROLLED_BACK, SUPERSEDED
+from . import apply, held, lock, observe, plan, records, steps, store, strikes, ways
+from .records import FAILED, ROLLED_BACK, SUPERSEDED
 
 
 def begin(home, seen, generation, within, probe="", by_controller=True):
     """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved."""
     numbered = generation._replace(number=seen.next_number, guarded=True)
-    end = store.boottime() + within
-    deadline = store.Deadline(
+    end = records.boottime() + within
+    deadline = records.Deadline(
         numbered.number, end, seen.boot_id, numbered.rollout_id, probe, by_controller=by_controller
     )
     planned = ways.begin(seen, numbered, deadline)
@@ -78,7 +78,7 @@ def probe_passed(name, number):
 
     Busy where another run holds the lock: its guard, who says so, must not wait for it beyond the deadline.
     """
-    with store.locked(name, seconds=1) as home:
+    with lock.locked(name, seconds=1) as home:
         seen = observe.facts(home)
         if not seen.trial_is_live or seen.trial.number != number:
             return
@@ -118,7 +118,7 @@ def stop(name, holds=None):
 
 def abandon(name, number, why):
     """The trial that this run has just armed is given up, its guard having failed to start."""
-    with store.locked(name) as home:
+    with lock.locked(name) as home:
         found = store.pointed(home, "trial")
         if found and found.number == number:
             _go_back(home, FAILED, why, is_punished=False)
@@ -170,7 +170,7 @@ def _lost_gone_back(home, seen):
     """A trial whose record cannot be read goes back. It is quarantined as any other that was not confirmed in time,
     where what its guard wrote down says what it was."""
     deadline = seen.deadline
-    is_late = deadline and deadline.generation == seen.trial.number and deadline.end <= store.boottime()
+    is_late = deadline and deadline.generation == seen.trial.number and deadline.end <= records.boottime()
     with _holding(home) as holding:
         if is_late and holding.held and holding.held.trial.load:
             known = _facts(holding)
@@ -245,7 +245,7 @@ def _gone_back(home, outcome, why, is_punished):
     """
     seen = _facts(home)
     why = f"{why} (taken back {home.unlocked})" if home.unlocked else why
-    ended = store.Ended(seen.trial.number, outcome, why, back=False) if outcome else None
+    ended = records.Ended(seen.trial.number, outcome, why, back=False) if outcome else None
     quarantine = ways.digest_left(seen, seen.trial) if is_punished else ""
     behind = _seen_behind(seen)
     planned, told, refusal = ways.hooks_first(behind, ended, quarantine), [], None
@@ -404,7 +404,7 @@ def _has_hooks(generation):
 
 def other_runs(seen, *, is_confirming=False):
     """What another run hears while a trial is live: whose it is, and what can be done about it."""
-    left = max(0, round(seen.deadline.end - store.boottime()))
+    left = max(0, round(seen.deadline.end - records.boottime()))
     number, rollout = seen.trial.number, seen.trial.rollout_id or "(unnamed)"
     login, controller = (seen.trial.origin.get(each) or "somebody" for each in ("login", "controller"))
     confirm = f"confirm it, if you have looked at it: bpf_release generation={number}; " if is_confirming else ""

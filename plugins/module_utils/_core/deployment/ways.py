@@ -16,7 +16,7 @@ import json
 
 from ..errors import NotFound
 from ..hooks import catalogue
-from . import plan, store
+from . import plan, records
 from .steps import (
     DropMerge,
     EditMap,
@@ -54,9 +54,9 @@ def wanted(seen, attachments, load, *, replace=False, without=(), base=None):
     for key, named in by_id(without).items():
         if key in merged and merged[key].program == named.program:
             del merged[key]
-    release = store.release_of(load)
+    release = records.release_of(load)
     policies, onto = _taken_over(seen, load)
-    return store.Generation(
+    return records.Generation(
         number=0,
         load=load,
         release=release,
@@ -186,7 +186,7 @@ def _was_judged(seen, ended):
     answer that all is well with the old release.
     """
     ended = ended or seen.ended
-    return seen.trial.guarded and not (ended and ended.outcome in (store.SUPERSEDED, store.FAILED))
+    return seen.trial.guarded and not (ended and ended.outcome in (records.SUPERSEDED, records.FAILED))
 
 
 def digest_left(seen, generation):
@@ -251,7 +251,7 @@ def returning(seen, target):
 
 
 def stage(seen, release, aside, staged, files, hidden=()):
-    """Steps that make `staged` (store.Staged) the staged load.
+    """Steps that make `staged` (records.Staged) the staged load.
 
     `aside` names the pins to take over, None where the load is there already; `files` are the release's own, `hidden`
     the releases on the disk whose manifests show what is secret now, without that.
@@ -297,7 +297,7 @@ def prune(seen, *, staged=None, confirmed=None):
     needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
     kept = [generations[number] for number in needed if number in generations]
     loads = {each.load for each in kept} | ({staged.load} if staged else set())
-    releases = {store.release_of(load) for load in loads}
+    releases = {records.release_of(load) for load in loads}
     onto = {each.load: each.onto for each in generations.values()}
     return [
         *plan.units_left(seen, *(each for each in (confirmed, seen.trial) if each)),
@@ -331,7 +331,7 @@ def adopted(seen):
     base = seen.confirmed or plan.NOTHING
     load = loads.pop()
     attachments = {**base.attachments, **{key: each.attachment for key, each in ours.items()}}
-    return base._replace(load=load, release=store.release_of(load), attachments=attachments)
+    return base._replace(load=load, release=records.release_of(load), attachments=attachments)
 
 
 def adoption(seen, generation):
@@ -357,7 +357,9 @@ def keeping(seen, keep):
 def removal(seen):
     """Steps after which nothing of the deployment is left but its serial."""
     empty = (
-        store.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {}) if seen.confirmed else None
+        records.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {})
+        if seen.confirmed
+        else None
     )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
     steps += plan.switch(seen, empty or plan.NOTHING)
