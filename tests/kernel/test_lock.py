@@ -29,7 +29,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
 )
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Busy
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import files
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import child
 
 GONE_BACK = {program: [1] for program in HOOKS}
 GUARD = (
@@ -221,7 +221,7 @@ def test_child_that_loads_keeps_no_lock_and_dies_with_its_parent(host, tmp_path)
             told.write_text(str(os.getpid()))
             time.sleep(60)
 
-        elf.in_child(never_ends, "load")
+        child.answer_of(never_ends, "load")
 
     with holder(load) as pid:
         assert eventually(lambda: told.exists() and told.read_text())

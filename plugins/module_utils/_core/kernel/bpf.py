@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import re
 import struct
 from typing import NamedTuple, Optional
 
@@ -30,17 +29,14 @@ MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, perc
 NOEXIST = 1  # BPF_NOEXIST: add the entry, and EEXIST where it is
 F_LOCK = 1 << 2  # BPF_F_LOCK
 SMALLEST_PACKET = 14  # bytes of an Ethernet header, which BPF_PROG_TEST_RUN wants at the least
-# cgroup_sock_addr, cgroup_sockopt, sk_lookup: types that load with one of their attach types only
-NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"  # where the kernel shows its own types
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
-BPF_PROG_LOAD, BPF_PROG_QUERY, BPF_LINK_CREATE = 5, 16, 28  # enum bpf_cmd
+BPF_PROG_QUERY, BPF_LINK_CREATE = 16, 28  # enum bpf_cmd
 PERF_TYPE_TRACEPOINT, PERF_EVENT_TRACEPOINT = 2, 5  # enum perf_type_id, bpf_perf_event_type
 IOC_QUERY_BPF, MOST_AT_EVENT = 0xC008240A, 64  # PERF_EVENT_IOC_QUERY_BPF, BPF_TRACE_MAX_PROGS
 TC_POINTS = {"ingress": 1, "egress": 2}  # enum bpf_tc_attach_point
 TC_REPLACE = 1  # BPF_TC_F_REPLACE
 PASSES = 4  # over a map whose entries come and go while it is read
-CALLED = "(85) call"  # how the verifier's log begins that it looks at a call
 ENOTSUPP = 524  # the kernel's own, which libc does not know
 
 # What libbpf before 1.3 cannot spell. Number -> bpftool's name.
@@ -372,48 +368,6 @@ def btf_bytes(number):
         room = libbpf.buffer(size)
         libbpf.struct_info(fd, libbpf.BtfInfo(btf=libbpf.address(room), btf_size=size))
         return room.raw[:size]
-
-
-def accepts_helper(program_type, helper):
-    """Whether programs of this type may call this helper here; None where the kernel said neither.
-
-    A program that calls it without arguments is given to the verifier, which looks first whether the type has such a
-    helper: any complaint after that means yes. Some types (tracing, LSM) it does not get as far with.
-    """
-    words = _refusal_of_call(program_type, helper)
-    if words is None:
-        return True
-    return not re.search(r"(?:unknown|invalid) func |cannot use helper", words) if CALLED in words else None
-
-
-def has_helper(number):
-    """Whether this kernel knows the helper, for whatever type of program; None where it did not get so far."""
-    words = _refusal_of_call(PROG_XDP, number)
-    if words is None:
-        return True
-    return "invalid func " not in words if CALLED in words else None  # "unknown func": not for this type
-
-
-def _refusal_of_call(program_type, helper):
-    """The verifier's log of a program that does nothing but call a helper; None where it loads."""
-    call_and_leave = ((0x85, helper), (0xB7, 0), (0x95, 0))  # call helper; r0 = 0; exit
-    instructions = b"".join(struct.pack("=BBhi", code, 0, 0, number) for code, number in call_and_leave)
-    code, licence, log = libbpf.buffer(instructions), libbpf.buffer(b"GPL\0"), libbpf.buffer(1 << 14)
-    attributes = libbpf.ProgLoadAttr(
-        prog_type=program_type,
-        insn_cnt=len(call_and_leave),
-        insns=libbpf.address(code),
-        license=libbpf.address(licence),
-        log_level=1,
-        log_size=len(log),
-        log_buf=libbpf.address(log),
-        expected_attach_type=NEEDED_ATTACH_TYPES.get(program_type, 0),
-    )
-    try:
-        Fd(libbpf.bpf_syscall(BPF_PROG_LOAD, attributes)).close()
-        return None
-    except OSError:
-        return log.value.decode(errors="replace")
 
 
 # ---- hooks ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import fnmatch
 import glob
 import os
 import re
+import struct
 from typing import NamedTuple
 
 from . import bpf, libbpf
@@ -24,6 +25,10 @@ CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, 
 PROG_TYPES = range(1, 33)  # enum bpf_prog_type up to netfilter (6.4), the last one so far
 TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
+BPF_PROG_LOAD = 5  # enum bpf_cmd
+# cgroup_sock_addr, cgroup_sockopt, sk_lookup: types that load with one of their attach types only
+NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
+CALLED = "(85) call"  # how the verifier's log begins that it looks at a call
 BTF_KIND_TYPEDEF = 8
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 MORE_THAN_ANY_SIGNED = 1 << 31
@@ -126,10 +131,52 @@ def program_types_with(helper):
     None where it could not be told. The kernel itself is asked: libbpf's own probe took until after 1.1 to know the
     words that 6.6 and newer refuse a helper with.
     """
-    answers = {number: bpf.accepts_helper(number, helper) for number in PROG_TYPES}
+    answers = {number: accepts_helper(number, helper) for number in PROG_TYPES}
     if True not in answers.values():
         return None
     return [bpf.prog_type_name(number) for number, could in answers.items() if could]
+
+
+def accepts_helper(program_type, helper):
+    """Whether programs of this type may call this helper here; None where the kernel said neither.
+
+    A program that calls it without arguments is given to the verifier, which looks first whether the type has such a
+    helper: any complaint after that means yes. Some types (tracing, LSM) it does not get as far with.
+    """
+    words = _refusal_of_call(program_type, helper)
+    if words is None:
+        return True
+    return not re.search(r"(?:unknown|invalid) func |cannot use helper", words) if CALLED in words else None
+
+
+def has_helper(number):
+    """Whether this kernel knows the helper, for whatever type of program; None where it did not get so far."""
+    words = _refusal_of_call(bpf.PROG_XDP, number)
+    if words is None:
+        return True
+    return "invalid func " not in words if CALLED in words else None  # "unknown func": not for this type
+
+
+def _refusal_of_call(program_type, helper):
+    """The verifier's log of a program that does nothing but call a helper; None where it loads."""
+    call_and_leave = ((0x85, helper), (0xB7, 0), (0x95, 0))  # call helper; r0 = 0; exit
+    instructions = b"".join(struct.pack("=BBhi", code, 0, 0, number) for code, number in call_and_leave)
+    code, licence, log = libbpf.buffer(instructions), libbpf.buffer(b"GPL\0"), libbpf.buffer(1 << 14)
+    attributes = libbpf.ProgLoadAttr(
+        prog_type=program_type,
+        insn_cnt=len(call_and_leave),
+        insns=libbpf.address(code),
+        license=libbpf.address(licence),
+        log_level=1,
+        log_size=len(log),
+        log_buf=libbpf.address(log),
+        expected_attach_type=NEEDED_ATTACH_TYPES.get(program_type, 0),
+    )
+    try:
+        bpf.Fd(libbpf.bpf_syscall(BPF_PROG_LOAD, attributes)).close()
+        return None
+    except OSError:
+        return log.value.decode(errors="replace")
 
 
 # ---- this process and this host ------------------------------------------------------------------

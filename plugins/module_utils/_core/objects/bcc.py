@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError, NoMemory, ToolMissing, Unsupported
 from ..kernel import bpf, features, tools
-from . import cage, cost, diagnosis, elf, maps, memory, refusals, source
+from . import cage, child, cost, diagnosis, elf, maps, memory, refusals, source
 
 PYTHONS = ("/usr/libexec/platform-python", "/usr/bin/python3")  # that BCC's packages are made for; RHEL 8 has the first
 PACKAGES = "python3-bpfcc (Debian, Ubuntu) or python3-bcc (Fedora, RHEL, SUSE)"
@@ -249,7 +249,7 @@ def _expect_made(text, records, words, code, types, has_shim, log_folder):
     if "unusable" in last:
         raise _unusable(last["unusable"], last["file"], last["why"])
     if "refused" in last:
-        elf.in_child(lambda: _refuse(text, last, words, types, log_folder), "load")
+        child.answer_of(lambda: _refuse(text, last, words, types, log_folder), "load")
     if "uncompiled" in last:
         raise _uncompiled(text, words, has_shim)
     if "done" not in last:

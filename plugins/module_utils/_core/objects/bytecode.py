@@ -5,7 +5,7 @@
 """An object's bytecode as the compiler left it: instructions, what they refer to, and the source line of each.
 
 libbpf relocates on its way into the kernel and tells nothing of what it was before; libelf, which it needs itself,
-does. The bytes are not trusted: read them in a child process (elf.py). What is damaged raises ValueError.
+does. The bytes are not trusted: read them in a child process (child.py). What is damaged raises ValueError.
 
 The formats: ELF's relocations for BPF in the kernel's Documentation/bpf/llvm_reloc.rst, .BTF.ext in btf.rst.
 """

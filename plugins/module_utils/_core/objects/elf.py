@@ -2,10 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""An object opened, tuned, loaded, pinned: libbpf does it, in a child process of ours.
+"""An object opened, tuned, loaded, pinned: libbpf does it, in a child process of ours (child.py).
 
-The child is there because the bytes are not trusted: what crashes libbpf, or the verifier, ends the child alone and
-becomes a Failure. Where the pins go and which maps are shared is the caller's decision; what is set before the load is
+Where the pins go and which maps are shared is the caller's decision; what is set before the load is
 tuning.py's.
 """
 
@@ -15,21 +14,15 @@ import base64
 import contextlib
 import errno
 import hashlib
-import json
 import os
-import select
 import signal
 import sys
-import time
-import traceback
 from typing import NamedTuple
 
-from .. import errors
-from ..errors import BadObject, BadRequest, Failure, NotFound, VerifierRefused
-from ..kernel import bpf, btf, children, features, libbpf
-from . import bytecode, cost, maps, memory, refusals, verifier
+from ..errors import BadObject, BadRequest, NotFound, VerifierRefused
+from ..kernel import bpf, btf, features, libbpf
+from . import bytecode, child, cost, maps, memory, refusals, verifier
 
-CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 TRACE_SECONDS = 20
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
 LOG_STATS = 4  # BPF_LOG_STATS: the verifier's last words and its count, without the trace
@@ -118,7 +111,7 @@ class Loaded(NamedTuple):
 def inspect(data, name="object", file="The file"):
     """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
     _expect_of_this_host(data, file)
-    answer = in_child(lambda: _inspect(data, name, file), "open")
+    answer = child.answer_of(lambda: _inspect(data, name, file), "open")
     return ObjectSpec(
         tuple(ProgramSpec(*row) for row in answer["programs"]),
         tuple(maps.from_record(row) for row in answer["maps"]),
@@ -128,7 +121,7 @@ def inspect(data, name="object", file="The file"):
 
 def initial_globals(data, name="object"):
     """(the object's Btf, {section: (its type in there, its bytes)}) of the sections that globals lie in."""
-    answer = in_child(lambda: _initial_globals(data, name), "open")
+    answer = child.answer_of(lambda: _initial_globals(data, name), "open")
     if not answer["btf"]:
         return None, {}
     try:
@@ -149,31 +142,8 @@ def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUN
     Raises BadObject, VerifierRefused and what else the kernel's answer means, BeyondLimits (cost.py), and NoMemory
     before the first map is created; then nothing is pinned. With `log_folder` the whole log of a refusal is kept there.
     """
-    answer = in_child(lambda: _load(data, name, programs, shared or {}, pins, tuned, log_folder, limits or {}), "load")
-    return Loaded(**answer)
-
-
-def in_child(work, phase):
-    """What `work` returns, as JSON carries it, from a forked child that shares nothing back: for untrusted bytes.
-
-    `phase` is "open" or "load": how the child's death is told.
-    """
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        _answer(work, writing, parent)
-    os.close(writing)
-    try:
-        answer = _read_until(reading, time.monotonic() + CHILD_SECONDS)
-        if answer is None:
-            os.kill(child, signal.SIGKILL)
-    finally:
-        os.close(reading)
-        status = os.waitpid(child, 0)[1]
-    if not answer:
-        raise _died(status, phase, is_late=answer is None)
-    return _understood(json.loads(answer))
+    given = (programs, shared or {}, pins, tuned, log_folder, limits or {})
+    return Loaded(**child.answer_of(lambda: _load(data, name, *given), "load"))
 
 
 def ask(data, name, question, tuned=UNTUNED):
@@ -184,7 +154,7 @@ def ask(data, name, question, tuned=UNTUNED):
         _set_sizes(opened, tuned)
         return question(opened)
 
-    return in_child(work, "open")
+    return child.answer_of(work, "open")
 
 
 def holds_types(data):
@@ -196,7 +166,7 @@ def holds_types(data):
         except OSError:
             return False
 
-    return in_child(work, "open")
+    return child.answer_of(work, "open")
 
 
 def shapes(data, name):
@@ -625,69 +595,3 @@ def _culprit(error):
                 return program
     written = [program for program, text in error.logs.items() if text]
     return written[-1] if written else ""
-
-
-# ---- the child itself ----------------------------------------------------------------------------
-
-
-def _answer(work, writing, parent):
-    """Write what came of `work` and end; nothing of the parent's (its exit handlers, its output) runs here."""
-    try:
-        try:
-            children.die_with(parent)
-            children.close_inherited(writing)  # a deployment's lock, too
-            answer = {"result": work()}
-        except Failure as failure:
-            answer = {"failure": [type(failure).__name__, failure.what, failure.do, failure.detail]}
-        except OSError as error:
-            answer = {"oserror": [error.errno, error.strerror, error.filename, getattr(error, "log", [])]}
-        except Exception:  # a fault of ours: told as one, with its traceback, and not as a death of the child
-            answer = {"fault": traceback.format_exc()}
-        data = json.dumps(answer).encode()
-        while data:
-            data = data[os.write(writing, data) :]
-    finally:
-        os._exit(0)
-
-
-def _read_until(descriptor, deadline):
-    """All bytes up to the end of the pipe, or None where the deadline (time.monotonic) comes first."""
-    data = b""
-    while True:
-        ready = select.select([descriptor], [], [], max(0, deadline - time.monotonic()))[0]
-        if not ready:
-            return None
-        block = os.read(descriptor, 1 << 16)
-        if not block:
-            return data
-        data += block
-
-
-def _died(status, phase, is_late):
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    how = f"did not end within {CHILD_SECONDS} s" if is_late else f"was ended by signal {number}"
-    if phase == "open":
-        return BadObject(
-            f"libbpf {how} while opening the object", "The file is damaged; compile it again", signal=number
-        )
-    return VerifierRefused(
-        f"The process that loads the program {how}",
-        "Read the end of dmesg on this host before trying again: a fault in the verifier looks like this",
-        diagnosis="loader_killed",
-        signal=number,
-        kernel=os.uname().release,
-    )
-
-
-def _understood(answer):
-    if "fault" in answer:
-        raise RuntimeError(f"In the process that opens objects:\n{answer['fault']}")
-    if "failure" in answer:
-        kind, what, do, detail = answer["failure"]
-        raise getattr(errors, kind)(what, do, **detail)
-    if "oserror" in answer:
-        number, text, call, log = answer["oserror"]
-        error = OSError(number, text, call)
-        error.log = log
-        raise error
-    return answer["result"]

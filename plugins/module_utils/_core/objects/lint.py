@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from ..errors import BadObject, LostUpdates, Unsupported
-from . import bytecode, elf, stores
+from . import bytecode, child, elf, stores
 
 LOST_UPDATE, LOST_UPDATE_BY_HELPER, NOT_JUDGED = "lost_update", "lost_update_by_helper", "not_judged"
 
@@ -49,7 +49,7 @@ def findings(data, name, programs):
     A child process reads the bytes. What cannot be judged is a finding that says so.
     """
     try:
-        return elf.in_child(lambda: [each._asdict() for each in _findings(data, name, programs)], "open")
+        return child.answer_of(lambda: [each._asdict() for each in _findings(data, name, programs)], "open")
     except BadObject as failure:
         return not_judged(programs, failure.what)
 

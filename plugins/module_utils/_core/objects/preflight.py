@@ -132,7 +132,7 @@ def _type_number(kind, name):
 
 def _has_helper(name):
     number = since.helper_number(name)
-    return None if number <= since.LAST_OF_5_8 else bpf.has_helper(number)
+    return None if number <= since.LAST_OF_5_8 else features.has_helper(number)
 
 
 def _lacking(need, users, data):
@@ -169,7 +169,7 @@ def _sentence(row):
     return f"{row['kind'].replace('_', ' ')} {row['name']}" + (f" ({about})" if about else "")
 
 
-# ---- in elf.py's child ---------------------------------------------------------------------------
+# ---- in the child ----------------------------------------------------------------------------------
 
 
 def _warnings(opened, chosen):

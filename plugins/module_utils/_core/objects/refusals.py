@@ -4,7 +4,7 @@
 # PRIVATE to the collection ebpf.deploy
 """A refused object, explained: its log read, the host asked what only now is worth asking, the whole log in a file.
 
-It runs in elf.py's child, after the fact: nothing here decides whether an object loads.
+It runs in the child (child.py), after the fact: nothing here decides whether an object loads.
 """
 
 from __future__ import annotations

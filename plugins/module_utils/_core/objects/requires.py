@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 
 from ..kernel import bpf, btf, since
-from . import bytecode, elf
+from . import bytecode, child, elf
 
 # Who may load a type beside CAP_BPF: is_net_admin_prog_type and is_perfmon_prog_type in kernel/bpf/syscall.c; without
 # any capability socket filters and cgroup_skb, where the host lets everybody. Each was tried on 6.18.
@@ -42,7 +42,7 @@ def names(data, spec, chosen=None, tuned=elf.UNTUNED):
     rows = [row for program in programs for row in _of_program(program, tuned)]
     rows += [(f"map_type {shape.type_name}", shape.name) for shape in spec.maps]
     if data:
-        rows += elf.in_child(lambda: _of_bytes(data, [program.name for program in programs]), "open")
+        rows += child.answer_of(lambda: _of_bytes(data, [program.name for program in programs]), "open")
     found = {}
     for need, user in rows:
         found.setdefault(need, set()).add(user)
@@ -54,7 +54,7 @@ def unconditional_call(data, program, helper):
 
     The verifier follows no branch that it knows will not be taken, so a call behind one may be there for other kernels.
     """
-    return elf.in_child(lambda: _unconditional(data, program, helper), "open")
+    return child.answer_of(lambda: _unconditional(data, program, helper), "open")
 
 
 def _of_program(program, tuned):
@@ -83,7 +83,7 @@ def _target(program, given):
     return f"{KINDS.get(found['kind'], 'function')} {found['name']}" if found else ""
 
 
-# ---- in elf.py's child ---------------------------------------------------------------------------
+# ---- in the child ----------------------------------------------------------------------------------
 
 
 def _of_bytes(data, programs):
