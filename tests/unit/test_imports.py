@@ -130,6 +130,12 @@ def test_libbpf_is_called_by_the_kernel_and_the_objects_alone():
             assert {attribute for room, attribute in calls(name) if room == "libbpf"} <= {"version"}, name
 
 
+@pytest.mark.parametrize("name", ["records", "declared", "steps", "plan", "ways"])
+def test_what_is_pure_reaches_no_disk(name):
+    on_the_way = {each[len(CORE) :] for each in closure(CORE + "deployment." + name) if each.startswith(CORE)}
+    assert not on_the_way & {"deployment.store", "deployment.lock", "deployment.observe", "deployment.apply"}
+
+
 @pytest.mark.parametrize("name", WAY_BACK)
 def test_way_back_needs_no_compiler_and_no_verifier(name):
     on_the_way = {each[len(CORE) :] for each in closure(CORE + name) if each.startswith(CORE)}

@@ -18,6 +18,7 @@ import fcntl
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 from ..errors import Busy, Damaged, TooNew, Unprivileged
 from ..kernel import files
@@ -29,7 +30,7 @@ FREED_WITHIN = 3.0  # s from the end of a run to the end of its lock
 
 
 @contextlib.contextmanager
-def locked(name, seconds=LOCK_SECONDS):
+def locked(name: str, seconds: float = LOCK_SECONDS) -> Iterator[records.Home]:
     """The deployment's Home, with the right to change it.
 
     It is an flock on /run/ebpf_deploy/NAME.lock, gone with this process and those of its children that inherited it.
@@ -46,7 +47,7 @@ def locked(name, seconds=LOCK_SECONDS):
             os.close(descriptor)
 
 
-def lock_path(name):
+def lock_path(name: str) -> str:
     """The file that whoever changes the deployment has locked, its pid in it."""
     return os.path.join(records.RUN, name + ".lock")
 
@@ -111,7 +112,7 @@ def _take_own(place, told=()):
 
 
 @contextlib.contextmanager
-def for_guard(name, is_due=False):
+def for_guard(name: str, is_due: bool = False) -> Iterator[records.Home]:
     """The deployment's Home, with the right to change it: by its lock, or without (`unlocked` says why).
 
     Busy before the deadline, or where no trial is left: the guard asks again. `is_due`: whatever the deadline says.

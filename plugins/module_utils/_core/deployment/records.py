@@ -59,15 +59,15 @@ class Home(NamedTuple):
         return self.is_locked or bool(self.unlocked)
 
     @property
-    def loads(self):
+    def loads(self) -> str:
         return os.path.join(self.pins, "loads")
 
     @property
-    def links(self):
+    def links(self) -> str:
         return os.path.join(self.pins, "links")
 
     @property
-    def carry(self):
+    def carry(self) -> str:
         return os.path.join(self.pins, "carry")
 
 
@@ -112,22 +112,22 @@ class Generation(NamedTuple):
     origin: dict = {}  # {login, controller, task}: whose run of Ansible made it, and a mark of its own
     format: int = LOWEST
 
-    def as_record(self):
+    def as_record(self) -> dict:
         attachments = {key: attachment.as_record() for key, attachment in self.attachments.items()}
         is_first = all(attachment.hook in FIRST for attachment in self.attachments.values())
         return {**self._asdict(), "attachments": attachments, "format": LOWEST if is_first else FORMAT}
 
     @classmethod
-    def from_record(cls, record):
+    def from_record(cls, record: dict) -> Generation:
         known = {field: record[field] for field in cls._fields if field in record}
         known["attachments"] = {key: Attachment.from_record(each) for key, each in record["attachments"].items()}
         return cls(**known)
 
-    def runs_the_same(self, other):
+    def runs_the_same(self, other: Optional[Generation]) -> bool:
         """Whether both put the same load at the same hooks."""
         return other is not None and (self.load, self.attachments) == (other.load, other.attachments)
 
-    def has_options_of(self, other):
+    def has_options_of(self, other: Generation) -> bool:
         """Whether both say the same of what a boot may lead to."""
         return all(getattr(self, name) == getattr(other, name) for name in BOOT_OPTIONS)
 
@@ -150,11 +150,11 @@ class Deadline(NamedTuple):
     by_controller: bool = True
     format: int = LOWEST
 
-    def is_live(self, trial, boot_id):
+    def is_live(self, trial: Generation, boot_id: str) -> bool:
         """Whether it is this trial's, of this boot, and not passed."""
         return self.is_of(trial, boot_id) and not self.over and boottime() < self.end
 
-    def is_of(self, trial, boot_id):
+    def is_of(self, trial: Generation, boot_id: str) -> bool:
         """Whether it is this trial's, of this boot."""
         return (self.generation, self.boot_id) == (trial.number, boot_id)
 
@@ -214,10 +214,10 @@ class Declared(NamedTuple):
     gone: tuple = ()
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         return not self.entries and not self.gone
 
-    def as_file(self):
+    def as_file(self) -> bytes:
         """The bytes of its file: a line of JSON, which has the layout and a digest, and then keys and values."""
         body = b"".join([*(part for entry in self.entries for part in entry), *self.gone])
         head = {
@@ -231,7 +231,7 @@ class Declared(NamedTuple):
         return json.dumps(head, sort_keys=True).encode() + b"\n" + body
 
     @classmethod
-    def from_file(cls, head, body):
+    def from_file(cls, head: dict, body: bytes) -> Declared:
         """Of the file's first line, as the record that it is, and its other bytes."""
         if hashlib.sha256(body).hexdigest() != head["digest"]:
             raise ValueError("these are other bytes than were written")
@@ -242,22 +242,22 @@ class Declared(NamedTuple):
         return cls(head["shape"], head["cpus"], entries, gone)
 
 
-def release_of(load):
+def release_of(load: str) -> str:
     """R of R-K."""
     return load.rpartition("-")[0]
 
 
-def lost_trial(number):
+def lost_trial(number: int) -> Generation:
     """Stands for a trial whose record cannot be read or is gone: its number alone is known."""
     return Generation(number, "", "", {}, guarded=True)
 
 
-def sealed(record):
+def sealed(record: dict) -> dict:
     """The record with a digest of its fields."""
     return {**record, "digest": _digest(record)}
 
 
-def is_as_sealed(record):
+def is_as_sealed(record: dict) -> bool:
     """Whether the record's fields are those that were sealed; one without a digest was written before there was one."""
     return record.get("digest", "") in ("", _digest(record))
 
@@ -267,11 +267,11 @@ def _digest(record):
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def boottime():
+def boottime() -> float:
     """Seconds since boot, suspend included (CLOCK_BOOTTIME): the same for every process of this boot."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def now():
+def now() -> str:
     """UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

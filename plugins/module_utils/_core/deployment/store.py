@@ -33,6 +33,7 @@ import hashlib
 import json
 import os
 import re
+from typing import Optional
 
 from ..errors import BadRequest, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
 from ..kernel import files, owned
@@ -67,7 +68,7 @@ OUTLIVES = {"serial", "quarantine"}  # what stays in the folder of a deployment 
 # ---- places --------------------------------------------------------------------------------------
 
 
-def home(name):
+def home(name: str) -> Home:
     """Where the deployment lives, for reading. BadRequest for a name that is none."""
     if not NAME.fullmatch(name):
         raise BadRequest(
@@ -78,7 +79,7 @@ def home(name):
     return Home(name, os.path.join(STATE, name), os.path.join(PINS, name))
 
 
-def take_places():
+def take_places() -> list:
     """Sentences on what somebody else had put where our folders are to be: it was moved aside, so that nobody keeps a
     way back or a boot from its work by being there first. What cannot be taken stays: expect_private tells of it."""
     told = []
@@ -90,7 +91,7 @@ def take_places():
     return [text for text in told if text]
 
 
-def take_own(place):
+def take_own(place: Home) -> list:
     """Sentences on what of the deployment was a symlink in the place of a folder of ours, or of a pin: each was moved
     aside. What one leads to is not ours: nothing is read, written or removed through it."""
     told = []
@@ -114,7 +115,7 @@ def _may_be_links(place):
             yield os.path.join(root, name)
 
 
-def expect_private():
+def expect_private() -> None:
     """Our folders are root's alone, each on its whole way, where they are there; NotRootsAlone names what is not.
 
     For what begins something new. What goes back asks nobody.
@@ -131,7 +132,7 @@ def expect_private():
             raise
 
 
-def has_own_pins():
+def has_own_pins() -> bool:
     """Whether what is pinned under our name is root's: what is in another's folder is none of ours."""
     try:
         facts = os.lstat(PINS)
@@ -140,7 +141,7 @@ def has_own_pins():
     return facts.st_uid == 0
 
 
-def make_pins_folder(path):
+def make_pins_folder(path: str) -> None:
     """The folder `path` below PINS is there, root's alone like those above it."""
     owned.take_folder(PINS)
     files.make_private_folder(path)
@@ -149,7 +150,7 @@ def make_pins_folder(path):
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def deployments():
+def deployments() -> list:
     """The names of all deployments that have state on this host's disk, or pins."""
     return sorted(
         name
@@ -158,18 +159,18 @@ def deployments():
     )
 
 
-def has_remains(place):
+def has_remains(place: Home) -> bool:
     """Whether anything is on the disk or pinned, but for what outlives a deployment; a killed run may have left it."""
     is_there = os.path.lexists(place.pins) or os.path.islink(place.folder)
     return is_there or bool({*files.names_in(place.folder)} - OUTLIVES)
 
 
-def staged(place):
+def staged(place: Home) -> Optional[Staged]:
     """What stands in staged.json, or None."""
     return _read(Staged, os.path.join(place.folder, "staged.json"))
 
 
-def pointed(place, pointer):
+def pointed(place: Home, pointer: str) -> Optional[Generation]:
     """The Generation that `trial` or `confirmed` names, or None. Damaged where it is no symlink to a generation."""
     number, path = pointed_number(place, pointer), os.path.join(place.folder, pointer)
     if number is None and os.path.lexists(path):
@@ -177,14 +178,14 @@ def pointed(place, pointer):
     return None if number is None else generation(place, number)
 
 
-def pointed_number(place, pointer):
+def pointed_number(place: Home, pointer: str) -> Optional[int]:
     """The number that `trial` or `confirmed` names, whether there is such a generation or not; None: names nothing."""
     path = os.path.join(place.folder, pointer)
     named = re.fullmatch(r"generations/([0-9]+)\.json", os.readlink(path) if os.path.islink(path) else "")
     return int(named[1]) if named else None
 
 
-def generation(place, number):
+def generation(place: Home, number: int) -> Optional[Generation]:
     """The Generation with this number, or None where it is not kept."""
     path = _generation_path(place, number)
     return _numbered(_read(Generation, path), "number", number, path)
@@ -197,24 +198,24 @@ def _numbered(found, field, number, path):
     return found
 
 
-def generation_numbers(place):
+def generation_numbers(place: Home) -> list:
     names = files.names_in(os.path.join(place.folder, "generations"))
     return sorted(int(name[:-5]) for name in names if re.fullmatch(r"[0-9]+\.json", name))
 
 
-def next_number(place):
+def next_number(place: Home) -> int:
     """A generation's number that was never used: serial counts on although generations are pruned."""
     serial = _read(Serial, os.path.join(place.folder, "serial"))
     return max([serial.serial if serial else 0, *generation_numbers(place)]) + 1
 
 
-def releases(place):
+def releases(place: Home) -> list:
     """The ids of the releases on this disk, and R.gone.aside of one that a killed run had begun to remove."""
     names = files.names_in(os.path.join(place.folder, "releases"))
     return [name for name in names if "." not in name or name.endswith(GONE)]
 
 
-def release(place, number):
+def release(place: Home, number: str) -> Optional[Release]:
     """The Release with this id, None where its manifest is not on this disk. `spoiled` says whether its files are."""
     if number.endswith(GONE):
         return None
@@ -222,11 +223,11 @@ def release(place, number):
     return _numbered(_read(Release, path), "id", number, path)
 
 
-def release_path(place, number, name):
+def release_path(place: Home, number: str, name: str) -> str:
     return os.path.join(place.folder, "releases", number, name)
 
 
-def spoiled(place, made):
+def spoiled(place: Home, made: Release) -> str:
     """The path of a file of the release that is lost, or has other bytes than were written; "" where all are whole."""
     for name, digest in made.digests.items():
         path = release_path(place, made.id, name)
@@ -236,12 +237,12 @@ def spoiled(place, made):
     return ""
 
 
-def deadline_path(name):
+def deadline_path(name: str) -> str:
     """The file that is there while a guarded trial waits."""
     return os.path.join(RUN, name + ".deadline")
 
 
-def deadline(place):
+def deadline(place: Home) -> Optional[Deadline]:
     """The Deadline of the trial, or None. Damaged where it is not as it was written: the trial might never end."""
     path = deadline_path(place.name)
     with contextlib.suppress(FileNotFoundError):
@@ -250,7 +251,7 @@ def deadline(place):
     return _read(Deadline, path)
 
 
-def asked(place):
+def asked(place: Home) -> Optional[Asked]:
     """The Asked of the trial; None where no controller asks."""
     return _read(Asked, _asked_path(place.name))
 
@@ -259,12 +260,12 @@ def _asked_path(name):
     return os.path.join(RUN, name + ".asked")
 
 
-def keep(place):
+def keep(place: Home) -> Optional[Keep]:
     """The Keep of the deployment, or None where KEEP holds."""
     return _read(Keep, os.path.join(place.folder, "keep.json"))
 
 
-def newer(place):
+def newer(place: Home) -> list:
     """A TooNew for each record of the deployment that is of a higher format than ours."""
     found = []
     for path in [*_records(place), deadline_path(place.name)]:
@@ -284,7 +285,7 @@ def _records(place):
     )
 
 
-def ended(place, number):
+def ended(place: Home, number: int) -> Optional[Ended]:
     """How the trial of this generation ended, None while it did not or where it was confirmed."""
     path = os.path.join(place.folder, "outcomes", f"{number}.json")
     return _numbered(_read(Ended, path), "generation", number, path)
@@ -300,7 +301,7 @@ def record_of(kind, path):
     return _read(kind, path)
 
 
-def quarantined(place, digest):
+def quarantined(place: Home, digest: str) -> Optional[dict]:
     """{why, when, generation} where this host threw back what has this digest, or None.
 
     A record that cannot be read keeps it out, too, until the user wants it tried again.
@@ -313,7 +314,7 @@ def quarantined(place, digest):
     return None if record is None else {**unknown, **record}
 
 
-def quarantined_under_another_key(place, private_id):
+def quarantined_under_another_key(place: Home, private_id: str) -> list:
     """The digests of what was thrown back with the same names of secrets as the private_id (release.py) has, under
     another key; none for a source_id."""
     source_id, key, *dummy = [*private_id.split("."), ""]
@@ -321,12 +322,12 @@ def quarantined_under_another_key(place, private_id):
     return [".".join(each) for each in names if len(each) == 3 and each[0] == source_id and each[1] != key]
 
 
-def declared_maps(place):
+def declared_maps(place: Home) -> list:
     """The names of the maps that entries are declared of."""
     return [name for name in files.names_in(os.path.join(place.folder, "entries")) if not name.endswith(".aside")]
 
 
-def declared(place, name):
+def declared(place: Home, name: str) -> Optional[Declared]:
     """What is declared of the map with this name, or None. Damaged where the file is not as it was written."""
     path = _declared_path(place, name)
     try:
@@ -352,7 +353,7 @@ def _declared_path(place, name):
     return os.path.join(place.folder, "entries", name)
 
 
-def release_file(place, made, name):
+def release_file(place: Home, made: Release, name: str) -> bytes:
     """The bytes of a release's file on this disk: object.o, source or btf. Damaged where they are not as written."""
     path, digest = release_path(place, made.id, name), made.digests.get(name)
     try:
@@ -365,7 +366,7 @@ def release_file(place, made, name):
     return data
 
 
-def lost_release(number, path, **detail):
+def lost_release(number: str, path: str, **detail) -> Damaged:
     """What is heard of a release that cannot be loaded again from the disk."""
     return Damaged(
         f"{path} of release {number} is damaged or lost",

@@ -199,19 +199,19 @@ def _answers(stack, given, environment):
     """([(record, its file descriptor or None)], what was printed, how the child ended)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, tempfile.TemporaryFile() as printed:
-        child = _started(theirs, given, environment, printed)
+        started = _started(theirs, given, environment, printed)
         try:
-            with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+            with contextlib.suppress(BrokenPipeError), started.stdin as stdin:
                 stdin.write(json.dumps({**given, "socket": theirs.fileno()}).encode())
             theirs.close()
             records = list(_received(ours, stack, time.monotonic() + SECONDS))
-            code = child.wait(SECONDS)
+            code = started.wait(SECONDS)
         except (socket.timeout, subprocess.TimeoutExpired) as error:  # TimeoutError since Python 3.10
             raise CompileError(f"BCC did not end within {SECONDS} s", "Look at the load of this host") from error
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
         printed.seek(0)
         return records, printed.read().decode(errors="replace"), code
 

@@ -16,6 +16,7 @@ import select
 import signal
 import time
 import traceback
+from typing import Any, Callable
 
 from .. import errors
 from ..errors import BadObject, Failure, VerifierRefused
@@ -24,7 +25,7 @@ from ..kernel import children
 CHILD_SECONDS = 120  # a refusal for more than a million instructions takes 6 s here
 
 
-def answer_of(work, phase):
+def answer_of(work: Callable, phase: str) -> Any:
     """What `work` returns, as JSON carries it, from a forked child that shares nothing back: for untrusted bytes.
 
     `phase` is "open" or "load": how the child's death is told.
