@@ -218,6 +218,19 @@ def foreign_count(foreign):
     return sum(each["value"] for row in rows for each in row["formatted"]["values"])
 
 
+@pytest.mark.parametrize("altname", ["k0alt", "k0-an-altname-that-is-longer-than-a-name-can-be"])
+@pytest.mark.parametrize("case", ["tcx ingress", "tc ingress", "xdp native"], indirect=True)
+def test_altname_is_the_same_place(case, altname):
+    private_host.run("ip", "link", "property", "add", "dev", private_host.DEVICE, "altname", altname)
+    options = {**dict(case.wanted.options), "interface": altname}
+    case.attach(case.wanted)
+
+    again = case.attach(private_host.attachment(case.row.hook, case.row.program, **options))
+
+    assert again.steps == ()
+    assert again.after.links.keys() == {case.key}
+
+
 @pytest.mark.parametrize("case", CAN_GO, indirect=True)
 def test_place_gone_is_told_and_comes_back(case):
     case.attach(case.wanted)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import Failure, NotFound
-from ..kernel import namespaces
+from ..kernel import namespaces, netlink
 from .contract import Attachment, Hook, Option, Place
+
+IFNAMSIZ = 16
 
 NETNS = Option(
     (
@@ -30,7 +32,7 @@ class AtInterface(Hook):
     def named(self, attachment: Attachment) -> Attachment:
         """With the interface's name of today, where the user gave an altname: that makes no second attachment."""
         with contextlib.suppress(Failure, OSError), namespaces.network(attachment.option("netns")):
-            number = namespaces.ifindex(attachment.option("interface"))
+            number = _index(attachment.option("interface"))
             name = namespaces.interface_name(number) if number else None
             return attachment.with_options(interface=name) if name else attachment
         return attachment
@@ -41,7 +43,7 @@ class AtInterface(Hook):
             return False
         if way_in.is_everything or not namespaces.is_own(attachment.option("netns")):
             return True
-        number = namespaces.ifindex(attachment.option("interface"))
+        number = _index(attachment.option("interface"))
         return number is None or number in way_in.interfaces
 
     def is_there(self, place: Place) -> bool:
@@ -60,7 +62,7 @@ def interface_place(attachment: Attachment, attach_type: int, more: tuple = ()) 
     """The Place on the attachment's interface in its network namespace."""
     name, netns = attachment.option("interface"), attachment.option("netns")
     with namespaces.network(netns):
-        number = namespaces.ifindex(name)
+        number = _index(name)
         others = namespaces.interfaces() if number is None else ()
     if number is None:
         inside = f" in network namespace {netns}" if netns else ""
@@ -71,6 +73,11 @@ def interface_place(attachment: Attachment, attach_type: int, more: tuple = ()) 
             interfaces=sorted(others),
         )
     return Place(number, attach_type, netns=netns, more=more)
+
+
+def _index(name):
+    """By name or altname, whose length only netlink has room for."""
+    return namespaces.ifindex(name) if len(name.encode()) < IFNAMSIZ else netlink.index_by_altname(name)
 
 
 def interface_names(number: int) -> list:

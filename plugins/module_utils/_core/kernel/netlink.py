@@ -88,6 +88,17 @@ def links():
     return [_link(body) for body in _asked(RTM_GETLINK, NLM_F_DUMP, struct.pack("=BxHiII", 0, 0, 0, 0, 0))]
 
 
+def index_by_altname(name):
+    """The index of the interface that has this name or altname of up to 127 characters in this thread's network
+    namespace, None where none has it (before Linux 5.5: none has an altname)."""
+    asked = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + _attribute(IFLA_ALT_IFNAME, name.encode() + b"\0")
+    try:
+        (body,) = _asked(RTM_GETLINK, 0, asked)
+    except (OSError, ValueError):
+        return None
+    return struct.unpack_from("=4xi", body)[0]
+
+
 def _link(body):
     (index,) = struct.unpack_from("=4xi", body)
     found = _attributes(body[16:])
@@ -234,7 +245,7 @@ RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE = 18, 22, 26, 34
 RTN_LOCAL, LOOPBACK = 2, 1  # lo has this index in every namespace (LOOPBACK_IFINDEX)
 RTM_F_FIB_MATCH = 0x2000  # the route itself and not one of its hops (Linux 4.13, IPv6 4.15)
 IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
-IFLA_INFO_KIND = 1
+IFLA_INFO_KIND, IFLA_ALT_IFNAME = 1, 53
 IFA_ADDRESS, IFA_LOCAL = 1, 2  # on a link with one peer, IFA_ADDRESS is the peer's
 RTA_DST, RTA_SRC, RTA_OIF, RTA_MULTIPATH, RTA_MARK = 1, 2, 4, 9, 16
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29  # Linux 4.18
