@@ -70,13 +70,21 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 MORE = {
     NETFILTER: 'SEC("netfilter") int MARK_netfilter(void *ctx) { seen(3); return 1; /* NF_ACCEPT */ }',
     SK_LOOKUP: 'SEC("sk_lookup") int MARK_sk_lookup(struct bpf_sk_lookup *ctx) { seen(3); return SK_PASS; }',
-    TRACEPOINT: 'SEC("tracepoint") int MARK_tracepoint(void *ctx) { seen(3); return 0; }',
+    TRACEPOINT: 'SEC("tracepoint") int MARK_tracepoint(void *ctx) { seen_of_ours(3); return 0; }',
 }
+# An event of the whole machine: other processes' do not count.
+OURS = f"""
+static __always_inline void seen_of_ours(__u32 row)
+{{
+    if (bpf_get_current_pid_tgid() >> 32 == {os.getpid()})
+        seen(row);
+}}
+"""
 
 
 def text_with(program):
     """TEXT, with this program's function where it is one of MORE."""
-    return f"{TEXT}\n{MORE[program]}\n" if program in MORE else TEXT
+    return f"{TEXT}\n{OURS}\n{MORE[program]}\n" if program in MORE else TEXT
 
 
 def given(version, text=TEXT, name=FILE, programs=()):

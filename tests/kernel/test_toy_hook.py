@@ -17,7 +17,6 @@ HERE = pathlib.Path(__file__).parent
 SHOWN = """
 import json, toy_hook
 from ansible_collections.ebpf.deploy.plugins.doc_fragments import _attachment
-from ansible_collections.ebpf.deploy.plugins.modules import bpf_attach
 shown = json.loads(_attachment.ModuleDocFragment.DOCUMENTATION)["options"]
 listed = shown["attachments"]["suboptions"]
 print(json.dumps({"hook": shown["hook"], "note": shown["note"], "in a list": listed["note"]}))

@@ -63,5 +63,5 @@ def calls(host, count):
 for name in os.environ.get("TOY_WITHOUT", "").split():
     delattr(Toy, name)
 catalogue.HOOKS["toy"] = Toy()
-programs.MORE[PROGRAM] = 'SEC("tracepoint") int MARK_toy_max_min(void *ctx) { seen(3); return 0; }'
+programs.MORE[PROGRAM] = 'SEC("tracepoint") int MARK_toy_max_min(void *ctx) { seen_of_ours(3); return 0; }'
 hook_rows.ROWS["toy"] = hook_rows.Row("toy", PROGRAM, lambda host: {"note": "seen"}, calls)
