@@ -133,8 +133,9 @@ def test_guard_that_dies_again_and_again_is_started_as_long_as_its_trial_waits(h
     assert running(host) == {program: [1] for program in HOOKS}
 
 
+@pytest.mark.parametrize("then", ["confirm", "take back"])
 @pytest.mark.parametrize("name", ["netfilter", "sk_lookup", "tc ingress", "tracepoint"])
-def test_guard_switches_hooks_of_other_kinds_and_lets_go_of_what_ran(host, name, tmp_path):
+def test_guard_lets_go_of_what_ran_at_hooks_of_other_kinds(host, name, then, tmp_path):
     """Its parent, which keeps its descriptors, does too: a link that cannot be detached ends with the last of them."""
     case = hook_rows.made(name, host)
     case.attach(case.wanted)
@@ -143,10 +144,12 @@ def test_guard_switches_hooks_of_other_kinds_and_lets_go_of_what_ran(host, name,
     zipped, seen = code.written(code.GUARD), str(tmp_path / "seen")
     guard._as_process(NAME, [sys.executable, "-c", GUARD, zipped, NAME, seen, "none", ""])
     assert eventually(is_switched)
-    transitions.confirm(NAME, 2)
-
     case.row.traffic(case.host, 2)
-    assert case.counts() == {2: 2}
+
+    transitions.confirm(NAME, 2) if then == "confirm" else transitions.roll_back(NAME, number=2)
+
+    case.row.traffic(case.host, 3)
+    assert case.counts() == ({2: 5} if then == "confirm" else {2: 2, 1: 3})
     assert eventually(lambda: not sessions())
 
 

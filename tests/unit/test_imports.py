@@ -14,6 +14,7 @@ import pathlib
 import pytest
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import code
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import contract
 
 PLUGINS = pathlib.Path(__file__).parents[2] / "plugins"
 CORE = "module_utils._core."
@@ -51,7 +52,8 @@ NEEDS_NO = (
 )
 
 ON_THE_CONTROLLER = ("action.", "doc_fragments.", "plugin_utils.")
-MOVERS = {"link_create", "link_update", "link_detach"}
+MOVERS = {"link_create", "link_update", "link_detach", "netfilter_link", "tc_attach", "tc_detach"}
+CHANGES = ("put_on", "replace", "take_off", "attach", "swap", "detach")  # of a contract.Hook
 
 
 def name_of(path):
@@ -158,14 +160,15 @@ def test_links_are_moved_by_hooks_alone():
 
 
 def test_hooks_are_moved_by_apply_alone():
-    """Whoever else calls a hook's attach, swap or detach would go round the plan, the trace and the undoing."""
+    """Whoever else calls what changes a hook would go round the plan, the trace and the undoing."""
     moving = {
         name
         for name in FILES
         for room, attribute in calls(name)
-        if attribute in ("attach", "swap", "detach") and ("hook" in room.lower() or "catalogue" in room)
+        if attribute in CHANGES and ("hook" in room.lower() or "catalogue" in room)
     }
     assert moving == {CORE + "deployment.apply"}
+    assert set(CHANGES) <= set(vars(contract.Hook))
 
 
 def test_links_are_pinned_by_apply_and_hold_and_programs_by_their_loader():

@@ -22,7 +22,7 @@ import os
 
 from ..errors import Damaged, Failure, NoWayBack
 from ..hooks import catalogue
-from ..hooks.contract import Place
+from ..hooks.contract import OVERLAP, Place
 from ..kernel import bpf, files, namespaces
 from . import hold, observe, plan, records, store
 
@@ -75,6 +75,15 @@ class Held:
         self.fds[name] = fd
         self._tell[0](name, fd)
 
+    def let_go(self, home):
+        """Somebody else takes the trial back now: links that end with their last reference are left to their pins."""
+        named = {**self.fallback.attachments, **self.trial.attachments}
+        for name in self._pins():
+            key, dummy, part = name.partition("+")
+            is_pinned = _pinned_id(os.path.join(home.links, name), "link", bpf.link_info)  # maybe the next one already
+            if is_pinned and key in named and catalogue.hook_of(named[key]).how == OVERLAP:
+                self.dropped(key, part)
+
     def close(self):
         for name in list(self.fds):
             self._tell[1](name)
@@ -105,7 +114,7 @@ class Held:
         if seen.trial is None and self.is_over(home):
             return seen
         links, named = self._links_now(seen), {**self.trial.attachments, **self.fallback.attachments}
-        is_lost, ours = not self.trial.load, {each.id for each in links.values()}
+        is_lost, ours = not self.trial.load, {each.id for each in links.values()} - {0}
         is_wrong = seen.confirmed and seen.confirmed.number >= self.trial.number and not self.is_over(home)
         confirmed = None if is_wrong else seen.confirmed
         known = [each for each in (self.trial, self.fallback) if each.number and each.load]
@@ -209,12 +218,12 @@ class Held:
     def write(self, home):
         """The record is beside the descriptors and in /run, as far as that takes it."""
         record = {
-            "format": records.FORMAT,
+            "format": records.LOWEST,
             "boot_id": namespaces.boot_id(),
             "trial": self.trial.as_record(),
             "fallback": self.fallback.as_record(),
             "loads": {load: each._asdict() for load, each in self.loads.items()},
-            "places": {key: each._asdict() for key, each in self.places.items()},
+            "places": {key: each.as_record() for key, each in self.places.items()},
             "links": {name: each.id for name, each in self._pins().items() if each.id},
             "kept_programs": {name: each.prog_id for name, each in self._pins().items() if not each.id},
         }

@@ -8,7 +8,7 @@ A run waits for it, and then is refused (Busy). From its guard nobody keeps it p
 that was stopped or hangs while it holds the lock is ended then; its steps are such that a SIGKILL leaves each hook with
 the old program or the new one. Where the lock is not free then either (a process in uninterruptible sleep, one of
 another container, a child that inherited it), the guard goes on without it: each step is a compare-and-swap on the
-program that it expects.
+program that it expects, where the kernel has that, else a look and the change.
 """
 
 from __future__ import annotations

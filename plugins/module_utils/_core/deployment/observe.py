@@ -257,7 +257,7 @@ def _unnamed(seen, is_damaged):
     named = {key for each in seen.generations.values() for key in each.attachments}
     if seen.confirmed is None and (is_damaged or seen.trial is None):
         named = set()
-    ours = {seen.links[key].id for key in named if key in seen.links}  # a second pin of one is no other link
+    ours = {seen.links[key].id for key in named if key in seen.links} - {0}  # a second pin of one is no other link
     found = {key: link for key, link in seen.links.items() if key not in named and link.id not in ours}
     return {key: _recognised(seen, key, link) for key, link in found.items()}
 

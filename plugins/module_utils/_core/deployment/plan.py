@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ..errors import Failure, HookHeld, MapChanged, NotFound
 from ..hooks import catalogue
-from ..hooks.contract import GAP, OWNER_ADVICE, UPDATE, Attachment
+from ..hooks.contract import GAP, OWNER_ADVICE, Attachment
 from ..kernel.namespaces import did_you_mean
 from ..objects import owners
 from . import records, units
@@ -90,7 +90,7 @@ def _program(load, attachment, generation):
 def _towards(seen, key, attachment, load, program, by_link=False):
     """Steps for one attachment. Raises what is wrong with its place, or HookHeld."""
     place, seat, hook = seen.places[key], seen.seats.get(key), catalogue.hook_of(attachment)
-    if by_link and seat and not seat.is_here and not seat.is_gone and hook.how == UPDATE:
+    if by_link and seat and not seat.is_here and not seat.is_gone and hook.is_moved_by_link:
         return [] if seat.runs == {program} else [Replace(key, attachment, load, _other(seat, program))]
     if isinstance(place, Failure):
         raise place
@@ -146,7 +146,7 @@ def _away(seen, generation):
 
 def take_off(seen, key, attachment):
     """The TakeOff of what is pinned for the attachment, wherever it is."""
-    link, place = seen.links[key], seen.places.get(key)
+    link, place = seen.links[key], seen.known.get(key) or seen.places.get(key)
     place = None if isinstance(place, Failure) else place
     return TakeOff(key, attachment, link.prog_id, link.attach_type or 0, place)
 

@@ -94,6 +94,7 @@ def attach(name, wish, check_mode=False, load_again=None):
         off.refuse(name)
     with _home(name, check_mode) as home:
         seen = observe.expect_known(observe.facts(home))
+        wish = wish._replace(attachments=_as_known(seen, wish.attachments))
         own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
         if own:
             _planned(home, observe.sound_facts(home), wish, own, check_mode)
@@ -113,6 +114,21 @@ def attach(name, wish, check_mode=False, load_again=None):
             is_left = wish.detach and off.switch()
             after = observe.facts(home) if is_left else _expect_settled(home, generation)
         return Outcome(tuple(planned), seen, after, generation, repaired, carried=told)
+
+
+def _as_known(seen, attachments):
+    """The attachments, those that are there already by the names that they have there."""
+    known = {key: each for one in (seen.confirmed, seen.trial) if one for key, each in one.attachments.items()}
+    return tuple(_known_as(known, each) for each in attachments)
+
+
+def _known_as(known, attachment):
+    hook = catalogue.hook_of(attachment)
+    if hook.id(attachment) in known:
+        return attachment
+    alike = [each for each in known.values() if each.hook == attachment.hook and hook.is_same(each, attachment)]
+    live = {name: attachment.option(name) for name, option in hook.options.items() if option.is_live}
+    return alike[0]._replace(program=attachment.program).with_options(**live) if alike else attachment
 
 
 def _with_way_back(home, seen, generation, load_again):

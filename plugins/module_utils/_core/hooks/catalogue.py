@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Optional
 
 from ..errors import BadRequest, Unsupported
+from ..kernel import bpf
 from ..kernel.namespaces import did_you_mean
 from .cgroup import Cgroup
 from .contract import Attachment, Hook, Place
@@ -39,6 +40,16 @@ class Unknown(Hook):
             "Use the version that attached it, or a newer one",
             hook=attachment.hook,
         )
+
+    def take_off(self, attachment: Attachment, place, hold) -> None:
+        with hold.opened() as kept:
+            if not bpf.kept(kept).id:
+                raise Unsupported(
+                    f"Nothing tells where the program runs that is pinned at {hold.path()}",
+                    "Look for it with tc filter show, take it off there, and remove the pin",
+                    path=hold.path(),
+                )
+        super().take_off(attachment, place, hold)
 
 
 def hook_of(attachment: Attachment) -> Hook:

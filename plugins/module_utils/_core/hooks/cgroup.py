@@ -38,7 +38,7 @@ class Cgroup(Hook):
             is_required=True,
         ),
     }
-    key_options = ("netns", "cgroup", "direction")
+    key_options = ("netns", "cgroup", "direction")  # netns is always empty, and was part of the ids that hosts have
     type_advice = 'Give the program a section like SEC("cgroup_skb/egress") or SEC("cgroup/connect4")'
 
     def named(self, attachment: Attachment) -> Attachment:
@@ -60,7 +60,9 @@ class Cgroup(Hook):
         return Place(os.stat(path).st_ino, _attach_type(attachment, program_type), path=path)
 
     def is_there(self, place: Place) -> bool:
-        return os.path.exists(os.path.join(place.path, "cgroup.procs"))
+        with contextlib.suppress(OSError):
+            return os.stat(place.path).st_ino == place.number
+        return False
 
     def cuts_off(self, way_in, attachment: Attachment) -> bool:
         """Not at a cgroup that no sshd is in or below."""

@@ -21,7 +21,8 @@ from ..errors import BadRequest, Failure, HookHeld, HookMoved, NotFound, Unprivi
 from ..kernel import bpf, namespaces
 
 # How a hook changes its program. UPDATE: at no moment none and at no moment two. OVERLAP: the new one is on before the
-# old one ends, and both see what comes in between. GAP: none runs in between, and the plan says so by two steps.
+# old one ends, and both see what comes in between. GAP: none runs in between, and the plan says so by two steps; no
+# hook that is offered is so, but for XDP's change of mode.
 UPDATE, OVERLAP, GAP = "update", "overlap", "gap"
 
 # What records call an interface or a cgroup, and what command.py's script looks for when one is made anew
@@ -32,7 +33,7 @@ FIRST = ("xdp", "tcx", "cgroup")  # hooks that every version knows
 class Option(NamedTuple):
     """An option of bpf_attach that a hook takes: in the words of Ansible's documentation, and as its argument spec.
 
-    is_live: it can change while the program stays attached, so that it makes no other attachment.
+    is_live: it is no part of the attachment's id. To change it takes the program off and puts it on again, with a gap.
     """
 
     description: Union[str, tuple]
@@ -41,6 +42,7 @@ class Option(NamedTuple):
     is_required: bool = False
     is_live: bool = False
     default: Union[str, int] = ""
+    range: tuple = ()  # the least and the most that a number may be
 
 
 class Attachment(NamedTuple):
@@ -99,8 +101,12 @@ class Place(NamedTuple):
 
     @classmethod
     def from_record(cls, record: dict) -> Place:
-        """Of its _asdict() in a file of ours."""
+        """Of its record in a file of ours."""
         return cls(**{**record, "more": tuple(record.get("more", ()))})
+
+    def as_record(self) -> dict:
+        """For a file of ours; versions that know no `more` read it, too."""
+        return {name: value for name, value in self._asdict().items() if name != "more" or value}
 
     @property
     def anchor(self) -> str:
@@ -149,6 +155,7 @@ class Hook:
     link_type: Optional[str] = None  # bpftool's name for its links: the kind's own by default; "" where it has none
     program_types = ()  # kernel numbers that may sit here
     how = UPDATE
+    is_moved_by_link = True  # whether `replace` needs no place: the link is moved wherever it is
     is_exclusive = False  # whether one program alone may sit at a place
     since = ""  # the first kernel that has it by link
     options: dict = {}  # {name: Option}, in the order in which users read them
@@ -174,12 +181,19 @@ class Hook:
         for name, option in self.options.items():
             if option.choices and given.get(name, option.choices[0]) not in option.choices:
                 raise BadRequest(f"{name} {given[name]} is none of {', '.join(option.choices)}", f"Set {name} to one")
+            if option.range and name in given and not option.range[0] <= int(given[name]) <= option.range[1]:
+                least, most = option.range
+                raise BadRequest(f"{name} {given[name]} is not from {least} to {most}", f"Set {name} to such a number")
         filled = {name: given.get(name, option.default) for name, option in self.options.items()}
         return self.named(Attachment.of(self.kind, given["program"], **filled))
 
     def named(self, attachment: Attachment) -> Attachment:
         """The same with its place named as all name it, however the user spelt it."""
         return attachment
+
+    def is_same(self, one: Attachment, other: Attachment) -> bool:
+        """Whether both mean the same place on this host, although they are spelt otherwise: then they are one."""
+        return False
 
     def key(self, attachment: Attachment) -> list:
         """What makes two attachments the same one; the program counts where several may sit."""
@@ -270,8 +284,8 @@ class Hook:
                 self.detach(old)
 
     def replace(self, attachment: Attachment, place, new, expected, hold) -> None:
-        """The place runs the new program, if it ran the expected one until now. With UPDATE `place` may be None, where
-        its name means another one now."""
+        """The place runs the new program, if it ran the expected one until now. `place` may be None, where its name
+        means another one now, with is_moved_by_link alone."""
         with hold.opened() as link:
             self.swap(attachment, link, new, expected)
 

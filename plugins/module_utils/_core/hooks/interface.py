@@ -29,13 +29,28 @@ class AtInterface(Hook):
 
     key_options = ("netns", "interface", "direction")
 
-    def named(self, attachment: Attachment) -> Attachment:
-        """With the interface's name of today, where the user gave an altname: that makes no second attachment."""
-        with contextlib.suppress(Failure, OSError), namespaces.network(attachment.option("netns")):
-            number = _index(attachment.option("interface"))
-            name = namespaces.interface_name(number) if number else None
-            return attachment.with_options(interface=name) if name else attachment
-        return attachment
+    def is_same(self, one: Attachment, other: Attachment) -> bool:
+        """At the same interface of the same namespace, however both are spelt, and alike in all else that makes an
+        id."""
+        if not self._is_alike(one, other):
+            return False
+        with contextlib.suppress(Failure, OSError):
+            where = [(namespaces.inode(each.option("netns")), self._number(each)) for each in (one, other)]
+            return where[0] == where[1] and None not in where[0]
+        return False
+
+    def _is_alike(self, one, other):
+        given = [
+            {name: each.option(name) for name, option in self.options.items() if not option.is_live}
+            for each in (one, other)
+        ]
+        for each in given:
+            each.update(interface="", netns="")
+        return given[0] == given[1] and (self.is_exclusive or one.program == other.program)
+
+    def _number(self, attachment):
+        with namespaces.network(attachment.option("netns")):
+            return _index(attachment.option("interface"))
 
     def cuts_off(self, way_in, attachment: Attachment) -> bool:
         """Not at an interface that is none of those that carry the way in."""

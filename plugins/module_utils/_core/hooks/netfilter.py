@@ -5,21 +5,23 @@
 """netfilter: a program among the chains of iptables and nftables, one per priority (Linux 6.4).
 
 Its links cannot be updated, and two at one priority are refused. So a successor is put on at the next higher number,
-and its own successor at the priority again: both count as the attachment's place.
+and its own successor at the priority again: both count as the attachment's place. A link does not tell its network
+namespace, nor does it end with it, so this process's own is the only one that is offered.
 """
 
 from __future__ import annotations
 
 import errno
+import time
 
 from ..errors import Failure, HookHeld
-from ..kernel import bpf, namespaces
+from ..kernel import bpf
 from ..objects import owners
 from .contract import OWNER_ADVICE, Attachment, Option, Place, Row
-from .interface import NETNS, cuts_off_in_namespace
 from .overlap import Overlapping
 
 FAMILIES = {"ipv4": 2, "ipv6": 10}  # NFPROTO_IPV4, NFPROTO_IPV6
+FREED_WITHIN = 0.3  # s from the end of a link's last reference to that of its priority
 HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}  # enum nf_inet_hooks
 
 
@@ -36,19 +38,20 @@ class Netfilter(Overlapping):
         "family": Option("Which packets.", choices=tuple(FAMILIES), is_required=True),
         "netfilter_hook": Option("Where on their way.", choices=tuple(HOOKS), is_required=True),
         "priority": Option(
-            "Where among the chains; lower numbers come first. V(-100) is before iptables' filter table, which has 0.",
+            (
+                "Where among the chains; lower numbers come first. V(-100) is before the filter table, which has 0.",
+                "The attachment needs this number and the next one, which its successor has.",
+            ),
             type="int",
             is_required=True,
+            range=(1 - 2**31, 2**31 - 3),
         ),
-        "netns": NETNS,
     }
     type_advice = 'Give the program SEC("netfilter"), or choose another hook'
 
     def place(self, attachment: Attachment, program_type: tuple) -> Place:
         named = (FAMILIES[attachment.option("family")], HOOKS[attachment.option("netfilter_hook")])
-        netns = attachment.option("netns")
-        with namespaces.network(netns):  # NotFound where there is none
-            return Place(0, bpf.ATTACH_NETFILTER, netns=netns, more=(*named, attachment.option("priority")))
+        return Place(0, bpf.ATTACH_NETFILTER, more=(*named, attachment.option("priority")))
 
     def is_there(self, place: Place) -> bool:
         return True
@@ -57,19 +60,19 @@ class Netfilter(Overlapping):
         family, hook, priority = place.more
         return link.netfilter in ((family, hook, priority), (family, hook, priority + 1))
 
-    def cuts_off(self, way_in, attachment: Attachment) -> bool:
-        return cuts_off_in_namespace(way_in, attachment)
-
     def attach(self, attachment: Attachment, place: Place, program, part: str = "", after=None) -> bpf.Fd:
         """At the priority that the one before does not have."""
         family, hook, priority = place.more
         if after is not None and after.netfilter == place.more:
             priority += 1
-        try:
-            with namespaces.network(place.netns):
+        end = time.monotonic() + FREED_WITHIN
+        while True:
+            try:
                 return bpf.netfilter_link(program, family, hook, priority)
-        except OSError as error:
-            raise self.refusal(attachment, place, error) from error
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > end:
+                    raise self.refusal(attachment, place, error) from error
+            time.sleep(0.02)
 
     def candidates(self, link: bpf.Link, program: str) -> list:
         if link.netfilter is None:

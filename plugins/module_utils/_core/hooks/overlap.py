@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from ..errors import Failure, HookHeld
+from ..errors import HookHeld
 from ..kernel import bpf
 from ..objects import owners
 from .contract import OVERLAP, Attachment, Hook, Place, Seat
@@ -22,6 +22,7 @@ LET_GO_WITHIN = 2  # s
 
 class Overlapping(Hook):
     how = OVERLAP
+    is_moved_by_link = False
     parts = ("",)  # of an attachment with several links, their names; the first has none
 
     def seat(self, place: Place, kept: bpf.Link, ours: frozenset) -> Seat:
@@ -31,12 +32,15 @@ class Overlapping(Hook):
         return seat if is_whole else seat._replace(is_here=False)
 
     def put_on(self, attachment: Attachment, place: Place, program, hold) -> None:
+        """What the hold had of a part ends with its pin. On failure the parts that were put on go again."""
+        done = []
         try:
             for part in self.parts:
                 with self.attach(attachment, place, program, part) as link:
                     hold.put(link, part)
+                done.append(part)
         except Exception:
-            for part in self.parts:
+            for part in done:
                 hold.drop(part)
             raise
 
@@ -78,7 +82,7 @@ class Overlapping(Hook):
         done = []
         try:
             yield done
-        except Failure:
+        except Exception:
             for old in done:
                 with bpf.prog_by_id(old.prog_id) as program:
                     there = place or self.place(attachment, (0, old.attach_type))

@@ -40,7 +40,9 @@ class SkLookup(Hook):
             ) from error
 
     def is_there(self, place: Place) -> bool:
-        return os.path.exists(place.path)
+        with contextlib.suppress(OSError):
+            return os.stat(place.path).st_ino == place.number
+        return False
 
     def cuts_off(self, way_in, attachment: Attachment) -> bool:
         return cuts_off_in_namespace(way_in, attachment)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 
-from ..errors import HookHeld, NotFound
+from ..errors import HookHeld, NotFound, Unsupported
 from ..kernel import bpf, namespaces, netlink
 from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, Row, Seat
 from .interface import DIRECTION, INTERFACE, NETNS, AtInterface, interface_names, interface_place
@@ -28,16 +28,22 @@ class Tc(AtInterface):
         "there is none, and stays. A filter with a lower O(priority) that ends the search hides it."
     )
     link_type = ""
+    is_moved_by_link = False
     program_types = (bpf.PROG_SCHED_CLS,)
     is_exclusive = True  # its filter, by priority and handle
     since = "4.5"
     options = {
         "direction": DIRECTION,
         "interface": INTERFACE,
-        "priority": Option("The filter's place among others; lower numbers come first.", type="int", default=PRIORITY),
+        "priority": Option(
+            "The filter's place among others; lower numbers come first.",
+            type="int",
+            default=PRIORITY,
+            range=(1, 0xFFFF),
+        ),
         "netns": NETNS,
     }
-    key_options = ()
+    key_options = ()  # all of them
     type_advice = 'Give the program SEC("tc"), or choose another hook'
 
     def key(self, attachment: Attachment) -> list:
@@ -45,8 +51,7 @@ class Tc(AtInterface):
         return [*super().key(attachment), attachment.program]
 
     def place(self, attachment: Attachment, program_type: tuple) -> Place:
-        handle = 1 + int(self.id(attachment)[:6], 16)
-        return interface_place(attachment, 0, (attachment.option("direction"), handle, attachment.option("priority")))
+        return interface_place(attachment, 0, self._filter(attachment))
 
     def seat(self, place: Place, kept: bpf.Link, ours: frozenset) -> Seat:
         """Where a kill came between filter and pin, both programs are told, and the next run makes them one."""
@@ -90,6 +95,7 @@ class Tc(AtInterface):
         hold.put(program)
         try:
             self._put(attachment, place, program, is_new=True)
+            self._end_others(attachment, place.number)
         except Exception:
             hold.drop()
             raise
@@ -103,14 +109,23 @@ class Tc(AtInterface):
         hold.put(new)
 
     def take_off(self, attachment: Attachment, place, hold) -> None:
-        with contextlib.suppress(NotFound):  # the interface is gone, and its filters with it
-            place = place or self.place(attachment, ())
-            with hold.opened() as program:
-                number = bpf.prog_info(program).id
-            if self._runs(place) == number:
-                with namespaces.network(place.netns):
-                    bpf.tc_detach(place.number, *place.more)
+        """Wherever the interface's name went: the filter is known by its handle and priority, and by the program's
+        name."""
+        with contextlib.suppress(NotFound):  # the network namespace is gone, and its filters with it
+            self._end_others(attachment, 0)
         hold.drop()
+
+    def _end_others(self, attachment, but):
+        """No interface but the one with this index has the attachment's filter."""
+        direction, handle, priority = self._filter(attachment)
+        with namespaces.network(attachment.option("netns")):
+            for ifindex in namespaces.interfaces().values():
+                runs = bpf.tc_query(ifindex, direction, handle, priority) if ifindex != but else None
+                if runs and bpf.is_named(runs, attachment.program):
+                    bpf.tc_detach(ifindex, direction, handle, priority)
+
+    def _filter(self, attachment):
+        return attachment.option("direction"), 1 + int(self.id(attachment)[:6], 16), attachment.option("priority")
 
     def _runs(self, place):
         with namespaces.network(place.netns):
@@ -124,5 +139,11 @@ class Tc(AtInterface):
             if error.errno == errno.EEXIST:
                 raise HookHeld(
                     f"{self.words(attachment)} has a filter already, which ebpf.deploy did not put there", OWNER_ADVICE
+                ) from error
+            if error.errno == errno.EINVAL:
+                raise Unsupported(
+                    f"{self.words(attachment)} was refused: the priority may have filters of another kind or protocol",
+                    "Look with tc filter show, and choose another priority",
+                    errno=error.errno,
                 ) from error
             raise self.refusal(attachment, place, error) from error

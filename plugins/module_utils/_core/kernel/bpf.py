@@ -303,16 +303,17 @@ def link_info(fd):
         of = raw.of.netfilter
         where = {"netfilter": (of.pf, of.hooknum, of.priority), "attach_type": ATTACH_NETFILTER}
     elif raw.type == LINK_PERF_EVENT:
-        where = {"tracepoint": _event_name(fd), "attach_type": ATTACH_PERF_EVENT}
+        is_tracepoint = raw.of.perf_event.type == PERF_EVENT_TRACEPOINT  # a uprobe's name may be as long as a path
+        where = {"tracepoint": _event_name(fd) if is_tracepoint else "", "attach_type": ATTACH_PERF_EVENT}
     return Link(raw.id, link_type_name(raw.type), raw.prog_id, **where)
 
 
 def _event_name(fd):
-    """The tracepoint's name; empty before 6.6, and of an event of another kind."""
+    """The tracepoint's name; empty before 6.6."""
     room, asked = libbpf.buffer(128), libbpf.LinkInfo()
     asked.of.perf_event.name, asked.of.perf_event.name_len = libbpf.address(room), len(room)
-    found = libbpf.struct_info(fd, asked)
-    return room.value.decode(errors="replace") if found.of.perf_event.type == PERF_EVENT_TRACEPOINT else ""
+    libbpf.struct_info(fd, asked)
+    return room.value.decode(errors="replace")
 
 
 def kept(fd):
@@ -336,6 +337,14 @@ def program(number):
     """The program with this id; FileNotFoundError where it is gone."""
     with prog_by_id(number) as fd:
         return prog_info(fd)
+
+
+def is_named(number, name):
+    """Whether the program with this id is a function of this name, as far as the kernel keeps names (15 characters)."""
+    try:
+        return program(number).name == name[:15]
+    except FileNotFoundError:
+        return False
 
 
 def links():
