@@ -87,8 +87,9 @@ class Tracepoint(Overlapping):
         ]
 
     def rows(self, host) -> list:
-        """By links alone: there are thousands of events."""
-        return [Row({"tracepoint": link.tracepoint}, link.prog_id, link.id) for link in host.links if link.tracepoint]
+        """By links alone: there are thousands of events. The name is without its category, and empty before 6.6."""
+        links = [link for link in host.links if link.type == self.link_type and _is_tracepoint(link.prog_id)]
+        return [Row({"tracepoint": link.tracepoint}, link.prog_id, link.id) for link in links]
 
     def refusal(self, attachment: Attachment, place, error: OSError) -> Failure:
         if error.errno == errno.E2BIG:
@@ -98,6 +99,12 @@ class Tracepoint(Overlapping):
                 errno=error.errno,
             )
         return super().refusal(attachment, place, error)
+
+
+def _is_tracepoint(prog_id):
+    with contextlib.suppress(FileNotFoundError):
+        return bpf.program(prog_id).type == "tracepoint"
+    return False
 
 
 def _first_cpu():
