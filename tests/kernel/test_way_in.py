@@ -350,7 +350,7 @@ def test_namespace_that_the_way_leads_into_is_on_it_and_with_another_way_it_is_n
     assert server.attaching(private_host.ADDRESS, row) == {private_host.PEER_DEVICE: REFUSED}
 
     attachment = catalogue.attachment_from(row)
-    assert not catalogue.hook_of(attachment).is_on(way_in.WayIn({2: "eth0"}, frozenset("/")), attachment)
+    assert not catalogue.hook_of(attachment).cuts_off(way_in.WayIn({2: "eth0"}, frozenset("/")), attachment)
 
 
 @pytest.mark.parametrize("where", [{"interface": "nowhere"}, {"interface": DEVICE, "netns": "nowhere"}])
@@ -358,7 +358,7 @@ def test_namespace_that_the_way_leads_into_is_on_it_and_with_another_way_it_is_n
 def test_interface_that_is_not_found_is_on_the_way(host, hook, where):
     attachment = catalogue.attachment_from({"program": "any", **hook, **where})
 
-    assert catalogue.hook_of(attachment).is_on(way_in.WayIn({}, frozenset()), attachment)
+    assert catalogue.hook_of(attachment).cuts_off(way_in.WayIn({}, frozenset()), attachment)
 
 
 # ---- processes -----------------------------------------------------------------------------------
