@@ -15,7 +15,7 @@ readonly controllers="
 
 # What must be there: the parts that want it (run: demo, lab, bench), a command that succeeds when it is, Debian's package.
 readonly system_needs="
-run kernel integration lab: command -v clang: clang
+run units kernel integration lab: command -v clang: clang
 run kernel integration units lab: test -e /usr/include/bpf/bpf_helpers.h: libbpf-dev
 run units kernel integration lab: command -v bpftool: bpftool
 run kernel integration lab: command -v ip: iproute2
