@@ -166,12 +166,11 @@ class Hook:
 
     def attachment(self, given: dict) -> Attachment:
         """The Attachment of a user's options {name: value}, defaults filled in; BadRequest names what is missing."""
-        needed = [name for name, option in self.options.items() if option.is_required]
-        for name in ("program", *needed):
+        needed = {name: option.choices for name, option in self.options.items() if option.is_required}
+        for name, choices in {"program": (), **needed}.items():
             if name not in given:
-                raise BadRequest(
-                    f"An attachment at hook {self.kind} needs {name}", f"Add the option {name}", hook=self.kind
-                )
+                advice = " or ".join(f"{name}: {choice}" for choice in choices) or f"the option {name}"
+                raise BadRequest(f"An attachment at hook {self.kind} needs {name}", f"Add {advice}", hook=self.kind)
         foreign = set(given) - set(self.options) - {"hook", "program"}
         if foreign:
             raise BadRequest(
