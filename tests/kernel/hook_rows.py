@@ -103,7 +103,7 @@ class Case(NamedTuple):
     def seat(self):
         """What of ours is at the place, None where nothing is pinned for it."""
         seen = self.host.facts()
-        return observe.hooks(seen, seen.confirmed).seats.get(self.key)
+        return observe.scene(seen, seen.confirmed).seats.get(self.key)
 
     def kept(self):
         """What keeps the program there, by id: it stays through an update, and is another one after an overlap."""

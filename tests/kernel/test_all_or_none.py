@@ -259,7 +259,7 @@ def swaps(host):
     """The steps from the confirmed load to the staged one."""
     seen = host.facts()
     wanted = seen.confirmed._replace(load=seen.staged.load, release=seen.staged.release)
-    return plan.switch(observe.hooks(seen, wanted), wanted)
+    return plan.switch(observe.scene(seen, wanted))
 
 
 def test_detach_in_a_mode_that_is_not_known_is_undone(host, three):

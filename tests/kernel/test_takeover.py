@@ -306,7 +306,7 @@ def moments(host):
     """What the change will pass, in words."""
     seen = host.facts()
     generation = transitions.plan_for(seen, transitions.Wish())
-    steps = ways.change(observe.hooks(seen, generation), generation)
+    steps = ways.change(observe.scene(seen, generation))
     return [f"{moment} {step.describe()}" for step in steps for moment in ("before", "after")]
 
 

@@ -86,16 +86,16 @@ def test_look_that_meets_the_guard_at_its_switch_is_told_to_ask_again(host, monk
     """The links were read before it, the hooks after it: what sits there is ours, and looked like somebody else's."""
     host.stage(1)
     host.attach(attachment("xdp", programs.XDP, interface=private_host.DEVICE), confirm_within=60)
-    read_hooks = observe.hooks
+    read_scene = observe.scene
 
-    def hooks(*arguments):
+    def scene(*arguments):
         with monkeypatch.context() as switching:
-            switching.setattr(observe, "hooks", read_hooks)
+            switching.setattr(observe, "scene", read_scene)
             trial.switch(NAME)
-        return read_hooks(*arguments)
+        return read_scene(*arguments)
 
     with monkeypatch.context() as meeting:
-        meeting.setattr(observe, "hooks", hooks)
+        meeting.setattr(observe, "scene", scene)
         with pytest.raises(NotSwitched):
             transitions.look(NAME, 1)
 

@@ -22,7 +22,6 @@ import pytest
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
     apply,
     declared,
-    observe,
     plan,
     records,
     release,
@@ -30,6 +29,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     units,
     ways,
 )
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment.facts import Facts, Load, Scene, Unnamed
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NotFound
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue, contract
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks.contract import Attachment, Place
@@ -44,10 +44,34 @@ REFUSED = sorted(name for name in CASES if "refused" in CASES[name])
 ATTACH_TYPES = {"xdp": bpf.ATTACH_XDP, "tcx": bpf.ATTACH_TCX_INGRESS, "cgroup": bpf.ATTACH_CGROUP_EGRESS}
 
 
+class Host(NamedTuple):
+    """What there is, whatever is wanted: the Facts, and by attachment id what is at places; `modes` is what the kernel
+    would tell of XDP's."""
+
+    facts: Facts
+    places: dict
+    holders: dict
+    fillings: dict
+    modes: dict
+
+    def scene(self, generation):
+        """As observe.scene makes it."""
+        wanted, seats = generation.attachments, {}
+        for key, each in self.facts.links.items():
+            place, runs = self.places.get(key), frozenset() if each.is_severed else each.prog_ids
+            is_here = isinstance(place, Place) and not each.is_severed and contract.Hook().is_at(place, each)
+            options = (("mode", self.modes[key]),) if self.modes.get(key) and is_here else ()
+            seats[key] = contract.Seat(runs, is_here, each.is_severed, options)
+        there = [
+            {key: each for key, each in known.items() if key in wanted} for known in (self.places, seats, self.holders)
+        ]
+        return Scene(self.facts, generation, *there, fillings=self.fillings)
+
+
 class Case(NamedTuple):
     """A case as values: `generation` is the one that hooks are to run in the end, None where the plan moves none."""
 
-    seen: observe.Facts
+    host: Host
     steps: list
     generation: object
     words: dict
@@ -73,9 +97,9 @@ def test_plan_refuses(name):
 def test_plan_is_empty_once_its_steps_are_done(name):
     case = made(CASES[name])
     if case.generation is not None:
-        done = after(case.seen, case.steps)
+        done = after(case.host, case.steps)
         by_link = "back" in CASES[name]["wanted"]
-        assert plan.switch(done, case.generation, skip_blocked=True, by_link=by_link) == []
+        assert plan.switch(done.scene(case.generation), skip_blocked=True, by_link=by_link) == []
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -90,7 +114,7 @@ def test_no_hook_gets_a_map_before_it_holds_what_is_declared(name):
 def test_repair_empties_no_map_and_copies_into_none(name):
     case = made(CASES[name])
     if case.generation is not None:
-        kinds = {type(step) for step in plan.mend(case.seen, case.generation, skip_blocked=True)}
+        kinds = {type(step) for step in plan.mend(case.host.scene(case.generation), skip_blocked=True)}
         assert not kinds & {steps.EmptyMap, steps.CopyMap}
 
 
@@ -110,11 +134,12 @@ def test_what_cannot_run_any_more_is_no_way_back_and_nothing_is_neither():
     case = CASES["back_to_what_is_pointed_at_no_more"]
     given = {**case, "seen": {**case["seen"], "loads": {"new-1": {"count": 21}}}}
 
-    seen = made(given).seen
+    host = made(given).host
+    scene = host.scene(plan.fallback(host.facts))
 
-    assert plan.fallback(seen).number == 1
-    assert plan.hooks_back(seen) == []
-    assert plan.not_back(seen) == ["xdp eth0 (native) runs program 21, and what ran before cannot be loaded"]
+    assert scene.generation.number == 1
+    assert plan.hooks_back(scene) == []
+    assert plan.not_back(scene) == ["xdp eth0 (native) runs program 21, and what ran before cannot be loaded"]
 
 
 def test_expect_empty_names_what_is_missing():
@@ -169,16 +194,14 @@ def test_steps_that_say_yes():
 def made(case):
     attachments = {word: Attachment.from_record(fields) for word, fields in case["attachments"].items()}
     ids = {word: catalogue.hook_of(each).id(each) for word, each in attachments.items()}
-    seen = facts(case["seen"], attachments, ids)
+    host = seen(case["seen"], attachments, ids)
     (work, given), *dummy = case["wanted"].items()
-    steps, generation = WORK[work](seen, given, attachments)
-    return Case(seen, steps, generation, {key: word for word, key in ids.items() if word != "was"})
+    steps, generation = WORK[work](host, given, attachments)
+    return Case(host, steps, generation, {key: word for word, key in ids.items() if word != "was"})
 
 
-def facts(given, attachments, ids):
-    loads = {
-        name: observe.Load(ids_, given.get("maps", {}).get(name, {})) for name, ids_ in given.get("loads", {}).items()
-    }
+def seen(given, attachments, ids):
+    loads = {name: Load(ids_, given.get("maps", {}).get(name, {})) for name, ids_ in given.get("loads", {}).items()}
     generations = {
         int(number): records.Generation(
             int(number),
@@ -194,7 +217,7 @@ def facts(given, attachments, ids):
     }
     names = given.get("releases") or {records.release_of(name) for name in loads}
     trial = generations.get(given.get("trial"))
-    seen = observe.Facts(
+    facts = Facts(
         name="counted",
         staged=staged(given, generations.get(given.get("confirmed"))),
         trial=trial
@@ -211,31 +234,22 @@ def facts(given, attachments, ids):
         damage=tuple(given.get("damage", ())),
         spoiled=given.get("spoiled", {}),
         unnamed={
-            ids[word]: observe.Unnamed(attachments[word] if load else None, load)
+            ids[word]: Unnamed(attachments[word] if load else None, load)
             for word, load in given.get("unnamed", {}).items()
         },
         links={ids[word]: link(attachments[word], **each) for word, each in given.get("links", {}).items()},
         unsettled=frozenset(ids[word] for word in given.get("unsettled", ())),
         next_number=max([0, *generations]) + 1,
-        places={ids[word]: place(each, given.get("places", {}).get(word)) for word, each in attachments.items()},
-        holders={ids[word]: holders(given.get("holders", {}).get(word)) for word in attachments},
         carries=given.get("carries", {}),
         units=drop_ins(given.get("units"), attachments),
-        fillings={name: filling(**each) for name, each in given.get("fillings", {}).items()},
     )
-    modes = {ids[word]: given.get("modes", {}).get(word, each.option("mode")) for word, each in attachments.items()}
-    return seated(seen, modes)
-
-
-def seated(seen, modes):
-    """The Facts with their seats, as observe.hooks sees them; `modes` is what the kernel would tell of XDP's."""
-    seats = {}
-    for key, each in seen.links.items():
-        place, runs = seen.places.get(key), frozenset() if each.is_severed else each.prog_ids
-        is_here = isinstance(place, Place) and not each.is_severed and contract.Hook().is_at(place, each)
-        options = (("mode", modes[key]),) if modes.get(key) and is_here else ()
-        seats[key] = contract.Seat(runs, is_here, each.is_severed, options)
-    return seen._replace(seats=seats)
+    return Host(
+        facts,
+        places={ids[word]: place(each, given.get("places", {}).get(word)) for word, each in attachments.items()},
+        holders={ids[word]: holders(given.get("holders", {}).get(word)) for word in attachments},
+        fillings={name: filling(**each) for name, each in given.get("fillings", {}).items()},
+        modes={ids[word]: given.get("modes", {}).get(word, each.option("mode")) for word, each in attachments.items()},
+    )
 
 
 def drop_ins(given, attachments):
@@ -304,45 +318,48 @@ def described(step, words):
 # ---- what a case wants ---------------------------------------------------------------------------
 
 
-def _change(seen, given, attachments):
+def _change(host, given, attachments):
+    seen = host.facts
     chosen = [attachments[word] for word in given["at"]]
     without = [attachments[word] for word in given.get("without", ())]
     generation = ways.wanted(seen, chosen, given["load"], replace=given.get("replace", False), without=without)
     plan.expect_maps_fit(seen, generation)
-    return ways.change(seen, generation), generation
+    return ways.change(host.scene(generation)), generation
 
 
-def _finish(seen, given, attachments):
-    return ways.finish(seen), seen.trial
+def _finish(host, given, attachments):
+    return ways.finish(host.scene(host.facts.trial)), host.facts.trial
 
 
-def _back(seen, given, attachments):
-    ended = records.Ended(seen.trial.number, given["outcome"], given["reason"]) if given else None
-    return ways.back(seen, ended, given.get("quarantine", "")), plan.fallback(seen)
+def _back(host, given, attachments):
+    ended = records.Ended(host.facts.trial.number, given["outcome"], given["reason"]) if given else None
+    generation = plan.fallback(host.facts)
+    return ways.back(host.scene(generation), ended, given.get("quarantine", "")), generation
 
 
-def _going_back(seen, given, attachments):
-    target = seen.generations.get(given["to"])
+def _going_back(host, given, attachments):
+    target = host.facts.generations.get(given["to"])
     lifted = steps.RemoveQuarantine(given["lifted"], "as it was", target.number) if "lifted" in given else None
-    return ways.going_back(seen, target, given["reason"], lifted), ways.returning(seen, target)
+    generation = ways.returning(host.facts, target)
+    return ways.going_back(host.scene(generation), given["reason"], lifted), generation
 
 
-def _adoption(seen, given, attachments):
-    generation = ways.adopted(seen)
-    return ways.adoption(seen, generation), generation
+def _adoption(host, given, attachments):
+    generation = ways.adopted(host.facts)
+    return ways.adoption(host.scene(generation)), generation
 
 
-def _declare(seen, given, attachments):
+def _declare(host, given, attachments):
     what = records.Declared({}, entries=tuple((bytes([number]), b"v") for number in range(given["declared"])))
     edit = edited(given["puts"], given["deletes"])
     return ways.declare(given["load"], given["map"], edit, None, what), None
 
 
-def _stage(seen, given, attachments):
+def _stage(host, given, attachments):
     wanted = made_release(records.release_of(given["load"]))
     staged = records.Staged(given["load"], wanted.id)
     hidden = tuple(made_release(name) for name in given.get("hides", ()))
-    return ways.stage(seen, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
+    return ways.stage(host.facts, wanted, given.get("aside"), staged, {"object.o": b"object"}, hidden), None
 
 
 WORK = {
@@ -353,20 +370,19 @@ WORK = {
     "adoption": _adoption,
     "stage": _stage,
     "declare": _declare,
-    "prune": lambda seen, given, attachments: (ways.prune(seen), None),
-    "keeping": lambda seen, given, attachments: (ways.keeping(seen, given["keep"]), None),
-    "removal": lambda seen, given, attachments: (ways.removal(seen), plan.NOTHING),
+    "prune": lambda host, given, attachments: (ways.prune(host.facts), None),
+    "keeping": lambda host, given, attachments: (ways.keeping(host.facts, given["keep"]), None),
+    "removal": lambda host, given, attachments: (ways.removal(host.facts), records.NOTHING),
 }
 
 
 # ---- what the steps do, in a few lines -----------------------------------------------------------
 
 
-def after(seen, planned):
-    """The Facts after the hooks' steps, as the kernel would have them."""
-    links, unsettled = dict(seen.links), set(seen.unsettled)
-    modes = {key: dict(seat.options).get("mode", "") for key, seat in seen.seats.items()}
-    fillings = dict(seen.fillings)
+def after(host, planned):
+    """The Host after the hooks' steps, as the kernel would have it."""
+    links, unsettled, loads = dict(host.facts.links), set(host.facts.unsettled), host.facts.loads
+    modes, fillings = dict(host.modes), dict(host.fillings)
     for step in planned:
         if isinstance(step, steps.Settle):
             unsettled.discard(step.key)
@@ -375,10 +391,11 @@ def after(seen, planned):
         elif isinstance(step, steps.TakeOff):
             del links[step.key]
         elif isinstance(step, steps.PutOn):
-            links[step.key] = link(step.attachment, seen.loads[step.load].programs[step.attachment.program])
+            links[step.key] = link(step.attachment, loads[step.load].programs[step.attachment.program])
             modes[step.key] = step.attachment.option("mode")
         elif isinstance(step, steps.Replace):
             assert links[step.key].prog_id == step.expected
-            program = seen.loads[step.load].programs[step.attachment.program]
+            program = loads[step.load].programs[step.attachment.program]
             links[step.key] = links[step.key]._replace(prog_id=program)
-    return seated(seen._replace(links=links, unsettled=frozenset(unsettled), fillings=fillings), modes)
+    facts = host.facts._replace(links=links, unsettled=frozenset(unsettled))
+    return host._replace(facts=facts, fillings=fillings, modes=modes)

@@ -114,6 +114,10 @@ class Unsupported(Failure):
     code = "unsupported"
 
 
+class NoSuchHook(Unsupported):
+    """This kernel has no such hook, or not for this program: another kernel may."""
+
+
 class WrongType(Failure):
     """Program and hook do not go together."""
 

@@ -13,7 +13,17 @@ from __future__ import annotations
 
 import os
 
-from ..errors import Damaged, Failure, HookHeld, MapChanged, NotRootsAlone, Struck, Unsupported, VerifierRefused
+from ..errors import (
+    Damaged,
+    Failure,
+    HookHeld,
+    MapChanged,
+    NoSuchHook,
+    NotRootsAlone,
+    Struck,
+    Unsupported,
+    VerifierRefused,
+)
 from ..hooks import catalogue
 from ..kernel import files, values
 from ..objects import bcc, elf, maps, refusals, source
@@ -118,8 +128,7 @@ def restore(name):
                 raise  # the release stays confirmed, for when that is mended
             return _refused(home, seen, failure)
         seen = seen if plan.is_runnable(seen, seen.confirmed) else observe.facts(home)
-        seen = observe.hooks(seen, seen.confirmed)
-        missing = _missing_hooks(seen, seen.confirmed)
+        missing = _missing_hooks(observe.scene(seen, seen.confirmed))
         return _without(home, seen, missing[0]) if missing else _applied(home, seen)
 
 
@@ -138,10 +147,10 @@ def _back_on_trial(home, seen):
     Maps and drop-ins are as the trial's own steps left them.
     """
     generation = trial.running(seen)
-    seen = observe.hooks(seen, generation)
-    planned = plan.switch(seen, generation, skip_blocked=True)
+    scene = observe.scene(seen, generation)
+    planned = plan.switch(scene, skip_blocked=True)
     trial.carry_out(home, planned, "boot", is_decided=True)
-    _expect_own(seen, generation)
+    _expect_own(scene)
     return tuple(planned)
 
 
@@ -250,10 +259,9 @@ def _instead(home, seen, failure):
     return seen.generations.get(seen.confirmed.previous) if seen.confirmed.on_boot_refusal == "previous" else None
 
 
-def _missing_hooks(seen, generation):
-    """An Unsupported for each attachment whose hook this kernel does not have; `kernel` tells it from a mount's."""
-    failures = plan.blocked(seen, generation)
-    return [each for each in failures if isinstance(each, Unsupported) and "kernel" in each.detail]
+def _missing_hooks(scene):
+    """A NoSuchHook for each attachment whose hook this kernel does not have."""
+    return [each for each in plan.blocked(scene) if isinstance(each, NoSuchHook)]
 
 
 def _without(home, seen, failure):
@@ -262,7 +270,7 @@ def _without(home, seen, failure):
     Else Unsupported, and all other hooks run theirs.
     """
     previous = _instead(home, seen, failure)
-    if previous is None or _missing_hooks(observe.hooks(seen, previous), previous):
+    if previous is None or _missing_hooks(observe.scene(seen, previous)):
         return _applied(home, seen)
     try:
         load_again(home, seen, previous)
@@ -279,12 +287,10 @@ def _return(home, target, why):
     left_off = [catalogue.words(each) for key, each in seen.confirmed.attachments.items() if key not in kept]
     if left_off:
         store.journal(home, "boot_left_off", release=target.release, attachments=left_off)
-    seen = seen._replace(confirmed=seen.confirmed._replace(attachments=kept))
-    generation = ways.returning(seen, target)
-    seen = observe.hooks(seen, generation)
-    planned = [step for step in ways.going_back(seen, target, why) if not isinstance(step, steps.WriteQuarantine)]
+    scene = observe.scene(seen, ways.returning(seen, target, kept))
+    planned = ways.going_back(scene, why, is_punished=False)
     trial.carry_out(home, planned, "boot")
-    _expect_own(seen, generation)
+    _expect_own(scene)
     return tuple(planned)
 
 
@@ -295,16 +301,14 @@ def _without_struck(home, seen, ran, why):
     """
     target = _proven(home, seen, ran)
     seen = observe.facts(home)
-    struck, attachments = seen.confirmed, target.attachments if target else {}
-    seen = seen._replace(confirmed=struck._replace(attachments=attachments))
-    generation = ways.returning(seen, target)
-    seen = observe.hooks(seen, generation)
-    planned = ways.going_back(seen, target, why)
+    struck = seen.confirmed
+    scene = observe.scene(seen, ways.returning(seen, target, target.attachments if target else {}))
+    planned = ways.going_back(scene, why)
     if target and target.release == struck.release:
         planned.insert(0, steps.WriteQuarantine(ways.attachments_digest(struck), why, struck.number))
-    strikes.note_left(home, struck, why, generation.number)
+    strikes.note_left(home, struck, why, scene.generation.number)
     trial.carry_out(home, planned, "struck")
-    _expect_own(seen, generation)
+    _expect_own(scene)
     return tuple(planned)
 
 
@@ -324,7 +328,7 @@ def _proven(home, seen, ran):
 def _runnable(seen, target):
     """Today's attachments as far as the target has their program and this kernel their hook; where that is none, the
     target's own."""
-    places = observe.hooks(seen, seen.confirmed).places
+    places = observe.scene(seen, seen.confirmed).places
     kept = {
         key: each
         for key, each in seen.confirmed.attachments.items()
@@ -334,9 +338,10 @@ def _runnable(seen, target):
 
 
 def _applied(home, seen):
-    planned = plan.mend(seen, seen.confirmed, skip_blocked=True)
+    scene = observe.scene(seen, seen.confirmed)
+    planned = plan.mend(scene, skip_blocked=True)
     trial.carry_out(home, planned, "boot", is_decided=True)
-    _expect_own(seen, seen.confirmed)
+    _expect_own(scene)
     if steps.left_out(planned):
         raise MapChanged(
             f"{home.name} runs without all declared entries: {steps.left_out(planned)[0]}",
@@ -346,12 +351,12 @@ def _applied(home, seen):
     return tuple(planned)
 
 
-def _expect_own(seen, generation):
+def _expect_own(scene):
     """HookHeld where somebody else sat at a hook that had nothing of ours, Unsupported where there is no such hook.
 
     An interface or cgroup that is not there brings its hook back when it comes.
     """
-    for failure in plan.blocked(seen, generation):
+    for failure in plan.blocked(scene):
         if isinstance(failure, (HookHeld, Unsupported)):
             raise failure
 

@@ -25,6 +25,7 @@ from ..hooks import catalogue
 from ..hooks.contract import OVERLAP, Place
 from ..kernel import bpf, files, namespaces
 from . import hold, observe, plan, records, store
+from .facts import Facts, Load
 
 RECORD = "record"  # the name of the record among the descriptors
 
@@ -108,20 +109,20 @@ class Held:
         try:
             seen = observe.facts(home)
         except (Failure, OSError):  # of a later format, or a file system that gives errors
-            seen = observe.Facts(home.name, boot_id=namespaces.boot_id())
+            seen = Facts(home.name, boot_id=namespaces.boot_id())
         if seen.trial is not None and seen.trial.number > self.trial.number:
             return seen
         if seen.trial is None and self.is_over(home):
             return seen
         links, named = self._links_now(seen), {**self.trial.attachments, **self.fallback.attachments}
-        is_lost, ours = not self.trial.load, {each.id for each in links.values()} - {0}
+        is_lost, ours = isinstance(self.trial, records.LostTrial), {each.id for each in links.values()} - {0}
         is_wrong = seen.confirmed and seen.confirmed.number >= self.trial.number and not self.is_over(home)
         confirmed = None if is_wrong else seen.confirmed
-        known = [each for each in (self.trial, self.fallback) if each.number and each.load]
+        known = [each for each in (self.trial, self.fallback) if each.is_written]
         return seen._replace(
             trial=seen.trial if is_lost and seen.trial and seen.trial.number == self.trial.number else self.trial,
             ended=seen.ended or readable(store.ended, home, self.trial.number),
-            confirmed=confirmed or (self.fallback if self.fallback.number else None),
+            confirmed=confirmed or (self.fallback if self.fallback.is_written else None),
             generations={**seen.generations, **{each.number: each for each in known}},
             loads={**seen.loads, **self.loads},
             links={**seen.links, **links},
@@ -199,7 +200,7 @@ class Held:
 
     def _records_lost(self, home):
         for each in (self.trial, self.fallback):
-            if each.number and each.load and _is_lost(home, each.number):
+            if each.is_written and _is_lost(home, each.number):
                 path = os.path.join(home.folder, "generations", f"{each.number}.json")
                 yield path, functools.partial(store.mend_generation, home, each)
         trial, confirmed = (store.pointed_number(home, each) for each in ("trial", "confirmed"))
@@ -248,7 +249,7 @@ def take(home, keep=None, forget=None):
     loads = {each.load: seen.loads[each.load] for each in (seen.trial, fallback) if each.load in seen.loads}
     places = {}
     for generation in (seen.trial, fallback):
-        found = observe.hooks(seen, generation).places
+        found = observe.scene(seen, generation).places
         places.update({key: place for key, place in found.items() if not isinstance(place, Failure)})
     made = Held(seen.trial, fallback, loads, places, keep=keep, forget=forget)
     try:
@@ -348,7 +349,7 @@ def _keep_if_there(made, name, opened, number):
 
 def _from(record, keep, forget):
     trial, fallback = (records.Generation.from_record(record[each]) for each in ("trial", "fallback"))
-    loads = {load: observe.Load(**each) for load, each in record["loads"].items()}
+    loads = {load: Load(**each) for load, each in record["loads"].items()}
     places = {key: Place.from_record(each) for key, each in record["places"].items()}
     return Held(trial, fallback, loads, places, keep=keep, forget=forget)
 

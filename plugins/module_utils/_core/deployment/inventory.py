@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import Failure
 from ..hooks import catalogue
 from ..kernel import bpf, files, libbpf, namespaces, owned
-from . import observe, off, plan, store, strikes
+from . import observe, off, plan, records, store, strikes
 
 OURS = ("part", "others")  # fields of bpf.Link that the kernel does not know
 
@@ -97,7 +97,6 @@ def deployment(name):
     """One deployment as the disk and the kernel have it; `drift` says in words what the next run would mend."""
     seen = observe.facts(store.home(name))
     generation = seen.confirmed if seen.trial_is_lost else seen.trial or seen.confirmed
-    seen = observe.hooks(seen, generation) if generation else seen
     drift = _drift(seen, generation)
     return {
         "name": name,
@@ -119,7 +118,7 @@ def deployment(name):
 
 def _proof(seen):
     """Whether what is confirmed is proven, its strikes, and what was left for strikes. Equal while nothing happens."""
-    place, confirmed = store.home(seen.name), seen.confirmed or plan.NOTHING
+    place, confirmed = store.home(seen.name), seen.confirmed or records.NOTHING
     ran = strikes.reckoned(place, seen.confirmed, seen.boot_id)
     return {
         "proven": bool(seen.confirmed) and strikes.is_proven(ran, confirmed),
@@ -147,9 +146,10 @@ def _drift(seen, generation):
     lines += [f"no generation names link {seen.links[key].id} ({seen.links[key].type})" for key in seen.unnamed]
     if generation is None:
         return lines
-    lines += [str(failure) for failure in plan.blocked(seen, generation)]
+    scene = observe.scene(seen, generation)
+    lines += [str(failure) for failure in plan.blocked(scene)]
     try:
-        return lines + [step.describe() for step in plan.mend(seen, generation, skip_blocked=True)]
+        return lines + [step.describe() for step in plan.mend(scene, skip_blocked=True)]
     except Failure as failure:
         return [*lines, str(failure)]
 

@@ -9,90 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import NamedTuple, Optional
 
 from ..errors import Busy, Damaged, Failure, NotFound, TooNew, Unprivileged
 from ..hooks import catalogue
-from ..hooks.contract import Attachment, Seat
+from ..hooks.contract import Seat
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import declared, records, store, strikes, units
+from .facts import Facts, Load, Scene, Unnamed
 
 RINGS = {"ringbuf", "perf_event_array"}  # whose entries are lost where nobody reads them
 READS = 20  # of a deployment that other runs change meanwhile
-
-
-class Load(NamedTuple):
-    """The pins of one load: {program: id}, {map: id}; ids of links that somebody pinned in their places."""
-
-    programs: dict
-    maps: dict
-    links: tuple = ()
-
-
-class Unnamed(NamedTuple):
-    """A link of ours that no generation names, as its pin's id and the kernel tell it: attachment and load, where they
-    do."""
-
-    attachment: Optional[Attachment]
-    load: str
-
-
-class Facts(NamedTuple):
-    """All that a plan is made from. `links`, `places`, `seats` and `holders` go by attachment id.
-
-    A place is a Failure where there is none; places, seats, holders and fillings are seen for one generation only (see
-    `hooks`).
-    """
-
-    name: str
-    boot_id: str = ""
-    staged: Optional[records.Staged] = None
-    trial: Optional[records.Generation] = None
-    confirmed: Optional[records.Generation] = None
-    deadline: Optional[records.Deadline] = None
-    ended: Optional[records.Ended] = None  # how the trial ended, where the way back from it is not finished
-    generations: dict = {}
-    releases: dict = {}  # None for one that a killed run had begun to remove
-    loads: dict = {}
-    debris: tuple = ()  # half-made loads: names in loads/
-    links: dict = {}
-    unnamed: dict = {}  # links that no generation names; all of them where what is confirmed cannot be read
-    damage: tuple = ()  # paths of files of ours that cannot be read
-    spoiled: dict = {}  # {release that is needed: path of a file of it that is damaged or lost}
-    newer: tuple = ()  # a TooNew for each record that a newer version wrote; what is known of it here was read
-    unsettled: frozenset = frozenset()  # ids whose new link is pinned at ID-next, not yet renamed over ID
-    next_number: int = 1
-    keep: int = records.KEEP
-    proven: Optional[int] = None  # the newest generation that is, see strikes.py
-    places: dict = {}
-    seats: dict = {}  # contract.Seat of each attachment that something is pinned for
-    holders: dict = {}
-    sitting: dict = {}  # {attachment id: ids of all programs at its place}
-    carries: dict = {}  # {load: whether its counts were moved in}, see store.py
-    units: Optional[dict] = None  # {systemd unit: text of its drop-in}; None where systemd would not read it
-    fillings: dict = {}  # by map: what the generation's load lacks of what is declared
-    known: dict = {}  # {attachment id: Place} by identity, whatever it is called now (held.py)
-
-    @property
-    def trial_is_live(self):
-        """Whether a guard still waits for the trial's confirmation."""
-        guarded = self.trial and self.trial.guarded and not self.trial_is_lost and not self.ended and self.deadline
-        return bool(guarded and self.deadline.is_live(self.trial, self.boot_id))
-
-    @property
-    def trial_is_lost(self):
-        """Whether records.lost_trial stands for it; where what is confirmed cannot be read either, there is none."""
-        return bool(self.trial and not self.trial.load)
-
-    def runs(self, load):
-        """Whether some hook runs a program of the load; of one that is not pinned here none does."""
-        programs = self.loads[load].programs.values() if load in self.loads else ()
-        return any(not link.prog_ids.isdisjoint(programs) for link in self.links.values())
-
-    @property
-    def exists(self):
-        return any((self.staged, self.trial, self.confirmed, self.loads, self.links))
 
 
 def facts(place):
@@ -189,7 +116,7 @@ def _facts(place):
         unread = len(damage) + len(newer)
         confirmed = read(store.pointed, "confirmed")
         if number is not None and trial is None and len(damage) + len(newer) == unread:
-            trial = records.lost_trial(number)
+            trial = records.LostTrial.of(number)
         staged = read(store.staged)
         generations = [read(store.generation, number) for number in store.generation_numbers(place)]
         seen = Facts(
@@ -270,8 +197,8 @@ def _recognised(seen, key, link):
     return Unnamed(None, "")
 
 
-def hooks(seen, generation):
-    """The same Facts with what is true at the places of the generation's attachments."""
+def scene(seen, generation):
+    """The Scene of the generation: what is true at the places of its attachments now."""
     places, seats, holders, sitting_there = {}, {}, {}, {}
     release = seen.releases.get(generation.release)
     types = release.program_types if release else {}
@@ -300,8 +227,7 @@ def hooks(seen, generation):
         else:
             foreign = _twins(seen, generation, key, sitting)
         holders[key] = tuple(foreign)
-    found = {"places": places, "seats": seats, "holders": holders, "sitting": sitting_there}
-    return seen._replace(**found, fillings=_fillings(seen, generation))
+    return Scene(seen, generation, places, seats, holders, sitting_there, _fillings(seen, generation))
 
 
 def _seat_without_place(kept):

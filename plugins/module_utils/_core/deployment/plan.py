@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""Facts and a wanted generation to the steps after which hooks, maps and services run it.
+"""A Scene to the steps after which hooks, maps and services run its generation.
 
 Pure: values in, values out; an empty plan means that all is as wanted. Which generation is wanted, and what becomes of
 pointers and records on the way, ways.py says.
@@ -33,19 +33,17 @@ from .steps import (
     left_out,
 )
 
-NOTHING = records.Generation(0, "", "", {})  # no attachments: what hooks run before the first generation
-
-
 # ---- the hooks -----------------------------------------------------------------------------------
 
 
-def switch(seen, generation, skip_blocked=False, by_link=False):
+def switch(scene, skip_blocked=False, by_link=False):
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
-    `seen` is observe.hooks(facts, generation). Links that no generation names are left alone. skip_blocked: an
-    interface or cgroup that is not there, or that somebody else holds, is passed over, as on the way back, which must
-    not stop half-way for it. by_link: a link that is alive is moved where it is, whatever has the place's name by now.
+    Links that no generation names are left alone. skip_blocked: an interface or cgroup that is not there, or that
+    somebody else holds, is passed over, as on the way back, which must not stop half-way for it. by_link: a link that
+    is alive is moved where it is, whatever has the place's name by now.
     """
+    seen, generation = scene.facts, scene.generation
     load = seen.loads.get(generation.load)
     if generation.attachments and load is None:
         raise NotFound(
@@ -57,19 +55,19 @@ def switch(seen, generation, skip_blocked=False, by_link=False):
     for key, attachment in generation.attachments.items():
         program = _program(load, attachment, generation)
         try:
-            steps += _towards(seen, key, attachment, generation.load, program, by_link)
+            steps += _towards(scene, key, attachment, program, by_link)
         except Failure:
             if not skip_blocked:
                 raise
-    return steps + _away(seen, generation)
+    return steps + _away(scene)
 
 
-def blocked(seen, generation):
+def blocked(scene):
     """What skip_blocked passes over, a Failure each: no such place or hook here, or somebody else's program."""
     found = []
-    for key, attachment in generation.attachments.items():
+    for key, attachment in scene.generation.attachments.items():
         try:
-            _towards(seen, key, attachment, generation.load, 0)
+            _towards(scene, key, attachment, 0)
         except Failure as failure:
             found.append(failure)
     return found
@@ -87,18 +85,19 @@ def _program(load, attachment, generation):
     return load.programs[attachment.program]
 
 
-def _towards(seen, key, attachment, load, program, by_link=False):
+def _towards(scene, key, attachment, program, by_link=False):
     """Steps for one attachment. Raises what is wrong with its place, or HookHeld."""
-    place, seat, hook = seen.places[key], seen.seats.get(key), catalogue.hook_of(attachment)
+    place, seat, hook = scene.places[key], scene.seats.get(key), catalogue.hook_of(attachment)
+    load = scene.generation.load
     if by_link and seat and not seat.is_here and not seat.is_gone and hook.is_moved_by_link:
         return [] if seat.runs == {program} else [Replace(key, attachment, load, _other(seat, program))]
     if isinstance(place, Failure):
         raise place
     put_on = PutOn(key, attachment, place, load)
     if seat is None or not seat.is_here:
-        _refuse_foreign(seen, key, attachment)
+        _refuse_foreign(scene, key, attachment)
         return [put_on]
-    as_it_is, kept = attachment.with_options(**dict(seat.options)), seen.links[key]
+    as_it_is, kept = attachment.with_options(**dict(seat.options)), scene.facts.links[key]
     take_off = TakeOff(key, as_it_is, _other(seat, program), kept.attach_type or 0, place)
     if as_it_is != attachment or (seat.runs != {program} and hook.how == GAP):
         return [take_off, put_on]
@@ -118,55 +117,56 @@ def renews(seen, step):
     return link is not None and link.prog_ids == {seen.loads[step.load].programs[step.attachment.program]}
 
 
-def _refuse_foreign(seen, key, attachment):
+def _refuse_foreign(scene, key, attachment):
     """HookHeld where somebody else's program sits alone at the attachment's place."""
-    if seen.holders[key]:
-        who = owners.sentence(seen.holders[key][0])
+    holders, name = scene.holders[key], scene.facts.name
+    if holders:
+        who = owners.sentence(holders[0])
         if not catalogue.hook_of(attachment).is_exclusive:
             raise HookHeld(
-                f"{catalogue.words(attachment)} runs {who} already, by a link of {seen.name} whose pin was moved away",
-                f"Put the pin back, or take the link off: bpftool link detach id {seen.holders[key][0].get('link_id')}",
-                holders=list(seen.holders[key]),
+                f"{catalogue.words(attachment)} runs {who} already, by a link of {name} whose pin was moved away",
+                f"Put the pin back, or take the link off: bpftool link detach id {holders[0].get('link_id')}",
+                holders=list(holders),
             )
         raise HookHeld(
-            f"{catalogue.words(attachment)} is held by {who}, which ebpf.deploy did not attach for {seen.name}",
+            f"{catalogue.words(attachment)} is held by {who}, which ebpf.deploy did not attach for {name}",
             OWNER_ADVICE,
-            holders=list(seen.holders[key]),
+            holders=list(holders),
         )
 
 
-def _away(seen, generation):
+def _away(scene):
     """Take off what some generation attached and this one does not want."""
-    known = {}
+    seen, generation, known = scene.facts, scene.generation, {}
     for each in seen.generations.values():
         known.update(each.attachments)
     gone = [key for key in seen.links if key in known and key not in generation.attachments]
-    return [take_off(seen, key, known[key]) for key in gone]
+    return [_take_off(seen, key, known[key]) for key in gone]
 
 
-def take_off(seen, key, attachment):
+def _take_off(seen, key, attachment):
     """The TakeOff of what is pinned for the attachment, wherever it is."""
-    link, place = seen.links[key], seen.known.get(key) or seen.places.get(key)
-    place = None if isinstance(place, Failure) else place
+    link, place = seen.links[key], seen.known.get(key)
     return TakeOff(key, attachment, link.prog_id, link.attach_type or 0, place)
 
 
-def move(seen, generation):
+def move(scene):
     """As mend, towards a load that no hook may run yet: its maps first hold what they take over."""
-    return mend(seen, generation, first=_taken_in(seen, generation))
+    return mend(scene, first=_taken_in(scene.facts, scene.generation))
 
 
-def mend(seen, generation, skip_blocked=False, first=()):
+def mend(scene, skip_blocked=False, first=()):
     """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what is declared of
     them. `first`: what happens to maps before they are filled; a repair empties none.
 
     A drop-in that is there too early is harmless, as it brings back what is confirmed; one that is missing is not.
     """
+    seen, generation = scene.facts, scene.generation
     return [
         *units_missing(seen, generation),
         *first,
-        *_fill(seen, generation, skip_blocked, {step.map for step in first}),
-        *switch(seen, generation, skip_blocked),
+        *_fill(scene, skip_blocked, {step.map for step in first}),
+        *switch(scene, skip_blocked),
         *counts_back(seen, *_left(seen, generation)),
         *counts(seen, generation),
     ]
@@ -210,14 +210,15 @@ def _taken_in(seen, generation):
     return steps
 
 
-def _fill(seen, generation, can_wait, emptied=()):
+def _fill(scene, can_wait, emptied=()):
     """What is declared is in the maps before a hook runs with them, in those that were emptied or copied into, too.
 
     MapChanged where some of it does not fit a map that has no policy, and that cannot wait.
     """
+    generation = scene.generation
     steps = [
         FillMap(generation.load, name, lacks, can_wait)
-        for name, lacks in sorted(seen.fillings.items())
+        for name, lacks in sorted(scene.fillings.items())
         if name in emptied or not lacks.is_empty
     ]
     lines = left_out(step for step in steps if step.map not in generation.policies)
@@ -303,30 +304,30 @@ def _units(generation):
 # ---- the way back --------------------------------------------------------------------------------
 
 
-def hooks_back(seen):
-    """Steps that make the hooks run `fallback` again, with what is declared in its maps, as far as they let us.
+def hooks_back(scene):
+    """Steps that make the hooks run the scene's generation (`fallback`) again, with what is declared in its maps, as
+    far as they let us.
 
-    Of a lost trial nobody knows what it added: the links that no generation names go. None where `fallback` cannot
+    Of a lost trial nobody knows what it added: the links that no generation names go. None where the generation cannot
     run: the hooks stay as they are, see `not_back`.
     """
-    generation = fallback(seen)
-    if not is_runnable(seen, generation):
+    seen = scene.facts
+    if not is_runnable(seen, scene.generation):
         return []
-    steps = [*_fill(seen, generation, can_wait=True), *switch(seen, generation, skip_blocked=True, by_link=True)]
+    steps = [*_fill(scene, can_wait=True), *switch(scene, skip_blocked=True, by_link=True)]
     return [*steps, *(unnamed_off(seen, steps) if seen.trial_is_lost else [])]
 
 
-def still_on_trial(seen):
-    """The places where a program of the trial's load alone sits, by whatever link, in words.
-
-    `seen` is observe.hooks(facts, the trial or what it goes back to).
-    """
+def still_on_trial(scene):
+    """The places of the scene's generation (the trial, or what it goes back to) where a program of the trial's load
+    alone sits, by whatever link, in words."""
+    seen = scene.facts
     before, trial = (seen.loads.get(each.load) for each in (fallback(seen), seen.trial))
     ids = {*(trial.programs.values() if trial else ())} - {*(before.programs.values() if before else ())}
     named = {**seen.trial.attachments, **fallback(seen).attachments}
     return [
         f"{catalogue.words(named[key])} runs program {number} of the trial"
-        for key, numbers in seen.sitting.items()
+        for key, numbers in scene.sitting.items()
         for number in numbers
         if number in ids and key in named
     ]
@@ -338,14 +339,15 @@ def is_runnable(seen, generation):
     return not programs or (generation.load in seen.loads and programs <= set(seen.loads[generation.load].programs))
 
 
-def not_back(seen):
-    """The hooks that do not run `fallback`, in words; those that cannot (see `blocked`) only while they run the trial.
+def not_back(scene):
+    """The hooks that do not run the scene's generation (`fallback`), in words; those that cannot (see `blocked`) only
+    while they run the trial.
 
-    `seen` is observe.hooks(facts, fallback), with its links. Empty, too, where a reboot took all of them.
+    Empty, too, where a reboot took all of them.
     """
-    generation = fallback(seen)
+    seen, generation = scene.facts, scene.generation
     if is_runnable(seen, generation) and generation != seen.trial:
-        steps = [step for step in hooks_back(seen) if step.is_hook_step]
+        steps = [step for step in hooks_back(scene) if step.is_hook_step]
         return [step.describe() for step in steps]
     programs = seen.loads[seen.trial.load].programs.values() if seen.trial.load in seen.loads else ()
     named = {**seen.trial.attachments, **generation.attachments}
@@ -367,11 +369,11 @@ def fallback(seen):
     if before is not None and is_runnable(seen, before):
         return before
     if seen.trial.boot_id not in ("", seen.boot_id):
-        return NOTHING
+        return records.NOTHING
     if before is not None:
         return before
     if seen.trial.back_to is None and (seen.trial_is_lost or not (seen.damage or seen.newer)):
-        return NOTHING
+        return records.NOTHING
     earlier = [each for number, each in sorted(seen.generations.items()) if number < seen.trial.number]
     return next((each for each in reversed(earlier) if is_runnable(seen, each)), seen.trial)
 
@@ -380,8 +382,8 @@ def _before(seen):
     """The Generation that ran before the trial, None where no record of it is left, or where an older record of the
     trial does not say and nothing is confirmed."""
     number, confirmed = seen.trial.back_to, seen.confirmed
-    if number == 0:
-        return NOTHING
+    if number == records.NOTHING.number:
+        return records.NOTHING
     if number is None or (confirmed and confirmed.number == number):
         return confirmed
     return seen.generations.get(number)

@@ -88,7 +88,7 @@ class Generation(NamedTuple):
     `policies` says what the load's maps take over from those of the load `onto`: {map: {on_change, copied, counted}},
     rows as carry.moves gives them. `leaves` is the load whose counts go back where a rollback made this generation.
     `back_to` is the number of the generation that it goes back to as a trial; 0: nothing ran before it, None: an older
-    record, which does not say.
+    record, which does not say. `number` is 0 until it is written.
     """
 
     number: int
@@ -121,7 +121,14 @@ class Generation(NamedTuple):
     def from_record(cls, record: dict) -> Generation:
         known = {field: record[field] for field in cls._fields if field in record}
         known["attachments"] = {key: Attachment.from_record(each) for key, each in record["attachments"].items()}
-        return cls(**known)
+        if record["load"]:
+            return cls(**known)
+        return LostTrial(**known) if record["number"] else NOTHING
+
+    @property
+    def is_written(self) -> bool:
+        """Whether it has a record, or had one that is known: so it can run, and be gone back to by its number."""
+        return True
 
     def runs_the_same(self, other: Optional[Generation]) -> bool:
         """Whether both put the same load at the same hooks."""
@@ -130,6 +137,27 @@ class Generation(NamedTuple):
     def has_options_of(self, other: Generation) -> bool:
         """Whether both say the same of what a boot may lead to."""
         return all(getattr(self, name) == getattr(other, name) for name in BOOT_OPTIONS)
+
+
+class LostTrial(Generation):
+    """A trial whose record cannot be read or is gone: its number alone is known."""
+
+    __slots__ = ()
+    is_written = False
+
+    @classmethod
+    def of(cls, number: int) -> LostTrial:
+        return cls(number, "", "", {}, guarded=True)
+
+
+class Nothing(Generation):
+    """What hooks run where they run nothing of ours: before the first generation, and after all was taken off."""
+
+    __slots__ = ()
+    is_written = False
+
+
+NOTHING = Nothing(0, "", "", {})
 
 
 class Deadline(NamedTuple):
@@ -245,11 +273,6 @@ class Declared(NamedTuple):
 def release_of(load: str) -> str:
     """R of R-K."""
     return load.rpartition("-")[0]
-
-
-def lost_trial(number: int) -> Generation:
-    """Stands for a trial whose record cannot be read or is gone: its number alone is known."""
-    return Generation(number, "", "", {}, guarded=True)
 
 
 def sealed(record: dict) -> dict:

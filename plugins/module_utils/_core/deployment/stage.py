@@ -23,6 +23,7 @@ from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, r
 from ..objects import source as sources
 from . import apply, boot, hostkey, lock, observe, records, store, takeover, trial, ways
 from . import release as releases
+from .facts import Facts
 
 
 class Given(NamedTuple):
@@ -116,8 +117,8 @@ class Result(NamedTuple):
     built: Built
     load: str
     steps: tuple
-    before: observe.Facts
-    after: observe.Facts
+    before: Facts
+    after: Facts
     figures: elf.Loaded
     state: str
     warnings: tuple = ()

@@ -17,6 +17,7 @@ from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack,
 from ..hooks import catalogue
 from ..kernel import way_in
 from . import apply, held, lock, observe, off, plan, records, steps, store, trial, ways
+from .facts import Facts
 
 
 class Outcome(NamedTuple):
@@ -26,8 +27,8 @@ class Outcome(NamedTuple):
     """
 
     steps: tuple
-    before: observe.Facts
-    after: observe.Facts
+    before: Facts
+    after: Facts
     generation: Optional[records.Generation]
     repaired: tuple = ()
     deadline: Optional[records.Deadline] = None
@@ -99,7 +100,8 @@ def attach(name, wish, check_mode=False, load_again=None):
         if own:
             _planned(home, observe.sound_facts(home), wish, own, check_mode)
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
-        seen, generation, planned = _planned(home, observe.sound_facts(home), wish, own, check_mode)
+        seen = observe.sound_facts(home)
+        generation, planned = _planned(home, seen, wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
             generation, planned = trial.begin(
@@ -148,23 +150,23 @@ def _with_way_back(home, seen, generation, load_again):
         load_again(home, seen, before)
     except Failure as failure:
         raise held.no_way_back(seen.name, before) from failure
-    return observe.hooks(observe.facts(home), generation)
+    return observe.facts(home)
 
 
 def _planned(home, seen, wish, own, check_mode):
-    """(Facts with the generation's hooks, generation, steps) of the wish; raises what speaks against it."""
+    """(generation, steps) of the wish; raises what speaks against it."""
     generation = _signed(plan_for(seen, wish, check_mode, own), wish, seen)
     _refuse_quarantined(home, seen, generation, wish)
     plan.expect_maps_fit(seen, generation)
-    seen = observe.hooks(seen, generation)
+    scene = observe.scene(seen, generation)
     _refuse_off(seen, generation)
     is_unloaded = check_mode and generation.load not in seen.loads
-    planned = _without_kernel(seen, generation) if is_unloaded else ways.change(seen, generation)
+    planned = _without_kernel(scene) if is_unloaded else ways.change(scene)
     if wish.detach and off.switch():
         planned = [step for step in planned if not _puts_on(step)]
     _refuse_risk(wish, planned)
     _refuse_unproved(wish, seen, generation)
-    return seen, generation, planned
+    return generation, planned
 
 
 def _refuse_off(seen, generation):
@@ -230,7 +232,7 @@ def plan_for(seen, wish, check_mode=False, own=None):
     """
     if wish.detach:
         if seen.confirmed is None:
-            return plan.NOTHING
+            return records.NOTHING
         return ways.wanted(seen, (), seen.confirmed.load, without=wish.attachments)
     load = _load_for(seen, wish.release, check_mode, own)
     if wish.purge and not wish.attachments:
@@ -272,7 +274,7 @@ def _nothing_staged(seen):
 
 
 def _signed(generation, wish, seen):
-    said = (seen.confirmed or plan.NOTHING) if wish.detach else wish
+    said = (seen.confirmed or records.NOTHING) if wish.detach else wish
     return generation._replace(
         boot_id=seen.boot_id,
         **{name: getattr(said, name) for name in records.BOOT_OPTIONS},
@@ -290,14 +292,14 @@ def _runs_something(seen):
     return bool(seen.confirmed and (seen.links or plan.is_runnable(seen, seen.confirmed)))
 
 
-def _without_kernel(seen, generation):
+def _without_kernel(scene):
     """The steps as far as they are known before the programs are loaded: check mode on a host that has none of them."""
-    for place in seen.places.values():
+    for place in scene.places.values():
         if isinstance(place, Failure):
             raise place
     return tuple(
-        steps.PutOn(key, attachment, seen.places[key], generation.load)
-        for key, attachment in generation.attachments.items()
+        steps.PutOn(key, attachment, scene.places[key], scene.generation.load)
+        for key, attachment in scene.generation.attachments.items()
     )
 
 
@@ -353,7 +355,7 @@ def _as_left(home, seen, number, check_mode):
 
 
 def _trial_ended(home, seen, why, check_mode):
-    planned = trial.end(home, why) if not check_mode else ways.back(observe.hooks(seen, plan.fallback(seen)))
+    planned = trial.end(home, why) if not check_mode else ways.back(observe.scene(seen, plan.fallback(seen)))
     after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(planned), seen, after, after.confirmed)
 
@@ -371,10 +373,10 @@ def _return_to(home, seen, release, repaired, why, check_mode, everything_off):
     if goal is None and not seen.confirmed.attachments:
         return _as_confirmed(home, seen, repaired, check_mode)
     generation = ways.returning(seen, goal)
-    seen = observe.hooks(seen, generation)
-    planned = ways.going_back(seen, goal, why, _lifted(home, seen, goal) if release else None)
+    lifted = _lifted(home, seen, goal) if release else None
+    planned = ways.going_back(observe.scene(seen, generation), why, lifted)
     told = _carry_out(home, planned, "return", check_mode)
-    after = seen if check_mode else observe.hooks(observe.facts(home), generation)
+    after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(planned), seen, after, generation, repaired, carried=told)
 
 
@@ -389,7 +391,7 @@ def blocked(outcome):
     """A Failure for each hook that cannot run what the Outcome says: the others went back without it."""
     if outcome.generation is None:
         return []
-    return plan.blocked(observe.hooks(outcome.after, outcome.generation), outcome.generation)
+    return plan.blocked(observe.scene(outcome.after, outcome.generation))
 
 
 def _goal(seen, release):
@@ -450,13 +452,12 @@ def _is_unknown(seen):
 def _adopt(home, seen, repaired, check_mode):
     """What the hooks run by links of ours is confirmed, whatever the disk says."""
     if seen.links:
-        kept = {name: getattr(seen.confirmed or plan.NOTHING, name) for name in records.BOOT_OPTIONS}
+        kept = {name: getattr(seen.confirmed or records.NOTHING, name) for name in records.BOOT_OPTIONS}
         wish = Wish(by="bpf_release", why="adopted what the hooks ran", **kept)
         generation = _signed(ways.adopted(seen), wish, seen)
-        seen = observe.hooks(seen, generation)
     else:
-        generation = seen.confirmed or plan.NOTHING
-    planned = ways.adoption(seen, generation)
+        generation = seen.confirmed or records.NOTHING
+    planned = ways.adoption(observe.scene(seen, generation))
     _carry_out(home, planned, "adopt", check_mode)
     after = seen if check_mode else observe.facts(home)
     return Outcome(tuple(planned), seen, after, generation, repaired)
@@ -482,17 +483,16 @@ def look(name, number):
     if is_on_trial and seen.ended:
         raise trial.too_late(seen.ended, number, seen)
     generation = seen.trial if is_on_trial else seen.confirmed
-    seen = observe.hooks(seen, generation)
-    if is_on_trial and not _runs(seen, generation):
+    if is_on_trial and not _runs(observe.scene(seen, generation)):
         raise trial.not_switched(number)
     return Outcome((), seen, seen, generation)
 
 
-def _runs(seen, generation):
-    """Whether all hooks run it. Not so, too, where one is held: read without the lock, it may be our own link, made in
-    between; and whoever else sits there ends the trial when the guard comes to switch."""
+def _runs(scene):
+    """Whether all hooks run its generation. Not so, too, where one is held: read without the lock, it may be our own
+    link, made in between; and whoever else sits there ends the trial when the guard comes to switch."""
     try:
-        return not plan.mend(seen, generation)
+        return not plan.mend(scene)
     except Failure:
         return False
 
@@ -505,9 +505,8 @@ def _refuse_ended(home, seen, number):
 
 
 def _as_confirmed(home, seen, repaired, check_mode):
-    seen = observe.hooks(seen, seen.confirmed)
     _refuse_off(seen, seen.confirmed)
-    planned = ways.change(seen, seen.confirmed)
+    planned = ways.change(observe.scene(seen, seen.confirmed))
     if any(_puts_on(step) for step in planned):
         off.refuse(seen.name)
     told = _carry_out(home, planned, "repair", check_mode)
@@ -547,7 +546,7 @@ def _home(name, check_mode, must_exist=True):
     """The deployment's Home: locked, but in check mode, and where there is no deployment, only looked at."""
     place = store.home(name)
     if must_exist and not check_mode and not observe.facts(place).exists:
-        raise _nothing_staged(observe.Facts(name))
+        raise _nothing_staged(Facts(name))
     if check_mode or not store.has_remains(place):
         yield place
         return
@@ -561,6 +560,6 @@ def _carry_out(home, planned, event, check_mode):
 
 def _expect_settled(home, generation):
     """The Facts after the change, the plan for it empty."""
-    seen = observe.hooks(observe.facts(home), generation)
-    steps.expect_empty(plan.mend(seen, generation))
+    seen = observe.facts(home)
+    steps.expect_empty(plan.mend(observe.scene(seen, generation)))
     return seen

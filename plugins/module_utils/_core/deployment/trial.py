@@ -42,8 +42,7 @@ def switch(name, holds=None):
             settle(home)
             return False
         try:
-            seen = observe.hooks(seen, seen.trial)
-            carry_out(home, plan.move(seen, seen.trial), "switch")
+            carry_out(home, plan.move(observe.scene(seen, seen.trial)), "switch")
             steps.expect_empty(_missing(_facts(home), seen.trial))
         except Failure as failure:
             _go_back(home, FAILED, failure.what, is_punished=False)
@@ -51,8 +50,8 @@ def switch(name, holds=None):
         return True
 
 
-def confirm(home, seen, expect_proof=lambda: None):
-    """The trial is confirmed, as far as `home` is locked. The steps.
+def confirm(home, seen, expect_proof=lambda: None, has_passed=False):
+    """The trial is confirmed, as far as `home` is locked. The steps. `has_passed`: its probe has, just now.
 
     NotSwitched before the hooks run it, and while a pin is lost that its guard will make again. ProbeNotPassed before
     its probe did, RolledBack when its time has passed. `expect_proof` raises what else speaks against it while it is
@@ -65,7 +64,7 @@ def confirm(home, seen, expect_proof=lambda: None):
     if held.unpinned(home, number) or _missing(seen, seen.trial):
         raise not_switched(number)
     expect_proof()
-    if seen.deadline.probe and not seen.deadline.passed:
+    if seen.deadline.probe and not (seen.deadline.passed or has_passed):
         raise not_passed(seen.deadline.probe, number)
     planned = [*ways.confirm(seen, number), *ways.prune(seen, confirmed=seen.trial)]
     if home.is_locked:
@@ -82,11 +81,10 @@ def probe_passed(name, number):
         seen = observe.facts(home)
         if not seen.trial_is_live or seen.trial.number != number:
             return
-        passed = seen.deadline._replace(passed=True)
-        if passed.by_controller:
-            store.write_deadline(home, passed)
+        if seen.deadline.by_controller:
+            store.write_deadline(home, seen.deadline._replace(passed=True))
         else:
-            confirm(home, seen._replace(deadline=passed))
+            confirm(home, seen, has_passed=True)
 
 
 def expire(name, holds=None):
@@ -199,7 +197,7 @@ def running(seen):
 
 def _has_switched(seen):
     """Whether some hook runs something else than what is confirmed, or did until its place was gone."""
-    behind = _seen_behind(seen)
+    behind = _scene_behind(seen)
     planned = [step for step in plan.hooks_back(behind) if step.is_hook_step]
     return any(not plan.renews(seen, step) for step in planned) if planned else bool(plan.not_back(behind))
 
@@ -207,9 +205,8 @@ def _has_switched(seen):
 def _finish(home, seen):
     """An unguarded change that was killed: finished, or given up where a hook refuses it now."""
     try:
-        seen = observe.hooks(seen, seen.trial)
         same_boot = seen.trial.boot_id == seen.boot_id
-        planned = ways.finish(seen) if same_boot else ways.back(_seen_behind(seen))
+        planned = ways.finish(observe.scene(seen, seen.trial)) if same_boot else ways.back(_scene_behind(seen))
         carry_out(home, planned, "repair")
         return tuple(planned)
     except Failure:
@@ -247,7 +244,7 @@ def _gone_back(home, outcome, why, is_punished):
     why = f"{why} (taken back {home.unlocked})" if home.unlocked else why
     ended = records.Ended(seen.trial.number, outcome, why, back=False) if outcome else None
     quarantine = ways.digest_left(seen, seen.trial) if is_punished else ""
-    behind = _seen_behind(seen)
+    behind = _scene_behind(seen)
     planned, told, refusal = ways.hooks_first(behind, ended, quarantine), [], None
     try:
         told = carry_out(home, planned, "back", is_decided=bool(seen.ended))
@@ -260,7 +257,8 @@ def _gone_back(home, outcome, why, is_punished):
         refusal = failure
     planned = steps.as_told(planned, told)
     _expect_back(home, seen, planned, refusal)
-    rest = ways.leave(_seen_behind(_facts(home)._replace(trial=seen.trial)), seen.ended or ended)
+    now = _facts(home)._replace(trial=seen.trial)
+    rest = ways.leave(now, plan.fallback(now), seen.ended or ended)
     carry_out(home, rest, "back", is_decided=True)
     if refusal:  # said when all else is done: the trial is over, and this did not come back with it
         raise refusal
@@ -269,10 +267,10 @@ def _gone_back(home, outcome, why, is_punished):
 
 def _expect_back(home, seen, planned, refusal):
     """How the trial ended says that the hooks were seen back, and what could not come with them; NotBack otherwise."""
-    behind = _seen_behind(_facts(home)._replace(trial=seen.trial))
+    behind = _scene_behind(_facts(home)._replace(trial=seen.trial))
     missing = plan.not_back(behind) or [
         *plan.still_on_trial(behind),
-        *plan.still_on_trial(observe.hooks(behind, seen.trial)),
+        *plan.still_on_trial(observe.scene(behind.facts, seen.trial)),
     ]
     ended = store.ended(home, seen.trial.number)
     counts = steps.left_out([step for step in planned if isinstance(step, steps.MergeBack)])
@@ -286,7 +284,7 @@ def _expect_back(home, seen, planned, refusal):
             store.write_ended(home, told._replace(back=False, not_back=lines))
         raise not_back(lines, seen.trial.number) from refusal
     if told:
-        gone = tuple(str(each.what) for each in plan.blocked(behind, plan.fallback(behind)))
+        gone = tuple(str(each.what) for each in plan.blocked(behind))
         store.write_ended(home, told._replace(back=True, not_back=(), gone=gone))
     if refusal and not isinstance(refusal, NotBack):
         store.journal(home, "back_without", why=str(refusal))
@@ -300,16 +298,16 @@ def _hooks_back_at_least(home, seen, over, failure):
     if seen.deadline and seen.deadline.is_of(seen.trial, seen.boot_id):
         with contextlib.suppress(OSError):
             store.write_deadline(home, seen.deadline._replace(over=over))
-    carry_out(home, plan.hooks_back(_seen_behind(_facts(home))), "back", is_decided=True)
-    missing = plan.not_back(_seen_behind(_facts(home)))
+    carry_out(home, plan.hooks_back(_scene_behind(_facts(home))), "back", is_decided=True)
+    missing = plan.not_back(_scene_behind(_facts(home)))
     if missing:
         raise not_back(missing, seen.trial.number) from failure
     failure.detail["left"] = "the hooks run what is confirmed; the next run finishes it when that is mended"
 
 
-def _seen_behind(seen):
-    """The Facts with the places of what the trial goes back to."""
-    return observe.hooks(seen, plan.fallback(seen))
+def _scene_behind(seen):
+    """The Scene of what the trial goes back to."""
+    return observe.scene(seen, plan.fallback(seen))
 
 
 @contextlib.contextmanager
@@ -326,7 +324,7 @@ def _facts(home):
 
 def _missing(seen, generation):
     """The steps that keep the hooks from running the generation."""
-    return plan.mend(observe.hooks(seen, generation), generation)
+    return plan.mend(observe.scene(seen, generation))
 
 
 def carry_out(home, planned, event, is_decided=False):

@@ -17,6 +17,7 @@ import json
 from ..errors import NotFound
 from ..hooks import catalogue
 from . import plan, records
+from .facts import Scene
 from .steps import (
     DropMerge,
     EditMap,
@@ -90,13 +91,14 @@ def _previous(seen, release):
     return seen.confirmed.number
 
 
-def change(seen, generation):
-    """Steps from the confirmed generation to this one, confirmed at the end.
+def change(scene):
+    """Steps from the confirmed generation to the scene's, confirmed at the end.
 
     Where nothing but the hooks differs, these alone.
     """
-    hook_steps = plan.move(seen, generation)
-    before = seen.confirmed or plan.NOTHING
+    seen, generation = scene.facts, scene.generation
+    hook_steps = plan.move(scene)
+    before = seen.confirmed or records.NOTHING
     if generation.runs_the_same(before) and generation.has_options_of(before):
         return [*hook_steps, *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
@@ -133,23 +135,24 @@ def confirm(seen, number):
     return [Point("confirmed", number, before), Point("trial", None, number), *disarm]
 
 
-def finish(seen):
-    """Steps that end what a killed run began: its trial switched and confirmed."""
-    return [*plan.move(seen, seen.trial), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
+def finish(scene):
+    """Steps that end what a killed run began: its trial, the scene's generation, switched and confirmed."""
+    seen = scene.facts
+    return [*plan.move(scene), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
 
 
-def back(seen, ended=None, quarantine=""):
-    """Steps that give up the trial: the hooks run `fallback` again, and `seen` is observe.hooks(facts, that).
+def back(scene, ended=None, quarantine=""):
+    """Steps that give up the trial: the hooks run the scene's generation again, which is plan.fallback(facts).
 
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
     """
-    return [*hooks_first(seen, ended, quarantine), *leave(seen, ended)]
+    return [*hooks_first(scene, ended, quarantine), *leave(scene.facts, scene.generation, ended)]
 
 
-def hooks_first(seen, ended=None, quarantine=""):
+def hooks_first(scene, ended=None, quarantine=""):
     """The steps of `back` up to the hooks, and to the counts, which follow them."""
-    generation = plan.fallback(seen)
-    hook_steps = plan.hooks_back(seen)
+    seen, generation = scene.facts, scene.generation
+    hook_steps = plan.hooks_back(scene)
     ended = ended and ended._replace(left_out=tuple(left_out(hook_steps)))
     return [
         *([WriteQuarantine(quarantine, ended.why, seen.trial.number)] if quarantine else []),
@@ -159,9 +162,9 @@ def hooks_first(seen, ended=None, quarantine=""):
     ]
 
 
-def leave(seen, ended=None):
-    """The steps of `back` once the hooks run `fallback`: no trial is left. A lost `confirmed` names that again."""
-    generation = plan.fallback(seen)
+def leave(seen, generation, ended=None):
+    """The steps of `back` once the hooks run the generation that it went back to: no trial is left. A lost `confirmed`
+    names that again."""
     is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
     is_unpointed = seen.confirmed is None and generation.number in seen.generations
     return [
@@ -214,14 +217,15 @@ def attachments_digest(generation):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def going_back(seen, target, why="", lifted=None):
-    """Steps to run the release of generation `target` again, at today's attachments; `confirmed` is moved first.
+def going_back(scene, why="", lifted=None, is_punished=True):
+    """Steps to run the scene's generation, which `returning` gave; `confirmed` is moved first.
 
-    `seen` is observe.hooks(facts, the generation that `returning` gives), `lifted` the RemoveQuarantine of a release
-    that a user named.
+    The release that it leaves is quarantined, but not with is_punished=False. `lifted` is the RemoveQuarantine of a
+    release that a user named.
     """
-    generation = returning(seen, target)
-    left = "" if target and target.release == seen.confirmed.release else source_left(seen, seen.confirmed)
+    seen, generation = scene.facts, scene.generation
+    is_other = generation.release != seen.confirmed.release or not generation.attachments
+    left = source_left(seen, seen.confirmed) if is_other and is_punished else ""
     stays_staged = seen.staged is None or seen.staged.load == generation.load
     return [
         WriteGeneration(generation),
@@ -229,19 +233,21 @@ def going_back(seen, target, why="", lifted=None):
         *([lifted] if lifted else []),
         *([] if stays_staged else [RemoveStaged(seen.staged)]),
         Point("confirmed", generation.number, seen.confirmed.number),
-        *plan.mend(seen, generation, skip_blocked=True),
-        *prune(seen if stays_staged else seen._replace(staged=None), confirmed=generation),
+        *plan.mend(scene, skip_blocked=True),
+        *prune(seen, confirmed=generation, is_unstaged=not stays_staged),
     ]
 
 
-def returning(seen, target):
-    """The Generation of a rollback: today's attachments on the target's load, its `previous` inherited; what was proven
-    of the target stays so."""
+def returning(seen, target, attachments=None):
+    """The Generation of a rollback: today's attachments (or these) on the target's load, its `previous` inherited; what
+    was proven of the target stays so. No target: nothing is attached any more."""
+    if attachments is None:
+        attachments = seen.confirmed.attachments
     return seen.confirmed._replace(
         number=seen.next_number,
         load=target.load if target else seen.confirmed.load,
         release=target.release if target else seen.confirmed.release,
-        attachments=seen.confirmed.attachments if target else {},
+        attachments=attachments if target else {},
         previous=target.previous if target else seen.confirmed.previous,
         policies=target.policies if target else seen.confirmed.policies,
         onto=target.onto if target else seen.confirmed.onto,
@@ -279,19 +285,19 @@ def declare(load, name, edit, before, after):
     ]
 
 
-def prune(seen, *, staged=None, confirmed=None):
+def prune(seen, *, staged=None, confirmed=None, is_unstaged=False, keep=None):
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
-    confirmed or its previous, nor the newest proven one, nor among the newest `seen.keep`, and drop-ins that neither
-    the trial nor the confirmed one needs.
+    confirmed or its previous, nor the newest proven one, nor among the newest `keep`, and drop-ins that neither the
+    trial nor the confirmed one needs.
 
-    `staged` and `confirmed` say what will be so when these steps are reached. Nothing where a newer version's records
-    may need more than is known here.
+    `staged`, `is_unstaged`, `confirmed` and `keep` say what will be so when these steps are reached, where it is not so
+    yet. Nothing where a newer version's records may need more than is known here.
     """
     if seen.newer:
         return []
-    staged, confirmed = staged or seen.staged, confirmed or seen.confirmed
+    staged, confirmed = None if is_unstaged else staged or seen.staged, confirmed or seen.confirmed
     generations = {**seen.generations, **({confirmed.number: confirmed} if confirmed else {})}
-    needed = set(sorted(generations)[-seen.keep :])
+    needed = set(sorted(generations)[-(keep or seen.keep) :])
     needed |= {number for each in (confirmed, seen.trial) if each for number in (each.number, each.previous)}
     needed |= {seen.proven}
     needed |= {number for number, each in generations.items() if confirmed and _waits(seen, confirmed, each)}
@@ -328,30 +334,31 @@ def adopted(seen):
             loads=sorted(loads),
             links=[{"id": key, "prog_id": seen.links[key].prog_id} for key in seen.unnamed],
         )
-    base = seen.confirmed or plan.NOTHING
     load = loads.pop()
+    base = seen.confirmed or records.Generation(0, load, records.release_of(load), {})
     attachments = {**base.attachments, **{key: each.attachment for key, each in ours.items()}}
     return base._replace(load=load, release=records.release_of(load), attachments=attachments)
 
 
-def adoption(seen, generation):
-    """Steps that confirm what `adopted` made of the links, and drop what could not be read."""
+def adoption(scene):
+    """Steps that confirm the scene's generation, which `adopted` made of the links, and drop what could not be read."""
+    seen, generation = scene.facts, scene.generation
     clearance = [RemoveDamaged(path) for path in seen.damage]
-    if generation.runs_the_same(seen.confirmed or plan.NOTHING):
-        return [*clearance, *plan.mend(seen, generation), *prune(seen)]
+    if generation.runs_the_same(seen.confirmed or records.NOTHING):
+        return [*clearance, *plan.mend(scene), *prune(seen)]
     numbered = generation._replace(number=seen.next_number)
     return [
         WriteGeneration(numbered),
         Point("confirmed", numbered.number, seen.confirmed.number if seen.confirmed else None),
         *clearance,
-        *plan.mend(seen, generation),
+        *plan.mend(scene),
         *prune(seen, confirmed=numbered),
     ]
 
 
 def keeping(seen, keep):
     """Steps after which `keep` generations stay, and no more."""
-    return [*([WriteKeep(keep)] if keep != seen.keep else []), *prune(seen._replace(keep=keep))]
+    return [*([WriteKeep(keep)] if keep != seen.keep else []), *prune(seen, keep=keep)]
 
 
 def removal(seen):
@@ -362,9 +369,9 @@ def removal(seen):
         else None
     )
     steps = [WriteGeneration(empty), Point("confirmed", empty.number, seen.confirmed.number)] if empty else []
-    steps += plan.switch(seen, empty or plan.NOTHING)
+    steps += plan.switch(Scene(seen, empty or records.NOTHING))
     steps += plan.unnamed_off(seen, steps)
-    steps += plan.units_left(seen, plan.NOTHING)
+    steps += plan.units_left(seen)
     steps += [DropMerge(load) for load in sorted(seen.carries)]
     steps += [RemoveLoad(name) for name in (*sorted(seen.loads), *seen.debris)]
     steps += [RemoveStaged(seen.staged)] if seen.staged else []

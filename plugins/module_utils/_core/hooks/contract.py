@@ -17,7 +17,7 @@ import hashlib
 import json
 from typing import NamedTuple, Optional, Union
 
-from ..errors import BadRequest, Failure, HookHeld, HookMoved, NotFound, Unprivileged, Unsupported, WrongType
+from ..errors import BadRequest, Failure, HookHeld, HookMoved, NoSuchHook, NotFound, Unprivileged, WrongType
 from ..kernel import bpf, namespaces
 
 # How a hook changes its program. UPDATE: at no moment none and at no moment two. OVERLAP: the new one is on before the
@@ -351,7 +351,7 @@ class Hook:
                 errno=error.errno,
             )
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            return Unsupported(
+            return NoSuchHook(
                 f"This kernel refused to attach at {where}: {error.strerror}",
                 f"Hook {self.kind} needs Linux {self.since} or newer; this is {namespaces.kernel_release()}",
                 errno=error.errno,
