@@ -370,10 +370,10 @@ def work(module):
 
 
 def load_again(*what):
-    """As boot.load_again, which few need: reading it takes longer than all the rest of this module."""
-    from ..module_utils._core.deployment import boot
+    """As reload.load_again, which few need: reading it takes longer than all the rest of this module."""
+    from ..module_utils._core.deployment import reload
 
-    boot.load_again(*what)
+    reload.load_again(*what)
 
 
 def told(params, doubt):

@@ -27,12 +27,12 @@ from private_host import DEVICE, NAME, eventually, run
 from test_guard_killed import family, its_code, pass_the_deadline, sessions  # noqa: F401  # pylint: disable=unused-import  # a fixture
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import (
-    boot,
     code,
     guard,
     held,
     keeper,
     records,
+    reload,
     store,
     transitions,
     trial,
@@ -355,7 +355,7 @@ def test_what_a_trial_would_go_back_to_is_loaded_again_for_it(host):
     files.remove_tree(os.path.join(store.home(NAME).loads, load))
 
     wish = transitions.Wish(confirm_within=60)
-    transitions.attach(NAME, wish, load_again=boot.load_again)
+    transitions.attach(NAME, wish, load_again=reload.load_again)
     assert trial.switch(NAME)
     transitions.roll_back(NAME, number=2)
 

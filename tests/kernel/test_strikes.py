@@ -25,6 +25,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     ends,
     inventory,
     off,
+    reload,
     steps,
     store,
     strikes,
@@ -348,7 +349,7 @@ def test_switched_off_taking_off_goes_on(host, switched_off):
 def test_switched_off_a_part_is_taken_off_where_nothing_runs(host, reboot, switched_off):
     confirmed(host, 1, xdp(), tcx())
     reboot()
-    boot.load_again(store.home(NAME), host.facts(), host.facts().confirmed)
+    reload.load_again(store.home(NAME), host.facts(), host.facts().confirmed)
     switched_off("file")
 
     host.attach(tcx(), detach=True)

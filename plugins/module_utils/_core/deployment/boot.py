@@ -2,11 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""The confirmed release loaded again from its manifest on whatever kernel came up, then applied like any change.
+"""The confirmed release on whatever kernel came up: loaded again (reload.py), then applied like any change.
 
 Also what comes back by itself while the host runs: an interface or a cgroup that was made anew gets its programs again.
-Neither compiler nor network is needed: the object on the disk holds the final bytes. BCC's dialect alone is compiled
-again, since it has no object.
 """
 
 from __future__ import annotations
@@ -25,10 +23,9 @@ from ..errors import (
     VerifierRefused,
 )
 from ..hooks import catalogue
-from ..kernel import files, values
-from ..objects import bcc, elf, maps, refusals, source
+from ..kernel import files
 from ..objects.rules.form import NO_VERDICT
-from . import guard, lock, observe, off, plan, steps, store, strikes, trial, ways
+from . import guard, lock, observe, off, plan, reload, steps, store, strikes, trial, ways
 
 
 def restore_all():
@@ -80,7 +77,7 @@ def _load_previous(name):
             seen = observe.facts(home)
             previous = seen.generations.get(seen.confirmed.previous) if seen.confirmed else None
             if previous and seen.confirmed.load in seen.loads:  # first, because it has the maps to share
-                load_again(home, seen, previous)
+                reload.load_again(home, seen, previous)
     except Exception as error:
         store.journal(home, "previous_not_loaded", why=str(error))
 
@@ -103,7 +100,7 @@ def restore(name):
             off.refuse(name)
             return _back_on_trial(home, seen)
         _expect_private(home, seen)
-        seen = load_way_back(home, seen)
+        seen = reload.load_way_back(home, seen)
         if trial.settle(home, seen=seen):
             seen = observe.facts(home)
         if seen.confirmed is None and seen.damage:
@@ -119,7 +116,7 @@ def restore(name):
             return _without_struck(home, seen, ran, why)
         strikes.note_boot(home, seen.confirmed)
         try:
-            load_again(home, seen, seen.confirmed)
+            reload.load_again(home, seen, seen.confirmed)
         except Damaged as failure:
             _refused(home, seen, failure)
             raise Damaged(f"{failure.what}: the release before runs", failure.do, **failure.detail) from failure
@@ -154,78 +151,6 @@ def _back_on_trial(home, seen):
     return tuple(planned)
 
 
-def load_way_back(home, seen):
-    """What a trial that is over goes back to is in the kernel, where it can be. The Facts since."""
-    if seen.trial is None or seen.trial_is_live or seen.trial_is_lost:
-        return seen
-    before = plan.fallback(seen)
-    if before.number == seen.trial.number or plan.is_runnable(seen, before):
-        return seen
-    try:
-        load_again(home, seen, before)
-    except Failure as failure:
-        store.journal(home, "way_back_not_loaded", why=str(failure))
-    return observe.facts(home)
-
-
-def load_again(home, seen, generation):
-    """The generation's load is pinned under its own name; nothing to do where it is. One that lost a program it needs
-    is left as half-made."""
-    is_there = generation.load in seen.loads
-    if is_there and plan.is_runnable(seen, generation):
-        return
-    release = seen.releases.get(generation.release)
-    if release is None:
-        path = store.release_path(home, generation.release, "manifest.json")
-        raise store.lost_release(generation.release, path)
-    aside = os.path.join(home.loads, f"{release.id}-{os.getpid()}-tmp")
-    store.make_pins_folder(home.loads)
-    try:
-        _load(home, release, _shared(home, seen, generation), aside)
-        whole = os.path.join(home.loads, generation.load)
-        if is_there:
-            os.rename(whole, f"{whole}-{os.getpid()}-tmp")
-        os.rename(aside, whole)
-    except Failure:
-        files.remove_tree(aside)
-        raise
-    except OSError as error:
-        files.remove_tree(aside)
-        raise files.disk_failure(error) from error
-
-
-def _load(home, release, shared, pins):
-    if release.dialect == "bcc":
-        text = source.Source(release.source, store.release_file(home, release, release.file), (), release.cflags)
-        bcc.load(text, release.program_types, shared, pins)
-        return
-    programs = [row[0] for row in release.programs]
-    data = store.release_file(home, release, release.file)
-    with refusals.hiding(values.SECRET in (release.globals or {}).values()):  # the journal keeps what is refused
-        elf.load(data, home.name, programs, shared, pins, _tuning(home, release))
-
-
-def _tuning(home, release):
-    record = release.tuning or {}
-    types = store.release_file(home, release, "btf") if "btf" in record else b""
-    return elf.Tuning.from_record(record, types)
-
-
-def _shared(home, seen, generation):
-    """{map: pin} of what the release before has in common with the confirmed one, which is loaded first: the maps that
-    both declare alike, but for those that a policy took over, or that belong to one load."""
-    if seen.confirmed is None:
-        return {}
-    both = [seen.releases.get(each.release) for each in (seen.confirmed, generation)]
-    if seen.confirmed.load not in seen.loads or None in both:
-        return {}
-    folder = os.path.join(home.loads, seen.confirmed.load, "maps")
-    alike = [maps.from_record(each) for each in both[0].maps if each in both[1].maps]
-    names = [each.name for each in alike if not maps.is_own(each) and each.name not in seen.confirmed.policies]
-    there = seen.loads[seen.confirmed.load].maps
-    return {name: os.path.join(folder, name) for name in names if name in there}
-
-
 def _is_verdict(failure):
     """Whether this kernel refused the release: no disk, memory, package or damage, nor what tells nothing of it."""
     if isinstance(failure, VerifierRefused):
@@ -243,7 +168,7 @@ def _refused(home, seen, failure):
     if previous is None:
         raise failure
     try:
-        load_again(home, seen, previous)
+        reload.load_again(home, seen, previous)
     except Failure as second:
         if _is_verdict(second):
             store.journal(home, "boot_refused", release=previous.release, why=str(second))
@@ -273,7 +198,7 @@ def _without(home, seen, failure):
     if previous is None or _missing_hooks(observe.scene(seen, previous)):
         return _applied(home, seen)
     try:
-        load_again(home, seen, previous)
+        reload.load_again(home, seen, previous)
     except (Failure, OSError) as second:
         store.journal(home, "boot_refused", release=previous.release, why=str(second))
         return _applied(home, seen)
@@ -318,7 +243,7 @@ def _proven(home, seen, ran):
     target = strikes.newest_proven(ran, seen.generations, but=seen.confirmed) if wants else None
     try:
         if target:
-            load_again(home, seen, target)
+            reload.load_again(home, seen, target)
     except (Failure, OSError) as failure:
         store.journal(home, "boot_refused", release=target.release, why=str(failure))
         return None

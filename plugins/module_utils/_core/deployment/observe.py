@@ -62,12 +62,18 @@ def unread_rings(seen, generation):
 
 
 def sound_facts(place):
-    """The Facts of the deployment, as `facts`; Damaged where a file of ours cannot be read, TooNew as `expect_known`.
+    """The Facts of the deployment, as `facts`; what expect_sound raises."""
+    return expect_sound(facts(place))
+
+
+def expect_sound(seen):
+    """The Facts; Damaged where a file of ours cannot be read, TooNew as `expect_known`, and what store.expect_private
+    raises.
 
     A lost trial is taken back, file and all, by whoever locks the deployment next.
     """
     store.expect_private()
-    seen = expect_known(facts(place))
+    expect_known(seen)
     if seen.damage and not seen.trial_is_lost:
         raise damaged(seen)
     return seen

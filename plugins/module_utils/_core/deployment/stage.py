@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Optional
 
 from ..errors import BadRequest, Busy, Failure
 from ..kernel import files, values
-from ..objects import bcc, cost, elf, lint, maps, memory, preflight, refusals, requires, tuning
+from ..objects import cost, elf, lint, maps, memory, tuning
 from ..objects import source as sources
-from . import apply, boot, hostkey, lock, observe, records, store, takeover, trial, ways
+from . import apply, hostkey, lock, observe, records, reload, store, takeover, trial, ways
 from . import release as releases
 from .facts import Facts
 
@@ -153,8 +153,7 @@ def build(name, given, keep=True, known=None):
         globals=shown,
     )
     kept = (known or {}).get(release.id)
-    needs = kept.requires if kept else None
-    release = release._replace(requires=requires.names(data, spec, chosen, tuned) if needs is None else needs)
+    release = release._replace(requires=_required(data, spec, chosen, tuned, kept))
     built = Built(data, spec, release, chosen, compiled, tuned, is_secret=bool(given.secrets))
     if given.lint == "off":
         return built
@@ -163,7 +162,17 @@ def build(name, given, keep=True, known=None):
     return built._replace(release=release, lint=tuple(judged))
 
 
+def _required(data, spec, chosen, tuned, kept=None):
+    if kept is not None and kept.requires is not None:
+        return kept.requires
+    from ..objects import requires  # this is asked once for each release
+
+    return requires.names(data, spec, chosen, tuned)
+
+
 def _built_by_bcc(given, keep):
+    from ..objects import bcc  # few compile with it
+
     _expect_bcc_can(given)
     compiled = bcc.inspect(given.source, keep)
     tuning.expect_maps(compiled.spec, given.maps)
@@ -182,7 +191,7 @@ def _built_by_bcc(given, keep):
         cflags=given.source.cflags,
         globals={},
         dialect="bcc",
-        requires=requires.names(b"", spec, chosen, tuned),
+        requires=_required(b"", spec, chosen, tuned),
     )
     bcc.expect_loadable(release.program_types)
     found = [] if given.lint == "off" else lint.not_judged(sorted(release.program_types), "BCC gives no object")
@@ -248,6 +257,8 @@ def verify(name, built, given=GIVEN, check_mode=False):
 
 def _warnings(name, built):
     """Sentences on what would fail later; Unsupported where this host lacks what the release needs."""
+    from ..objects import preflight  # a release that is loaded already needs none
+
     preflight.expect_offered(built.release.requires, built.object)
     warnings = tuple(memory.outgrowing(built.spec.maps))
     if built.source:
@@ -257,6 +268,8 @@ def _warnings(name, built):
 
 def _loaded(name, built, shared=None, pins=None, log_folder=None, limits=None):
     """Loaded by the engine that it is for. The verifier's log of one with secrets is not kept: it shows constants."""
+    from ..objects import bcc, refusals  # a release that is loaded already needs neither
+
     if built.source:
         memory.admitted(built.spec.maps, shared or (), limits)  # as elf.load asks for itself
         return bcc.load(built.source, built.release.program_types, shared, pins, log_folder, limits)
@@ -279,21 +292,21 @@ def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=Fal
     """
     place = store.home(name)
     told = () if check_mode else store.take_places()
-    ended = () if check_mode else _ended_first(place, rollout_id)
-    result = _stage(place, given, rollout_id, retry_quarantined, check_mode)
+    seen = observe.facts(place)
+    ended = () if check_mode else _ended_first(place, seen, rollout_id)
+    seen = observe.expect_sound(observe.facts(place) if ended else seen)
+    result = _stage(place, seen, given, rollout_id, retry_quarantined, check_mode)
     return result._replace(steps=(*ended, *result.steps), warnings=(*told, *result.warnings))
 
 
-def _ended_first(place, rollout_id):
-    seen = observe.facts(place)
+def _ended_first(place, seen, rollout_id):
     if seen.trial is None or seen.trial_is_live:
         return ()
     with lock.locked(place.name) as home:
-        return trial.settle(home, rollout_id, keep_own=True, seen=boot.load_way_back(home, observe.facts(home)))
+        return trial.settle(home, rollout_id, keep_own=True, seen=reload.load_way_back(home, observe.facts(home)))
 
 
-def _stage(place, given, rollout_id, retry_quarantined, check_mode):
-    seen = observe.sound_facts(place)
+def _stage(place, seen, given, rollout_id, retry_quarantined, check_mode):
     _refuse_quarantined(place, seen, given, retry_quarantined, check_mode)
     built = build(place.name, given, not check_mode, seen.releases)
     load, taken = _present(place, seen, built, given)
@@ -370,8 +383,9 @@ def _overtaken(place):
 
 def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
     with lock.locked(place.name) as home:
-        repaired = trial.settle(home, rollout_id, keep_own=True)
-        seen = observe.checked(home, observe.facts(home), built.release.id)
+        seen = observe.facts(home)
+        repaired = trial.settle(home, rollout_id, keep_own=True, seen=seen)
+        seen = observe.checked(home, observe.facts(home) if repaired else seen, built.release.id)
         load, taken = _present(home, seen, built, given)
         if (taken.ids, taken.policies) != (expected.ids, expected.policies) or not (load or aside):
             raise _overtaken(home)
@@ -387,7 +401,7 @@ def _stage_locked(place, built, given, aside, rollout_id, figures, expected):
             record = {"release": built.release.id, "source_id": built.release.source_id, "signed_by": given.signed_by}
             accepted = [each for each in built.lint if each["accepted"]]
             store.journal(home, "stage", load=load, **record, **({"lint_accepted": accepted} if accepted else {}))
-        after = observe.facts(home)
+        after = observe.facts(home) if steps else seen
         return Result(built, load, tuple([*repaired, *steps]), seen, after, figures, _state(after, load))
 
 

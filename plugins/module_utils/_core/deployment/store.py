@@ -162,7 +162,10 @@ def deployments() -> list:
 def has_remains(place: Home) -> bool:
     """Whether anything is on the disk or pinned, but for what outlives a deployment; a killed run may have left it."""
     is_there = os.path.lexists(place.pins) or os.path.islink(place.folder)
-    return is_there or bool({*files.names_in(place.folder)} - OUTLIVES)
+    try:
+        return is_there or bool({*files.names_in(place.folder)} - OUTLIVES)
+    except PermissionError:  # what only root may read is somebody's
+        return True
 
 
 def staged(place: Home) -> Optional[Staged]:

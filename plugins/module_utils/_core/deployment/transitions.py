@@ -87,20 +87,20 @@ def attach(name, wish, check_mode=False, load_again=None):
 
     All or none: when one hook refuses, those before it run again what they ran. With confirm_within no hook has moved
     yet: the trial is armed, and the caller starts its guard (guard.arm). A live trial of the same rollout is superseded
-    by one that has its attachments, too; a wish that cannot be leaves it alone. `load_again` (boot.load_again) loads
+    by one that has its attachments, too; a wish that cannot be leaves it alone. `load_again` (reload.load_again) loads
     what the trial would go back to, where it is on the disk alone; without it, NoWayBack.
     SwitchedOff where the host is, unless the wish is to take off: then only that is done.
     """
     if not wish.detach:
         off.refuse(name)
-    with _home(name, check_mode) as home:
-        seen = observe.expect_known(observe.facts(home))
+    with _home(name, check_mode) as (home, seen):
+        observe.expect_known(seen)
         wish = wish._replace(attachments=_as_known(seen, wish.attachments))
         own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
         if own:
-            _planned(home, observe.sound_facts(home), wish, own, check_mode)
+            _planned(home, observe.expect_sound(seen), wish, own, check_mode)
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
-        seen = observe.sound_facts(home)
+        seen = observe.expect_sound(observe.facts(home) if repaired else seen)
         generation, planned = _planned(home, seen, wish, own, check_mode)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
@@ -110,7 +110,7 @@ def attach(name, wish, check_mode=False, load_again=None):
             after = observe.facts(home)
             return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline)
         told = _carry_out(home, planned, "detach" if wish.detach else "attach", check_mode)
-        if check_mode:
+        if check_mode or not planned:  # an empty plan says that all is so
             after = seen
         else:
             is_left = wish.detach and off.switch()
@@ -319,8 +319,7 @@ def roll_back(name, release="", number=None, check_mode=False, everything_off=Fa
     generation to leave: where it is neither on trial nor confirmed, nothing changes but what a killed run had left to
     do.
     """
-    with _home(name, check_mode) as home:
-        seen = observe.facts(home)
+    with _home(name, check_mode) as (home, seen):
         is_trials = seen.trial and seen.trial.guarded and number in (None, seen.trial.number)
         if is_trials and not (release or everything_off):
             return _trial_ended(home, seen, why, check_mode)
@@ -422,8 +421,7 @@ def confirm(name, number=None, check_mode=False, expect_proof=lambda: None, roll
     RolledBack where it was taken back. `expect_proof`: as trial.confirm has it. TrialRuns where no number is named and
     the trial is another rollout's than `rollout_id` (None: whosever it is).
     """
-    with _home(name, check_mode) as home:
-        seen = observe.facts(home)
+    with _home(name, check_mode) as (home, seen):
         _refuse_ended(home, seen, number)
         if seen.trial and seen.trial.guarded and number not in (None, seen.trial.number):
             return Outcome((), seen, seen, seen.confirmed)
@@ -433,8 +431,8 @@ def confirm(name, number=None, check_mode=False, expect_proof=lambda: None, roll
             planned = trial.confirm(home, seen, expect_proof)
             return Outcome(planned, seen, seen if check_mode else observe.facts(home), seen.trial)
         observe.expect_known(seen)
-        repaired = trial.settle(home)
-        seen = observe.facts(home)
+        repaired = trial.settle(home, seen=seen)
+        seen = observe.facts(home) if repaired else seen
         if number is None and _is_unknown(seen):
             return _adopt(home, seen, repaired, check_mode)
         if seen.confirmed is None:
@@ -465,8 +463,8 @@ def _adopt(home, seen, repaired, check_mode):
 
 def keep(name, number, check_mode=False):
     """So many generations of the deployment stay for going back, from now on. The steps it took."""
-    with _home(name, check_mode) as home:
-        planned = ways.keeping(observe.sound_facts(home), number)
+    with _home(name, check_mode) as (home, seen):
+        planned = ways.keeping(observe.expect_sound(seen), number)
         _carry_out(home, planned, "keep", check_mode)
         return tuple(planned)
 
@@ -510,7 +508,7 @@ def _as_confirmed(home, seen, repaired, check_mode):
     if any(_puts_on(step) for step in planned):
         off.refuse(seen.name)
     told = _carry_out(home, planned, "repair", check_mode)
-    after = seen if check_mode else _expect_settled(home, seen.confirmed)
+    after = seen if check_mode or not planned else _expect_settled(home, seen.confirmed)
     return Outcome(tuple(planned), seen, after, seen.confirmed, repaired, carried=told)
 
 
@@ -520,8 +518,7 @@ def remove(name, check_mode=False, *, only_unattached=False):
     only_unattached: refused while something is attached.
     """
     store.home(name)
-    with _home(name, check_mode, must_exist=False) as home:
-        seen = observe.facts(home)
+    with _home(name, check_mode, must_exist=False) as (home, seen):
         if not store.has_remains(home):
             return Outcome((), seen, seen, None)
         observe.expect_known(seen)
@@ -543,15 +540,13 @@ def remove(name, check_mode=False, *, only_unattached=False):
 
 @contextlib.contextmanager
 def _home(name, check_mode, must_exist=True):
-    """The deployment's Home: locked, but in check mode, and where there is no deployment, only looked at."""
+    """(Home, Facts) of the deployment: locked, but in check mode, and where there is no deployment, only looked at."""
     place = store.home(name)
-    if must_exist and not check_mode and not observe.facts(place).exists:
-        raise _nothing_staged(Facts(name))
-    if check_mode or not store.has_remains(place):
-        yield place
-        return
-    with lock.locked(name) as home:
-        yield home
+    with contextlib.nullcontext(place) if check_mode or not store.has_remains(place) else lock.locked(name) as home:
+        seen = observe.facts(home)
+        if must_exist and not check_mode and not seen.exists:
+            raise _nothing_staged(seen)
+        yield home, seen
 
 
 def _carry_out(home, planned, event, check_mode):

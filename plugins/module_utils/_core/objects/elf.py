@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from ..errors import BadObject, BadRequest, NotFound, VerifierRefused
 from ..kernel import bpf, btf, features, libbpf
-from . import bytecode, child, cost, maps, memory, refusals, verifier
+from . import bytecode, child, cost, maps, memory, verifier
 
 TRACE_SECONDS = 20
 SHORT_LOG, WHOLE_LOG = 1 << 16, 16 << 20
@@ -213,6 +213,8 @@ class _Object:
         try:
             self.pointer = libbpf.call("bpf_object__open_mem", data, len(data), libbpf.byref(options))
         except OSError as error:
+            from . import refusals  # only a refusal needs it, and it brings all rules
+
             raise refusals.unopened(error, file, len(data)) from error
         for program in self.programs():
             self._settle_kind(program)
@@ -556,6 +558,8 @@ def _refusal(error, attempt, log_folder):
         log = _traced(attempt, culprit, log, LOG_TRACE)
     if log and not verifier.has_steps(log):  # refused after the last path went well: the trace forgot it
         log = _traced(attempt, culprit, log, LOG_TRACE_ALL | LOG_STATS)
+    from . import refusals  # only a refusal needs it, and it brings all rules
+
     return refusals.explained(error, culprit, log, log_folder)
 
 

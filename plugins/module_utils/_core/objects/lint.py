@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from ..errors import BadObject, LostUpdates, Unsupported
-from . import bytecode, child, elf, stores
+from . import child
 
 LOST_UPDATE, LOST_UPDATE_BY_HELPER, NOT_JUDGED = "lost_update", "lost_update_by_helper", "not_judged"
 
@@ -98,6 +98,8 @@ def _matches(entry, record):
 
 
 def _findings(data, name, programs):
+    from . import bytecode, elf  # this is done once for each release
+
     try:
         image = bytecode.Image(data)
         types = {shape.name: shape for shape in elf.shapes(data, name)}
@@ -113,6 +115,8 @@ def _not_judged(programs, text):
 
 
 def _of_program(image, types, function):
+    from . import stores
+
     try:
         hits = stores.lost(image, types, function)
     except stores.TooMuch:
