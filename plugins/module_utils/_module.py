@@ -108,23 +108,28 @@ def outcome_fields(module, outcome):
         "generation": generation.number if generation and generation.number else None,
         "release": generation.release if generation else None,
         "left_out": outcome.left_out,
+        "gone": [failure.what for failure in outcome.gone.values()],
     }
+    for failure in outcome.gone.values():
+        module.warn(f"An attachment is kept without its place, and runs when that comes back: {failure.what}")
     for text in outcome.left_out:
         module.warn(f"The release cannot hold all entries: {text}")
     if outcome.after.confirmed and not (module.check_mode and outcome.steps):
         fields["generation"] = outcome.after.confirmed.number
     if module._diff:
-        fields["diff"] = diff(found(outcome.before, outcome.before.confirmed), view(generation))
+        fields["diff"] = diff(found(outcome.before, outcome.before.confirmed), view(generation, but=outcome.gone))
     return fields
 
 
-def view(generation):
-    """What a generation puts where, free of ids that change with every load."""
+def view(generation, but=()):
+    """What a generation puts where, free of ids that change with every load; `but` for these attachments."""
     if generation is None or not generation.attachments:
         return {"release": None, "attachments": {}}
     return {
         "release": generation.release,
-        "attachments": {catalogue.words(each): each.program for each in generation.attachments.values()},
+        "attachments": {
+            catalogue.words(each): each.program for key, each in generation.attachments.items() if key not in but
+        },
     }
 
 

@@ -141,6 +141,16 @@ steps:
   type: list
   elements: str
   sample: ["replace program 345 by xdp_packet_counter of load 9b1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
+gone:
+  description:
+    - Attachments whose interface, cgroup or network namespace is not there any more, in words. Each also is a warning.
+    - They were confirmed once, so they stay part of the deployment and are attached again when their place comes back.
+      The others go on. They alone make the task neither changed nor failed; an attachment that was never confirmed
+      fails, and so does the task where no place of the deployment is left.
+  returned: success
+  type: list
+  elements: str
+  sample: ["There is no interface eth9 on this host"]
 left_out:
   description:
     - What a map of the release gone back to cannot hold of declared entries (M(ebpf.deploy.bpf_map)) and of merged

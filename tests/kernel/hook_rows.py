@@ -75,6 +75,9 @@ ROWS = {
 }
 
 
+LACKING = {}  # {hook: why}: a kernel that lacks one is asked once in a run
+
+
 def rows_whose(question):
     """Names of the rows whose hook answers yes."""
     return sorted(name for name, row in ROWS.items() if question(catalogue.HOOKS[row.hook]))
@@ -117,6 +120,8 @@ class Case(NamedTuple):
 def made(name, host):
     """The Case of a row, or a skip where this kernel is older than its hook."""
     row = ROWS[name]
+    if row.hook in LACKING:
+        pytest.skip(LACKING[row.hook])
     wanted = attachment(row.hook, row.program, **row.options(host))
     host.text = row.text or programs.text_with(row.program)
     stage_where_it_loads(host, row)
@@ -146,7 +151,8 @@ def skip_without_hook(case):
 def skip_if_older(row, said):
     hook, release = catalogue.HOOKS[row.hook], os.uname().release
     if version(release) < version(hook.since):
-        pytest.skip(f"no {hook.kind}: {said} on Linux {release}, it came with {hook.since}")
+        LACKING[row.hook] = f"no {hook.kind}: {said} on Linux {release}, it came with {hook.since}"
+        pytest.skip(LACKING[row.hook])
 
 
 def version(text):

@@ -212,7 +212,7 @@ def scene(seen, generation):
     for key, attachment in generation.attachments.items():
         hook, kept = catalogue.hook_of(attachment), seen.links.get(key)
         if kept is not None:
-            seats[key] = _seat_without_place(kept)
+            seats[key] = _seat_without_place(hook, attachment, kept)
         program_type = types.get(attachment.program)
         try:
             if program_type:
@@ -236,10 +236,10 @@ def scene(seen, generation):
     return Scene(seen, generation, places, seats, holders, sitting_there, _fillings(seen, generation))
 
 
-def _seat_without_place(kept):
+def _seat_without_place(hook, attachment, kept):
     """What is told by the pins alone."""
-    runs = frozenset() if kept.is_severed else kept.prog_ids
-    return Seat(runs, is_here=False, is_gone=kept.is_severed)
+    is_gone = hook.runs_nowhere(attachment, kept)
+    return Seat(frozenset() if is_gone else kept.prog_ids, is_here=False, is_gone=is_gone)
 
 
 def _described(holder):

@@ -39,9 +39,9 @@ from .steps import (
 def switch(scene, skip_blocked=False, by_link=False):
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
-    Links that no generation names are left alone. skip_blocked: an interface or cgroup that is not there, or that
-    somebody else holds, is passed over, as on the way back, which must not stop half-way for it. by_link: a link that
-    is alive is moved where it is, whatever has the place's name by now.
+    Links that no generation names are left alone, and so is what is `gone`. skip_blocked: an interface or cgroup that
+    is not there, or that somebody else holds, is passed over, as on the way back, which must not stop half-way for it.
+    by_link: a link that is alive is moved where it is, whatever has the place's name by now.
     """
     seen, generation = scene.facts, scene.generation
     load = seen.loads.get(generation.load)
@@ -51,13 +51,13 @@ def switch(scene, skip_blocked=False, by_link=False):
             "Run bpf_program with the release's source: after a reboot the kernel has none of them",
             load=generation.load,
         )
-    steps = [Settle(key) for key in sorted(seen.unsettled)]
+    steps, missing = [Settle(key) for key in sorted(seen.unsettled)], gone(scene)
     for key, attachment in generation.attachments.items():
         program = _program(load, attachment, generation)
         try:
             steps += _towards(scene, key, attachment, program, by_link)
         except Failure:
-            if not skip_blocked:
+            if not skip_blocked and key not in missing:
                 raise
     return steps + _away(scene)
 
@@ -71,6 +71,23 @@ def blocked(scene):
         except Failure as failure:
             found.append(failure)
     return found
+
+
+def gone(scene):
+    """{attachment id: NotFound} of the confirmed attachments whose place is not there any more, and that run nowhere.
+
+    They stay in the generation, and boot.come_back puts them on again. What was never confirmed is a mistake of the
+    user's; what runs at a place that has another name now is left to the user, too.
+    """
+    confirmed = scene.facts.confirmed
+    return {
+        key: place
+        for key, place in scene.places.items()
+        if isinstance(place, NotFound)
+        and confirmed is not None
+        and key in confirmed.attachments
+        and (key not in scene.seats or scene.seats[key].is_gone)
+    }
 
 
 def _program(load, attachment, generation):

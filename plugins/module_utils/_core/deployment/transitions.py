@@ -33,6 +33,7 @@ class Outcome(NamedTuple):
     repaired: tuple = ()
     deadline: Optional[records.Deadline] = None
     carried: tuple = ()  # what apply.carry_out told of the entries of maps
+    gone: dict = {}  # {attachment id: NotFound} of those that are kept, although their place is not there any more
 
     @property
     def changed(self):
@@ -101,21 +102,22 @@ def attach(name, wish, check_mode=False, load_again=None):
             _planned(home, observe.expect_sound(seen), wish, own, check_mode)
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
         seen = observe.expect_sound(observe.facts(home) if repaired else seen)
-        generation, planned = _planned(home, seen, wish, own, check_mode)
+        scene, planned = _planned(home, seen, wish, own, check_mode)
+        generation, gone = scene.generation, plan.gone(scene)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
             generation, planned = trial.begin(
                 home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller
             )
             after = observe.facts(home)
-            return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline)
+            return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline, gone=gone)
         told = _carry_out(home, planned, "detach" if wish.detach else "attach", check_mode)
         if check_mode or not planned:  # an empty plan says that all is so
             after = seen
         else:
             is_left = wish.detach and off.switch()
             after = observe.facts(home) if is_left else _expect_settled(home, generation)
-        return Outcome(tuple(planned), seen, after, generation, repaired, carried=told)
+        return Outcome(tuple(planned), seen, after, generation, repaired, carried=told, gone=gone)
 
 
 def _as_known(seen, attachments):
@@ -154,19 +156,27 @@ def _with_way_back(home, seen, generation, load_again):
 
 
 def _planned(home, seen, wish, own, check_mode):
-    """(generation, steps) of the wish; raises what speaks against it."""
+    """(Scene, steps) of the wish; raises what speaks against it."""
     generation = _signed(plan_for(seen, wish, check_mode, own), wish, seen)
     _refuse_quarantined(home, seen, generation, wish)
     plan.expect_maps_fit(seen, generation)
     scene = observe.scene(seen, generation)
     _refuse_off(seen, generation)
+    _refuse_all_gone(scene)
     is_unloaded = check_mode and generation.load not in seen.loads
     planned = _without_kernel(scene) if is_unloaded else ways.change(scene)
     if wish.detach and off.switch():
         planned = [step for step in planned if not _puts_on(step)]
     _refuse_risk(wish, planned)
     _refuse_unproved(wish, seen, generation)
-    return generation, planned
+    return scene, planned
+
+
+def _refuse_all_gone(scene):
+    """Where no place of the deployment is there any more, nothing can be said of the release that is wanted."""
+    gone = plan.gone(scene)
+    if gone and len(gone) == len(scene.generation.attachments):
+        raise next(iter(gone.values()))
 
 
 def _refuse_off(seen, generation):
@@ -294,12 +304,14 @@ def _runs_something(seen):
 
 def _without_kernel(scene):
     """The steps as far as they are known before the programs are loaded: check mode on a host that has none of them."""
-    for place in scene.places.values():
-        if isinstance(place, Failure):
+    gone = plan.gone(scene)
+    for key, place in scene.places.items():
+        if isinstance(place, Failure) and key not in gone:
             raise place
     return tuple(
         steps.PutOn(key, attachment, scene.places[key], scene.generation.load)
         for key, attachment in scene.generation.attachments.items()
+        if key not in gone
     )
 
 
@@ -504,12 +516,13 @@ def _refuse_ended(home, seen, number):
 
 def _as_confirmed(home, seen, repaired, check_mode):
     _refuse_off(seen, seen.confirmed)
-    planned = ways.change(observe.scene(seen, seen.confirmed))
+    scene = observe.scene(seen, seen.confirmed)
+    planned = ways.change(scene)
     if any(_puts_on(step) for step in planned):
         off.refuse(seen.name)
     told = _carry_out(home, planned, "repair", check_mode)
     after = seen if check_mode or not planned else _expect_settled(home, seen.confirmed)
-    return Outcome(tuple(planned), seen, after, seen.confirmed, repaired, carried=told)
+    return Outcome(tuple(planned), seen, after, seen.confirmed, repaired, carried=told, gone=plan.gone(scene))
 
 
 def remove(name, check_mode=False, *, only_unattached=False):

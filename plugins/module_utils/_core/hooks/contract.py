@@ -256,6 +256,11 @@ class Hook:
             return Seat(frozenset(), is_here=False, is_gone=True)
         return Seat(kept.prog_ids, is_here=self.is_at(place, kept), options=self.live_options(place, kept))
 
+    def runs_nowhere(self, attachment: Attachment, kept: bpf.Link) -> bool:
+        """Whether what the attachment's pins hold runs at no place: where its own is not found, that tells whether it
+        is gone or is called otherwise."""
+        return kept.is_severed
+
     def live_options(self, place: Place, kept: bpf.Link) -> tuple:
         """The live options as the kernel has them, (name, value) pairs."""
         return ()

@@ -60,6 +60,13 @@ class Tc(AtInterface):
             return Seat(frozenset(), is_here=False, is_gone=True)
         return Seat(frozenset((runs, kept.prog_id))) if runs in ours else Seat(frozenset(), is_here=False)
 
+    def runs_nowhere(self, attachment: Attachment, kept: bpf.Link) -> bool:
+        """No link tells it: its filter is looked for at all interfaces."""
+        try:
+            return not list(self._found(attachment))
+        except NotFound:  # the network namespace is gone, and its filters with it
+            return True
+
     def holders(self, place: Place) -> tuple:
         runs = self._runs(place)
         return (Holder(runs),) if runs is not None else ()
@@ -117,12 +124,17 @@ class Tc(AtInterface):
 
     def _end_others(self, attachment, but):
         """No interface but the one with this index has the attachment's filter."""
-        direction, handle, priority = self._filter(attachment)
+        for ifindex in self._found(attachment):
+            if ifindex != but:
+                bpf.tc_detach(ifindex, *self._filter(attachment))
+
+    def _found(self, attachment):
+        """The indexes of interfaces that have the attachment's filter; its namespace is entered while they come."""
         with namespaces.network(attachment.option("netns")):
             for ifindex in namespaces.interfaces().values():
-                runs = bpf.tc_query(ifindex, direction, handle, priority) if ifindex != but else None
+                runs = bpf.tc_query(ifindex, *self._filter(attachment))
                 if runs and bpf.is_named(runs, attachment.program):
-                    bpf.tc_detach(ifindex, direction, handle, priority)
+                    yield ifindex
 
     def _filter(self, attachment):
         return attachment.option("direction"), 1 + int(self.id(attachment)[:6], 16), attachment.option("priority")
