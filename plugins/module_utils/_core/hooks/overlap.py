@@ -18,6 +18,7 @@ from ..objects import owners
 from .contract import OVERLAP, Attachment, Hook, Place, Seat
 
 LET_GO_WITHIN = 2  # s
+OFF_WITHIN = 0.01  # s: bpf_link_free() takes the id away first, then the program off its hook, maybe in a worker
 
 
 class Overlapping(Hook):
@@ -102,6 +103,7 @@ class Overlapping(Hook):
         end = time.monotonic() + LET_GO_WITHIN
         while time.monotonic() < end:
             if not bpf.is_link(old.id):
+                time.sleep(OFF_WITHIN)
                 return
             time.sleep(0.01)
         holder = owners.describe(old.prog_id, old.id)
