@@ -33,8 +33,11 @@ RECORD = "record"  # the name of the record among the descriptors
 class Held:
     """Descriptors by name: `link.ID`, `prog.LOAD.NAME`, `place.ID`; and what was recorded when they were opened.
 
-    `keep` and `forget` tell who keeps them over the guard's death, by name and descriptor.
+    `keep` and `forget` tell who keeps them over the guard's death, by name and descriptor. `is_brief`: they end with
+    this run, which is no guard's: what it puts on must have its pin.
     """
+
+    is_brief = False
 
     def __init__(self, trial, fallback, loads, places, fds=None, keep=None, forget=None):
         self.trial, self.fallback, self.loads, self.places = trial, fallback, loads, places

@@ -44,7 +44,7 @@ class Hold(NamedTuple):
             yield old
 
     def put(self, fd: int, part: str = "") -> None:
-        """This one is kept from now on. One that a guard holds may have to wait for its pin."""
+        """This one is kept from now on. One that a guard holds on with may have to wait for its pin."""
         if self.home.held:
             self.home.held.took(self.key, fd, part)
             self.home.held.write(self.home)
@@ -57,7 +57,7 @@ class Hold(NamedTuple):
             bpf.pin(fd, path + "-next")
             os.rename(path + "-next", path)
         except (OSError, NotRootsAlone):
-            if not self.home.held:
+            if not self.home.held or self.home.held.is_brief:
                 raise
 
     def unpin(self, part: str = "") -> None:

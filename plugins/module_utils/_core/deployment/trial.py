@@ -228,6 +228,8 @@ def _holding(home):
         yield home
         return
     found = held.by_ids(home)
+    if found:
+        found.is_brief = True
     number = store.pointed_number(home, "trial")
     try:
         yield home._replace(held=found) if found and (number or 0) <= found.trial.number else home

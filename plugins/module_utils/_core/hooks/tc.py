@@ -154,8 +154,9 @@ class Tc(AtInterface):
                 ) from error
             if error.errno == errno.EINVAL:
                 raise Unsupported(
-                    f"{self.words(attachment)} was refused: the priority may have filters of another kind or protocol",
-                    "Look with tc filter show, and choose another priority",
+                    f"{self.words(attachment)} was refused: the priority may have filters of another kind or protocol, "
+                    "or the interface a qdisc ingress, which has no egress",
+                    "Look with tc filter show and tc qdisc show, and choose another priority",
                     errno=error.errno,
                 ) from error
             raise self.refusal(attachment, place, error) from error
