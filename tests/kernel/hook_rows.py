@@ -9,6 +9,8 @@ A further hook adds its row and, if its programs are of a new type, its function
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 from typing import Callable, NamedTuple, Optional
 
 import private_host
@@ -44,6 +46,33 @@ def interface_row(hook, program, traffic, **options):
     )
 
 
+def netkit(host):
+    """A pair of netkit interfaces whose primary one speaks IPv4, where this kernel has them."""
+    try:
+        private_host.run("ip", "link", "add", NETKIT, "type", "netkit")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no netkit: {error.stderr} on Linux {os.uname().release}")
+    make_netkit_speak()
+    return {"interface": NETKIT}
+
+
+def make_netkit_speak():
+    private_host.run("ip", "addr", "add", "10.77.0.1/24", "dev", NETKIT)
+    private_host.run("ip", "link", "set", NETKIT, "up")
+
+
+def make_netkit(host):
+    private_host.run("ip", "link", "add", NETKIT, "type", "netkit")
+    make_netkit_speak()
+
+
+def send_by_netkit(host, count):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door:
+        for dummy in range(count):
+            door.sendto(b"x", ("10.77.0.2", 9))
+
+
+NETKIT = "k4"
 ROWS = {
     "xdp native": interface_row("xdp", programs.XDP, Host.receive, mode="native"),
     "xdp generic": interface_row("xdp", programs.XDP, Host.receive, mode="generic"),
@@ -56,6 +85,14 @@ ROWS = {
         Host.send_from_cgroup,
         lambda host: os.rmdir(host.cgroup),
         lambda host: os.mkdir(host.cgroup),
+    ),
+    "netkit": Row(
+        "netkit",
+        programs.TCX,
+        netkit,
+        send_by_netkit,
+        lambda host: private_host.run("ip", "link", "del", NETKIT),
+        make_netkit,
     ),
     "tc ingress": interface_row("tc", programs.TCX, Host.receive, direction="ingress"),
     "tc egress": interface_row("tc", programs.TCX, Host.send, direction="egress", priority=7),

@@ -33,6 +33,7 @@ class Outcome(NamedTuple):
     repaired: tuple = ()
     deadline: Optional[records.Deadline] = None
     carried: tuple = ()  # what apply.carry_out told of the entries of maps
+    neighbours: tuple = ()  # what programs that are new at a place, and those of others there, hide from each other
     gone: dict = {}  # {attachment id: NotFound} of those that are kept, although their place is not there any more
 
     @property
@@ -103,21 +104,35 @@ def attach(name, wish, check_mode=False, load_again=None):
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
         seen = observe.expect_sound(observe.facts(home) if repaired else seen)
         scene, planned = _planned(home, seen, wish, own, check_mode)
-        generation, gone = scene.generation, plan.gone(scene)
+        generation, gone, neighbours = scene.generation, plan.gone(scene), _neighbours(planned)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
             generation, planned = trial.begin(
                 home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller
             )
             after = observe.facts(home)
-            return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline, gone=gone)
+            return Outcome(
+                tuple(planned), seen, after, generation, repaired, after.deadline, gone=gone, neighbours=neighbours
+            )
         told = _carry_out(home, planned, "detach" if wish.detach else "attach", check_mode)
         if check_mode or not planned:  # an empty plan says that all is so
             after = seen
         else:
             is_left = wish.detach and off.switch()
             after = observe.facts(home) if is_left else _expect_settled(home, generation)
-        return Outcome(tuple(planned), seen, after, generation, repaired, carried=told, gone=gone)
+        return Outcome(
+            tuple(planned), seen, after, generation, repaired, carried=told, gone=gone, neighbours=neighbours
+        )
+
+
+def _neighbours(planned):
+    """What each PutOn will mean for others at its place, in words."""
+    return tuple(
+        sentence
+        for step in planned
+        if isinstance(step, steps.PutOn)
+        for sentence in catalogue.hook_of(step.attachment).neighbours(step.attachment, step.place)
+    )
 
 
 def _as_known(seen, attachments):

@@ -14,6 +14,7 @@ from ..kernel.namespaces import did_you_mean
 from .cgroup import Cgroup
 from .contract import Attachment, Hook, Place
 from .netfilter import Netfilter
+from .netkit import Netkit
 from .sk_lookup import SkLookup
 from .tc import Tc
 from .tcx import Tcx
@@ -23,6 +24,7 @@ from .xdp import Xdp
 HOOKS = {
     "xdp": Xdp(),
     "tcx": Tcx(),
+    "netkit": Netkit(),
     "cgroup": Cgroup(),
     "tc": Tc(),
     "netfilter": Netfilter(),

@@ -277,6 +277,10 @@ class Hook:
         """Rows of all that sits at hooks of this kind, ours or not. `host` is inventory.Host."""
         return []
 
+    def neighbours(self, attachment: Attachment, place: Place) -> list:
+        """What the program will hide from others there, and who may hide it, a sentence each, before it is put on."""
+        return []
+
     # ---- how it moves ----------------------------------------------------------------------------
 
     def put_on(self, attachment: Attachment, place: Place, program, hold) -> None:

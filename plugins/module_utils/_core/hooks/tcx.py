@@ -6,29 +6,24 @@
 
 from __future__ import annotations
 
-import contextlib
-
-from ..kernel import bpf, namespaces
-from .contract import Attachment, Holder, Place, Row
-from .interface import DIRECTION, INTERFACE, NETNS, AtInterface, interface_names, interface_place
+from ..kernel import bpf, namespaces, netlink
+from ..objects import owners
+from .contract import Attachment, Place, Row
+from .interface import DIRECTION, INTERFACE, NETNS, interface_names
+from .ordered import ORDER, Ordered
 
 ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRESS}
 
 
-class Tcx(AtInterface):
+class Tcx(Ordered):
     kind = "tcx"
     description = "is an interface's ingress or egress, beside the programs of others (Linux 6.6)."
-    program_types = (bpf.PROG_SCHED_CLS,)
     since = "6.6"
-    options = {"direction": DIRECTION, "interface": INTERFACE, "netns": NETNS}
+    options = {"direction": DIRECTION, "interface": INTERFACE, "netns": NETNS, "order": ORDER}
     type_advice = 'Give the program SEC("tc") or SEC("tcx/ingress"), or choose another hook'
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
-        return interface_place(attachment, ATTACH_TYPE[attachment.option("direction")])
-
-    def holders(self, place: Place) -> tuple:
-        with namespaces.network(place.netns):
-            return tuple(Holder(*row) for row in bpf.prog_query(place.number, place.attach_type))
+    def attach_type(self, attachment: Attachment) -> int:
+        return ATTACH_TYPE[attachment.option("direction")]
 
     def candidates(self, link: bpf.Link, program: str) -> list:
         return [
@@ -39,11 +34,34 @@ class Tcx(AtInterface):
         ]
 
     def rows(self, host) -> list:
-        with contextlib.suppress(OSError):  # before 6.6 the kernel has no tcx
+        return [
+            Row({"interface": interface, "direction": direction, "position": position}, *ids)
+            for interface, direction, position, *ids in self.ordered_rows(host, ATTACH_TYPE)
+        ]
+
+    def neighbours(self, attachment: Attachment, place: Place) -> list:
+        """Whoever ends the chain before the program, and the classic filters that come behind every tcx program."""
+        where, told = self.words(attachment), []
+        for holder in self.ahead(place, attachment):
+            who = owners.sentence(owners.describe(holder.prog_id, holder.link_id))
+            told.append(
+                f"{where}: {attachment.program} sees what {who} lets go on alone (TCX_NEXT, -1). "
+                "To see all, set order: first"
+            )
+        with namespaces.network(place.netns):
+            filters = netlink.tc_filters([place.number])
+        if filters is None:
             return [
-                Row({"interface": name, "direction": direction}, prog_id, link_id)
-                for ifindex, name in sorted(host.interfaces.items())
-                for direction, attach_type in ATTACH_TYPE.items()
-                for prog_id, link_id in bpf.prog_query(ifindex, attach_type)
+                *told,
+                f"{where}: whether classic tc filters are behind {attachment.program}, which ends the chain where it "
+                "does not return TCX_NEXT (-1), cannot be told: pyroute2 is not installed here (python3-pyroute2)",
             ]
-        return []
+        for each in filters:
+            if each.direction == attachment.option("direction"):
+                who = owners.sentence(owners.describe(each.prog_id))
+                told.append(
+                    f"{where}: the tc filter of priority {each.priority}, {who}, is behind {attachment.program}, and "
+                    "sees nothing that it ends (TC_ACT_OK as well as TC_ACT_SHOT). To let it see all, return "
+                    "TCX_NEXT (-1)"
+                )
+        return told

@@ -23,8 +23,15 @@ PROG_SCHED_CLS, PROG_TRACEPOINT, PROG_XDP, PROG_CGROUP_SKB = 3, 5, 6, 8
 PROG_TRACING, PROG_EXT, PROG_LSM, PROG_SK_LOOKUP, PROG_NETFILTER = 26, 28, 29, 30, 32
 ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
 ATTACH_SK_LOOKUP, ATTACH_XDP, ATTACH_PERF_EVENT = 36, 37, 41
-ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS = 45, 46, 47
-LINK_CGROUP, LINK_NETNS, LINK_XDP, LINK_PERF_EVENT, LINK_NETFILTER, LINK_TCX = 3, 5, 6, 7, 10, 11
+ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS, ATTACH_NETKIT_PRIMARY, ATTACH_NETKIT_PEER = 45, 46, 47, 54, 55
+IN_ORDER = {
+    ATTACH_TCX_INGRESS,
+    ATTACH_TCX_EGRESS,
+    ATTACH_NETKIT_PRIMARY,
+    ATTACH_NETKIT_PEER,
+}  # their queries tell links
+LINK_CGROUP, LINK_NETNS, LINK_XDP, LINK_PERF_EVENT, LINK_NETFILTER, LINK_TCX, LINK_NETKIT = 3, 5, 6, 7, 10, 11, 13
+F_BEFORE, F_AFTER, F_ID = 1 << 3, 1 << 4, 1 << 5  # BPF_F_BEFORE, BPF_F_AFTER, BPF_F_ID
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
 NOEXIST = 1  # BPF_NOEXIST: add the entry, and EEXIST where it is
 F_LOCK = 1 << 2  # BPF_F_LOCK
@@ -41,7 +48,13 @@ ENOTSUPP = 524  # the kernel's own, which libc does not know
 
 # What libbpf before 1.3 cannot spell. Number -> bpftool's name.
 NEWER_NAMES = {
-    "libbpf_bpf_attach_type_str": {46: "tcx_ingress", 47: "tcx_egress", 45: "netfilter", 54: "netkit_primary"},
+    "libbpf_bpf_attach_type_str": {
+        45: "netfilter",
+        46: "tcx_ingress",
+        47: "tcx_egress",
+        54: "netkit_primary",
+        55: "netkit_peer",
+    },
     "libbpf_bpf_link_type_str": {10: "netfilter", 11: "tcx", 12: "uprobe_multi", 13: "netkit", 14: "sockmap"},
     "libbpf_bpf_prog_type_str": {32: "netfilter"},
     "libbpf_bpf_map_type_str": {33: "arena", 34: "insn_array"},
@@ -293,7 +306,7 @@ def link_info(fd):
     where = {}
     if raw.type == LINK_XDP:
         where = {"ifindex": raw.of.xdp.ifindex, "attach_type": ATTACH_XDP}
-    elif raw.type == LINK_TCX:
+    elif raw.type in (LINK_TCX, LINK_NETKIT):
         where = {"ifindex": raw.of.tcx.ifindex, "attach_type": raw.of.tcx.attach_type}
     elif raw.type == LINK_CGROUP:
         where = {"cgroup_id": raw.of.cgroup.cgroup_id, "attach_type": raw.of.cgroup.attach_type}
@@ -391,6 +404,19 @@ def link_create(prog_fd, target, attach_type, flags=0):
     return Fd(libbpf.call("bpf_link_create", prog_fd, target, attach_type, libbpf.byref(options)))
 
 
+def ordered_link(prog_fd, ifindex, attach_type, flags, neighbour=0):
+    """As link_create, at tcx or netkit, before or after (F_BEFORE, F_AFTER) the program with the id `neighbour`, or
+    with 0 all: bpf(2) itself, since libbpf can from 1.3 on. ENOENT where the neighbour does not sit there."""
+    asked = libbpf.OrderedLinkAttr(
+        prog_fd=prog_fd,
+        target_ifindex=ifindex,
+        attach_type=attach_type,
+        flags=flags | (F_ID if neighbour else 0),
+        relative_id=neighbour,
+    )
+    return Fd(libbpf.bpf_syscall(BPF_LINK_CREATE, asked))
+
+
 def netfilter_link(prog_fd, family, hook, priority):
     """As link_create, at netfilter in this thread's network namespace: bpf(2) itself, since libbpf can from 1.3 on."""
     asked = libbpf.NetfilterLinkAttr(
@@ -426,7 +452,7 @@ def link_detach(link_fd):
 
 
 def prog_query(target, attach_type):
-    """(program id, link id) of what sits at a tcx or cgroup hook, in running order; link id 0: attached without a link.
+    """(program id, link id) of what sits at a tcx, netkit or cgroup hook, in running order; link id 0: without a link.
 
     target is an ifindex or the fd of a cgroup folder. bpf(2) itself, since bpf_prog_query_opts has the link ids from
     1.3 on. Kernels before 6.6 leave the link ids untouched.
@@ -438,7 +464,7 @@ def prog_query(target, attach_type):
         attach_type=attach_type,
         prog_ids=libbpf.address(programs),
         count=room,
-        link_ids=libbpf.address(links_there) if attach_type in (ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS) else 0,
+        link_ids=libbpf.address(links_there) if attach_type in IN_ORDER else 0,
     )
     libbpf.bpf_syscall(BPF_PROG_QUERY, query)
     return list(zip(programs[: query.count], links_there[: query.count]))

@@ -226,6 +226,17 @@ class NetfilterLinkAttr(ctypes.Structure):  # union bpf_attr, BPF_LINK_CREATE; l
     )
 
 
+class OrderedLinkAttr(ctypes.Structure):  # union bpf_attr, BPF_LINK_CREATE at tcx and netkit; libbpf has it since 1.3
+    _fields_ = (
+        ("prog_fd", c_uint32),
+        ("target_ifindex", c_uint32),
+        ("attach_type", c_uint32),
+        ("flags", c_uint32),
+        ("relative_id", c_uint32),
+        ("expected_revision", c_uint64),
+    )
+
+
 class PerfEventAttr(ctypes.Structure):  # struct perf_event_attr, PERF_ATTR_SIZE_VER0
     _fields_ = (
         ("type", c_uint32),
