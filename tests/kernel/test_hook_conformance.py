@@ -247,7 +247,7 @@ def test_place_gone_is_told_and_comes_back(case):
 
     assert [type(step) for step in outcome.steps] == [steps.PutOn]
     assert case.seat().is_here
-    assert old == 0 or old not in private_host.links()
+    assert private_host.eventually(lambda: old == 0 or old not in private_host.links())
     case.row.traffic(case.host, 2)
     assert case.counts() == {1: 2}
 
