@@ -51,6 +51,8 @@ class ActionModule(attempts.Attempting, ActionBase):
         arguments["rollout_id"] = whose.rollout_id(arguments.get("rollout_id"), task_vars)
         arguments["_origin"] = {**whose.origin(task_vars), "task": uuid.uuid4().hex}
         arguments["_is_followed"] = not in_background
+        if arguments.get("attachments") == "auto":
+            arguments.update(attachments=[], _everything=True)
         arguments["_doubt"] = "" if self.can_reopen() else self._doubt_of_transport()
         began = time.monotonic()
         if within and not in_background:

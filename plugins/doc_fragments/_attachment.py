@@ -17,9 +17,11 @@ def _options():
             "description": [
                 "Where the program runs.",
                 *(f"V({kind}) {hook.description}" for kind, hook in catalogue.HOOKS.items()),
+                'V(auto) is the one that the program\'s section says, as SEC("xdp") and SEC("tcx/ingress") do. What '
+                "the section says besides need not be written.",
             ],
             "type": "str",
-            "choices": list(catalogue.HOOKS),
+            "choices": [*catalogue.HOOKS, catalogue.AUTO],
         },
     }
     for name, spec in catalogue.option_specs().items():
@@ -58,7 +60,12 @@ class ModuleDocFragment:
             "options": {
                 **_options(),
                 "attachments": {
-                    "description": "Several attachments in one call, instead of the single one above.",
+                    "description": [
+                        "Several attachments in one call, instead of the single one above.",
+                        "V(auto) stands for all programs of the release, each at the hook that its section says, with "
+                        "the options above where a hook takes them. What this host has no place for is left off and "
+                        "named.",
+                    ],
                     "type": "list",
                     "elements": "dict",
                     "default": [],

@@ -110,7 +110,7 @@ def outcome_fields(module, outcome):
         "left_out": outcome.left_out,
         "gone": [failure.what for failure in outcome.gone.values()],
     }
-    for sentence in outcome.neighbours:
+    for sentence in outcome.cautions:
         module.warn(sentence + ".")
     for failure in outcome.gone.values():
         module.warn(f"An attachment is kept without its place, and runs when that comes back: {failure.what}")

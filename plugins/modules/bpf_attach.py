@@ -182,6 +182,12 @@ EXAMPLES = r"""
       - {program: deny_metadata, hook: cgroup, cgroup: /system.slice/web.service}
   become: true
 
+- name: All programs of the release that this host has a place for, each where its section says
+  ebpf.deploy.bpf_attach:
+    name: watch
+    attachments: auto
+  become: true
+
 - name: Take one off
   ebpf.deploy.bpf_attach:
     name: edge
@@ -239,6 +245,13 @@ steps:
   type: list
   elements: str
   sample: ["attach xdp_packet_counter of load 3f1c0f4f6c9de2ab-1 at xdp eth0 (native)"]
+left_off:
+  description:
+    - With O(attachments=auto), the programs that were not attached, and why. Each also is a warning.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{program: on_open, why: There is no tracepoint syscalls/sys_enter_opena on this host}]
 gone:
   description:
     - Attachments whose interface, cgroup or network namespace is not there any more, in words. Each also is a warning.
@@ -291,7 +304,7 @@ from ..module_utils._core.kernel import way_in
 
 ATTACHMENT = {
     "program": {"type": "str"},
-    "hook": {"type": "str", "choices": list(catalogue.HOOKS)},
+    "hook": {"type": "str", "choices": [*catalogue.HOOKS, catalogue.AUTO]},
     **catalogue.option_specs(),
 }
 
@@ -320,6 +333,7 @@ def main():
             "_asks_only": {"type": "bool", "default": False},
             "_doubt": {"type": "str", "default": ""},
             "_is_checked": {"type": "bool", "default": True},
+            "_everything": {"type": "bool", "default": False},
             **ATTACHMENT,
         },
     )
@@ -332,7 +346,8 @@ def work(module):
         return told(params, doubt)
     is_alone = params["confirm"] == "manual" and not params["_is_checked"] and not params["confirm_probe"]
     wish = transitions.Wish(
-        attachments=wanted(params),
+        attachments=() if params["_everything"] else wanted(params),
+        everything=defaults(params) if params["_everything"] else None,
         release=params["release"],
         purge=params["purge"],
         detach=params["state"] == "detached",
@@ -356,7 +371,7 @@ def work(module):
     probe.expect(params["confirm_probe"])
     if params["confirm_within"] and wish.detach:
         raise BadRequest("state: detached is confirmed at once", "Leave confirm_within out")
-    if wish.detach and not wish.attachments:
+    if wish.detach and not wish.attachments and wish.everything is None:
         raise BadRequest(
             "state: detached names what to take off", "Add program:, hook: and where that is, or attachments:"
         )
@@ -365,7 +380,10 @@ def work(module):
         **_module.outcome_fields(module, outcome),
         "state": "confirmed" if outcome.after.confirmed or outcome.steps else "staged",
         "attachments": observe.attachment_rows(outcome.after, outcome.generation),
+        "left_off": [{"program": name, "why": failure.what} for name, failure in outcome.left_off.items()],
     }
+    for name, failure in outcome.left_off.items():
+        module.warn(f"Program {name} is not attached: {failure}")
     for name in observe.unread_rings(outcome.after, outcome.after.confirmed):
         module.warn(
             f"Nobody reads map {name} of {params['name']} now: what its programs put there is lost once it is full. "
@@ -407,6 +425,14 @@ def guarded(params, number):
     except (Failure, OSError) as error:
         trial.abandon(params["name"], number, f"the guard could not be started: {error}")
         raise
+
+
+def defaults(params):
+    """The options for all programs of the release."""
+    given = {name: params[name] for name in ATTACHMENT if params[name] is not None}
+    if given.keys() & {"program", "hook"}:
+        raise BadRequest("attachments: auto takes all programs, by their sections", "Leave program and hook out")
+    return given
 
 
 def wanted(params):

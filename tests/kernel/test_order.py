@@ -120,20 +120,20 @@ def test_program_that_hides_a_classic_filter_is_told_before(host):
         asked = transitions.attach(
             NAME, transitions.Wish(attachments=(wanted(),), allow_management_path=True), check_mode=True
         )
-        (sentence,) = asked.neighbours
+        (sentence,) = asked.cautions
         assert f"program {number} " in sentence
         assert "TCX_NEXT (-1)" in sentence
-        assert attach(host, wanted()).neighbours == asked.neighbours
-        assert attach(host).neighbours == ()
+        assert attach(host, wanted()).cautions == asked.cautions
+        assert attach(host).cautions == ()
     private_host.forget_filters()
 
 
 def test_program_ahead_is_told(host, other):
-    (sentence,) = attach(host, wanted()).neighbours
+    (sentence,) = attach(host, wanted()).cautions
     assert f"program {other} " in sentence
     assert "order: first" in sentence
     attach(host, wanted(), detach=True)
-    assert attach(host, wanted(order="first")).neighbours == ()
+    assert attach(host, wanted(order="first")).cautions == ()
 
 
 def test_bpf_info_shows_the_order(host, other):

@@ -47,7 +47,10 @@ def attachment_rows(seen, generation):
     rows = []
     for key, attachment in generation.attachments.items() if generation else ():
         link = seen.links.get(key)
-        shown = {"link_id": link.id, "prog_id": link.prog_id, "severed": link.is_severed} if link else {}
+        shown = {}
+        if link:
+            told = {} if link.is_severed else catalogue.hook_of(attachment).told(attachment, link)
+            shown = {"link_id": link.id, "prog_id": link.prog_id, "severed": link.is_severed, **told}
         rows.append({"id": key, **attachment.as_options(), "where": catalogue.words(attachment), **shown})
     return rows
 

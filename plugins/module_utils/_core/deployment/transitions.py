@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
 from ..kernel import way_in
-from . import apply, held, lock, observe, off, plan, records, steps, store, trial, ways
+from . import apply, auto, held, lock, observe, off, plan, records, steps, store, trial, ways
 from .facts import Facts
 
 
@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
     repaired: tuple = ()
     deadline: Optional[records.Deadline] = None
     carried: tuple = ()  # what apply.carry_out told of the entries of maps
-    neighbours: tuple = ()  # what programs that are new at a place, and those of others there, hide from each other
+    cautions: tuple = ()  # what to know of programs that are new at a place: see contract.Hook.cautions
+    left_off: dict = {}  # {program: Failure} of those that `attachments: auto` passed over
     gone: dict = {}  # {attachment id: NotFound} of those that are kept, although their place is not there any more
 
     @property
@@ -66,6 +67,7 @@ class Wish(NamedTuple):
     """
 
     attachments: tuple = ()
+    everything: Optional[dict] = None  # options for all programs of the release, by their sections, see auto.py
     release: str = ""
     purge: bool = False
     detach: bool = False
@@ -97,42 +99,51 @@ def attach(name, wish, check_mode=False, load_again=None):
         off.refuse(name)
     with _home(name, check_mode) as (home, seen):
         observe.expect_known(seen)
-        wish = wish._replace(attachments=_as_known(seen, wish.attachments))
         own = seen.trial if seen.trial_is_live and seen.trial.rollout_id == wish.rollout_id else None
+        wish, left_off = _resolved(seen, wish, check_mode, own)
         if own:
             _planned(home, observe.expect_sound(seen), wish, own, check_mode)
         repaired = trial.settle(home, wish.rollout_id, seen=seen)
         seen = observe.expect_sound(observe.facts(home) if repaired else seen)
         scene, planned = _planned(home, seen, wish, own, check_mode)
-        generation, gone, neighbours = scene.generation, plan.gone(scene), _neighbours(planned)
+        generation, told_of = scene.generation, {"gone": plan.gone(scene), "left_off": left_off}
+        told_of["cautions"] = _cautions(planned)
         if wish.confirm_within and not check_mode and not generation.runs_the_same(seen.confirmed):
             seen = _with_way_back(home, seen, generation, load_again)
             generation, planned = trial.begin(
                 home, seen, generation, wish.confirm_within, wish.probe, wish.by_controller
             )
             after = observe.facts(home)
-            return Outcome(
-                tuple(planned), seen, after, generation, repaired, after.deadline, gone=gone, neighbours=neighbours
-            )
+            return Outcome(tuple(planned), seen, after, generation, repaired, after.deadline, **told_of)
         told = _carry_out(home, planned, "detach" if wish.detach else "attach", check_mode)
         if check_mode or not planned:  # an empty plan says that all is so
             after = seen
         else:
             is_left = wish.detach and off.switch()
             after = observe.facts(home) if is_left else _expect_settled(home, generation)
-        return Outcome(
-            tuple(planned), seen, after, generation, repaired, carried=told, gone=gone, neighbours=neighbours
-        )
+        return Outcome(tuple(planned), seen, after, generation, repaired, carried=told, **told_of)
 
 
-def _neighbours(planned):
+def _cautions(planned):
     """What each PutOn will mean for others at its place, in words."""
     return tuple(
         sentence
         for step in planned
         if isinstance(step, steps.PutOn)
-        for sentence in catalogue.hook_of(step.attachment).neighbours(step.attachment, step.place)
+        for sentence in catalogue.hook_of(step.attachment).cautions(step.attachment, step.place)
     )
+
+
+def _resolved(seen, wish, check_mode, own):
+    """(the wish with hooks in the place of auto, {program: Failure} of what was passed over)."""
+    left_off, attachments = {}, wish.attachments
+    if wish.everything is not None or any(each.hook == catalogue.AUTO for each in attachments):
+        confirmed = seen.confirmed or records.NOTHING
+        load = confirmed.load if wish.detach else _load_for(seen, wish.release, check_mode, own)
+        attachments = auto.resolved(seen, attachments, load)
+        if wish.everything is not None:
+            attachments, left_off = auto.everything(seen, load, wish.everything)
+    return wish._replace(attachments=_as_known(seen, attachments)), left_off
 
 
 def _as_known(seen, attachments):
@@ -182,9 +193,17 @@ def _planned(home, seen, wish, own, check_mode):
     planned = _without_kernel(scene) if is_unloaded else ways.change(scene)
     if wish.detach and off.switch():
         planned = [step for step in planned if not _puts_on(step)]
+    _refuse_impossible(planned)
     _refuse_risk(wish, planned)
     _refuse_unproved(wish, seen, generation)
     return scene, planned
+
+
+def _refuse_impossible(planned):
+    """What the kernel will refuse is said before anything moves, and in check mode."""
+    for step in planned:
+        if isinstance(step, steps.PutOn):
+            catalogue.hook_of(step.attachment).expect_possible(step.attachment, step.place)
 
 
 def _refuse_all_gone(scene):

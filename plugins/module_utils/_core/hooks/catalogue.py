@@ -21,6 +21,7 @@ from .tcx import Tcx
 from .tracepoint import Tracepoint
 from .xdp import Xdp
 
+AUTO = "auto"  # in the place of a hook: the one that the program's section names
 HOOKS = {
     "xdp": Xdp(),
     "tcx": Tcx(),
@@ -69,10 +70,28 @@ def attachment_from(options: dict) -> Attachment:
 
     BadRequest names what is missing or too much.
     """
-    kind = options.get("hook") or ""
+    kind, given = options.get("hook") or "", {name: each for name, each in options.items() if each not in (None, "")}
+    if kind == AUTO and "program" in given:
+        return Attachment.of(**given)
     if kind not in HOOKS:
         raise BadRequest(f"There is no hook {kind!r}", did_you_mean(kind, HOOKS))
-    return HOOKS[kind].attachment({name: value for name, value in options.items() if value not in (None, "")})
+    return HOOKS[kind].attachment(given)
+
+
+def by_section(section: str, attachment: Attachment, defaults: Optional[dict] = None) -> Attachment:
+    """The Attachment with the hook, and with options that it has not, as the program's section says; `defaults` as far
+    as the hook takes them. BadRequest where the section says no hook that is offered."""
+    for kind, hook in HOOKS.items():
+        told = hook.section_options(section.lstrip("?"))
+        if told is not None:
+            taken = {name: value for name, value in (defaults or {}).items() if name in hook.options}
+            return hook.attachment({**taken, **told, **attachment.as_options(), "hook": kind})
+    raise BadRequest(
+        f'SEC("{section}") of {attachment.program} says no hook',
+        f"Name one: {', '.join(HOOKS)}; or leave the program to what attaches such programs itself",
+        program=attachment.program,
+        section=section,
+    )
 
 
 def option_specs() -> dict:

@@ -23,6 +23,10 @@ SERVICE = re.compile(r"(?:/[^/]+\.slice)*/([^/]+\.service)")
 
 class Cgroup(Hook):
     kind = "cgroup"
+    sections = (
+        r"cgroup/.+",
+        r"cgroup_skb/(?:ingress|egress)",
+    )
     description = "judges what a cgroup's processes do on the network, beside the programs of others (Linux 5.7)."
     # cgroup_skb, cgroup_sock, sock_ops, cgroup_device, cgroup_sock_addr, cgroup_sysctl, cgroup_sockopt
     program_types = (8, 9, 13, 15, 18, 23, 25)

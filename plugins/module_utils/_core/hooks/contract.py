@@ -15,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import re
 from typing import NamedTuple, Optional, Union
 
 from ..errors import BadRequest, Failure, HookHeld, HookMoved, NoSuchHook, NotFound, Unprivileged, WrongType
@@ -158,6 +159,7 @@ class Hook:
     is_moved_by_link = True  # whether `replace` needs no place: the link is moved wherever it is
     is_exclusive = False  # whether one program alone may sit at a place
     since = ""  # the first kernel that has it by link
+    sections: tuple = ()  # regular expressions for SEC(…) of its programs; their groups are options
     options: dict = {}  # {name: Option}, in the order in which users read them
     key_options = ()  # what makes an id; empty: all that are not live. What hosts run today has ids by this order
     type_advice = "Choose the hook that fits the program, or change the program's SEC(…)"
@@ -185,6 +187,11 @@ class Hook:
                 raise BadRequest(f"{name} {given[name]} is not from {least} to {most}", f"Set {name} to such a number")
         filled = {name: given.get(name, option.default) for name, option in self.options.items()}
         return self.named(Attachment.of(self.kind, given["program"], **filled))
+
+    def section_options(self, section: str) -> Optional[dict]:
+        """What a program's section says of where it runs, {option: value}; None where it is another hook's."""
+        found = next(filter(None, (re.fullmatch(form, section) for form in self.sections)), None)
+        return {name: value for name, value in found.groupdict().items() if value} if found else None
 
     def named(self, attachment: Attachment) -> Attachment:
         """The same with its place named as all name it, however the user spelt it."""
@@ -277,8 +284,16 @@ class Hook:
         """Rows of all that sits at hooks of this kind, ours or not. `host` is inventory.Host."""
         return []
 
-    def neighbours(self, attachment: Attachment, place: Place) -> list:
-        """What the program will hide from others there, and who may hide it, a sentence each, before it is put on."""
+    def expect_possible(self, attachment: Attachment, place: Place) -> None:
+        """Raises what putting the program on will be answered with, as far as that can be known before."""
+
+    def told(self, attachment: Attachment, link: bpf.Link) -> dict:
+        """What more the kernel tells of an attachment that runs, as fields of its row in results."""
+        return {}
+
+    def cautions(self, attachment: Attachment, place: Place) -> list:
+        """What to know before the program is put on there, a sentence each: what it hides from others, what others hide
+        from it, what it may miss."""
         return []
 
     # ---- how it moves ----------------------------------------------------------------------------

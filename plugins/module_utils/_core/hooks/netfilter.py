@@ -27,6 +27,7 @@ HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 
 
 class Netfilter(Overlapping):
     kind = "netfilter"
+    sections = (r"netfilter",)
     description = (
         "is a place among the chains of iptables and nftables, one program per priority (Linux 6.4). While a release "
         "is replaced, both see what comes in between, the new one at O(priority) or the next higher number."

@@ -19,6 +19,7 @@ ATTACH_TYPE = {"primary": bpf.ATTACH_NETKIT_PRIMARY, "peer": bpf.ATTACH_NETKIT_P
 
 class Netkit(Ordered):
     kind = "netkit"
+    sections = (r"netkit/(?P<end>primary|peer)",)
     description = (
         "is a pair of netkit interfaces, beside the programs of others: O(interface) is the primary one, whose owner "
         "decides for both (Linux 6.7)."

@@ -19,6 +19,7 @@ OWN = "/proc/thread-self/ns/net"
 
 class SkLookup(Hook):
     kind = "sk_lookup"
+    sections = (r"sk_lookup(?:/.*)?",)
     description = (
         "chooses the socket that a new connection to a network namespace is for, or none, beside the programs of "
         "others (Linux 5.9)."

@@ -17,6 +17,7 @@ ATTACH_TYPE = {"ingress": bpf.ATTACH_TCX_INGRESS, "egress": bpf.ATTACH_TCX_EGRES
 
 class Tcx(Ordered):
     kind = "tcx"
+    sections = (r"tcx/(?P<direction>ingress|egress)",)
     description = "is an interface's ingress or egress, beside the programs of others (Linux 6.6)."
     since = "6.6"
     options = {"direction": DIRECTION, "interface": INTERFACE, "netns": NETNS, "order": ORDER}
@@ -39,7 +40,7 @@ class Tcx(Ordered):
             for interface, direction, position, *ids in self.ordered_rows(host, ATTACH_TYPE)
         ]
 
-    def neighbours(self, attachment: Attachment, place: Place) -> list:
+    def cautions(self, attachment: Attachment, place: Place) -> list:
         """Whoever ends the chain before the program, and the classic filters that come behind every tcx program."""
         where, told = self.words(attachment), []
         for holder in self.ahead(place, attachment):

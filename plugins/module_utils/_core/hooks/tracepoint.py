@@ -20,6 +20,7 @@ ONLINE = "/sys/devices/system/cpu/online"
 
 class Tracepoint(Overlapping):
     kind = "tracepoint"
+    sections = (r"(?:tp|tracepoint)/(?P<tracepoint>[^/]+/.+)",)
     description = (
         "is a static event of the kernel, beside the programs of others (Linux 5.15). While a release is replaced, "
         "both see what happens in between."

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 
 from ..errors import Failure, HookHeld, Unsupported
-from ..kernel import bpf, namespaces
+from ..kernel import bpf, namespaces, netlink
 from ..objects import owners
 from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, Row
 from .interface import INTERFACE, NETNS, AtInterface, interface_names, interface_place
@@ -17,10 +19,11 @@ from .interface import INTERFACE, NETNS, AtInterface, interface_names, interface
 FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
 MODE = Option(
     (
-        "V(native) runs in the driver and fails where the driver cannot. V(generic) runs later, on every driver.",
-        "There is no silent fallback. V(native) is the default. Changing the mode detaches and attaches, with a gap.",
+        "V(native), the default, runs in the driver and fails where the driver cannot. V(generic) runs later, on every "
+        "driver. V(auto) is V(native) where the driver can, else V(generic); the result has which, as C(runs_in).",
+        "There is no silent fallback. Changing the mode detaches and attaches, with a gap.",
     ),
-    choices=tuple(FLAGS),
+    choices=(*FLAGS, "auto"),
     is_live=True,
     default="native",
 )
@@ -28,6 +31,7 @@ MODE = Option(
 
 class Xdp(AtInterface):
     kind = "xdp"
+    sections = (r"xdp(?:\.frags)?",)
     description = "is an interface's receive path, one program per interface (Linux 5.9)."
     program_types = (bpf.PROG_XDP,)
     is_exclusive = True
@@ -36,7 +40,8 @@ class Xdp(AtInterface):
     type_advice = 'Give the program SEC("xdp"), or choose another hook'
 
     def place(self, attachment: Attachment, program_type: tuple) -> Place:
-        return interface_place(attachment, bpf.ATTACH_XDP)
+        """With the mode that is wanted where it is auto, for `live_options`."""
+        return interface_place(attachment, bpf.ATTACH_XDP, ("auto",) if attachment.option("mode") == "auto" else ())
 
     def holders(self, place: Place) -> tuple:
         with namespaces.network(place.netns):
@@ -45,7 +50,39 @@ class Xdp(AtInterface):
     def live_options(self, place: Place, kept: bpf.Link) -> tuple:
         """The mode: links do not tell it, the interface does."""
         modes = {holder.prog_id: holder.mode for holder in self.holders(place)}
-        return (("mode", modes[kept.prog_id]),) if kept.prog_id in modes else ()
+        mode = modes.get(kept.prog_id)
+        return (("mode", "auto" if place.more else mode),) if mode else ()
+
+    def told(self, attachment: Attachment, link: bpf.Link) -> dict:
+        """The mode in which it runs, where the kernel chose it."""
+        if attachment.option("mode") != "auto":
+            return {}
+        with contextlib.suppress(Failure, OSError), namespaces.network(attachment.option("netns")):
+            modes = {number: mode for mode, number in bpf.xdp_query(link.ifindex).items()}
+            return {"runs_in": modes.get(link.prog_id, "")}
+        return {}
+
+    def expect_possible(self, attachment: Attachment, place: Place) -> None:
+        """Of an interface that is no device of a driver's and says that it has no native XDP. What a driver says may be
+        older than what it can."""
+        if attachment.option("mode") != "native":
+            return
+        with namespaces.network(place.netns):
+            link = next((each for each in netlink.links() if each.index == place.number), None)
+            is_drivers = link is None or not (link.kind or place.number == netlink.LOOPBACK)
+            if not is_drivers and netlink.xdp_features(place.number) == 0:
+                raise self._no_native(attachment, link, os.strerror(errno.EOPNOTSUPP), errno.EOPNOTSUPP)
+
+    def _no_native(self, attachment, link, said, number):
+        name = attachment.option("interface")
+        advice = "Set mode: generic (slower, works on every driver)"
+        if link is not None and link.lower:
+            with namespaces.network(attachment.option("netns")):
+                lower = namespaces.interface_name(link.lower)
+            advice = f"Attach at {lower}, which {name} is made on, or set mode: generic (slower, works on every driver)"
+        elif link is not None and not link.kind and link.index != netlink.LOOPBACK:
+            advice += ", or lower the MTU and look at queues and offloads (ethtool -l, -k)"
+        return Unsupported(f"The driver of {name} refused native XDP: {said}", advice, errno=number, interface=name)
 
     def candidates(self, link: bpf.Link, program: str) -> list:
         modes = {number: mode for mode, number in bpf.xdp_query(link.ifindex).items()} if link.ifindex else {}
@@ -72,11 +109,7 @@ class Xdp(AtInterface):
             return HookHeld(f"{where} is held by {who}", OWNER_ADVICE, errno=error.errno, holders=holders)
         is_native = attachment.option("mode") == "native"
         if error.errno in (errno.EOPNOTSUPP, bpf.ENOTSUPP, errno.ERANGE) and is_native:
-            return Unsupported(
-                f"The driver of {attachment.option('interface')} refused native XDP: {error.strerror}",
-                "Set mode: generic (slower, works on every driver), or lower the MTU and look at queues and offloads "
-                "(ethtool -l, -k)",
-                errno=error.errno,
-                interface=attachment.option("interface"),
-            )
+            with namespaces.network(attachment.option("netns")):
+                link = next((each for each in netlink.links() if each.index == place.number), None)
+            return self._no_native(attachment, link, error.strerror, error.errno)
         return super().refusal(attachment, place, error)

@@ -99,6 +99,23 @@ def index_by_altname(name):
     return struct.unpack_from("=4xi", body)[0]
 
 
+def xdp_features(ifindex):
+    """The flags of native XDP that the interface's driver says it has (NETDEV_A_DEV_XDP_FEATURES), 0 for none; None
+    where the kernel cannot tell (before 6.3)."""
+    try:
+        (body,) = _asked(GENL_ID_CTRL, 0, _generic(CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_NAME, b"netdev\0"), GENERIC)
+        (family,) = struct.unpack("=H", _attributes(body[4:])[CTRL_ATTR_FAMILY_ID][:2])
+        asked = _generic(NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, struct.pack("=I", ifindex))
+        (body,) = _asked(family, 0, asked, GENERIC)
+        return struct.unpack("=Q", _attributes(body[4:])[NETDEV_A_DEV_XDP_FEATURES])[0]
+    except (OSError, ValueError, KeyError, struct.error):
+        return None
+
+
+def _generic(command, kind, data):
+    return struct.pack("=BBxx", command, 1) + _attribute(kind, data)
+
+
 def _link(body):
     (index,) = struct.unpack_from("=4xi", body)
     found = _attributes(body[16:])
@@ -209,9 +226,9 @@ def _number(data):
     return struct.unpack("=I", data)[0] if data else 0
 
 
-def _asked(kind, flags, body):
+def _asked(kind, flags, body, protocol=socket.NETLINK_ROUTE):
     """The bodies of what the kernel answers; OSError with its errno."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as door:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol) as door:
         door.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST | flags, 1, 0) + body)
         found, is_over = [], False
         while not is_over:
@@ -250,6 +267,10 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2  # on a link with one peer, IFA_ADDRESS is the pee
 RTA_DST, RTA_SRC, RTA_OIF, RTA_MULTIPATH, RTA_MARK = 1, 2, 4, 9, 16
 RTA_IP_PROTO, RTA_SPORT, RTA_DPORT = 27, 28, 29  # Linux 4.18
 FRA_FWMARK = 10
+# linux/genetlink.h, netdev.h
+GENERIC = 16  # NETLINK_GENERIC
+GENL_ID_CTRL, CTRL_CMD_GETFAMILY, CTRL_ATTR_FAMILY_ID, CTRL_ATTR_FAMILY_NAME = 16, 3, 1, 2
+NETDEV_CMD_DEV_GET, NETDEV_A_DEV_IFINDEX, NETDEV_A_DEV_XDP_FEATURES = 1, 1, 3
 # kinds whose packets leave by the device itself or by those that it is stacked on; of any other nothing is known
 CARRIED = {"", "bond", "bridge", "dsa", "dummy", "hsr", "ifb", "ipoib", "ipvlan", "ipvtap", "macsec", "macvlan"}
 CARRIED |= {"macvtap", "netkit", "team", "veth", "vlan", "vrf", "wwan"}
