@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
 import time
+import zipfile
 
 import private_host
 import programs
@@ -49,8 +51,10 @@ def older_version():
 
 def new_version(monkeypatch):
     """This process writes its code as if it were a newer one."""
-    sources = code._sources()
-    monkeypatch.setattr(code, "_sources", lambda: {**sources, code.COMMAND: sources[code.COMMAND] + b"# newer\n"})
+    source = code._source
+    monkeypatch.setattr(
+        code, "_source", lambda name: source(name) + b"# newer\n" if name == code.COMMAND else source(name)
+    )
     return code.written(code.COMMAND)
 
 
@@ -84,6 +88,21 @@ def test_code_that_was_started_from_its_zip_is_the_same_code(installed):
     assert private_host.run(sys.executable, "-c", script) == "False\n"
 
     assert [name for name in os.listdir(code.FOLDER) if name.endswith(".zip")] == [os.readlink(code.CURRENT)]
+
+
+def test_code_has_all_that_it_imports_whatever_its_writer_had(installed):
+    """A function's import, too: what only a refusal or a boot needs was not loaded when the zip was written."""
+    with zipfile.ZipFile(os.path.realpath(code.CURRENT)) as archive:
+        names = set(archive.namelist())
+        for name in (each for each in names if each.endswith(".py")):
+            package = name[: -len(".py")].split("/")
+            for node in ast.walk(ast.parse(archive.read(name))):
+                if isinstance(node, ast.ImportFrom) and node.level:
+                    base = "/".join([*package[: -node.level], *(node.module or "").split(".")]).rstrip("/")
+                    rooms = [base, *(f"{base}/{each.name}" for each in node.names)]
+                    found = [f"{each}.py" in names for each in rooms]
+                    assert found[0] or all(found[1:]), (name, node.lineno)
+    assert "ebpf_deploy/objects/rules/order.py" in names
 
 
 def test_code_starts_compiled(installed):

@@ -35,6 +35,7 @@ CURRENT = os.path.join(FOLDER, "current")
 SCRIPT = os.path.join(FOLDER, "run")
 PACKAGE = "ebpf_deploy"  # the core's name in its zip
 COMMAND, GUARD = "command.py", "deployment/guard.py"  # what is started
+HERE = "deployment/code.py"  # this file in the package
 IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)  # of ours, from anywhere in a room
 DIGEST_LENGTH = 16  # hex digits
 UNUSED_SECONDS = 3600  # nobody is between writing a zip and starting it for so long
@@ -74,11 +75,12 @@ sys.exit(command.main())' "$@"
 
 
 def written(start):
-    """The path of a zip that holds the room `start` and all that it imports, as this process has them.
+    """The path of a zip that holds the room `start` and all that it imports, as they lie where this process has its
+    rooms from.
 
-    Made where there is none yet, or a damaged one. The rooms must have been imported.
+    Made where there is none yet, or a damaged one.
     """
-    sources = reached(_sources(), start)
+    sources = reached(start)
     path = _whole(sources)
     if path:
         os.utime(path)
@@ -142,7 +144,7 @@ def install(check_mode=False):
     store.expect_private()
     words = {"state": records.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
     script = RUN.format(path=tools.ENVIRONMENT["PATH"], **words)
-    is_current = _current() == _whole(reached(_sources(), COMMAND))
+    is_current = _current() == _whole(reached(COMMAND))
     if check_mode:
         return not is_current or _content(SCRIPT) != script.encode()
     path = written(COMMAND)
@@ -166,32 +168,30 @@ def _content(path):
         return None
 
 
-def _sources():
-    """{path in the package: bytes} of the core's loaded modules, whether they come from a zip or from a folder."""
-    root = __name__.rpartition(".deployment.")[0]
-    found = {}
-    for name, module in sorted(sys.modules.items()):
-        if name.startswith(root + ".") and getattr(module, "__file__", None):
-            inside = name[len(root) + 1 :].replace(".", "/")
-            path = re.sub(r"\.pyc$", ".py", module.__file__)  # a process that was started from such a zip
-            if not path.endswith("__init__.py"):
-                found[inside + ".py"] = module.__spec__.loader.get_data(path)
-    return found
-
-
-def reached(sources, start):
-    """Those of the sources that `start` needs: what else its process had imported makes no other zip of it."""
+def reached(start):
+    """{path in the package: bytes} of `start` and all that it imports, in functions, too, loaded or not. What else this
+    process has imported makes no other zip of it."""
     found, waiting = {}, [start]
     while waiting:
         name = waiting.pop()
-        if name in sources and name not in found:
-            found[name] = sources[name]
-            for dots, room, names in IMPORT.findall(sources[name].decode()):
+        source = None if name in found else _source(name)
+        if source is not None:
+            found[name] = source
+            for dots, room, names in IMPORT.findall(source.decode()):
                 base = os.path.join(os.path.dirname(name), *[".."] * (len(dots) - 1), room.replace(".", "/"))
                 there = [base, *(os.path.join(base, each) for each in re.findall(r"\w+", names))]
                 waiting += [os.path.normpath(each) + ".py" for each in there]
     folders = {os.path.dirname(name) for name in found} | {""}  # zipimport wants an __init__.py in each
     return {**found, **{os.path.join(folder, "__init__.py"): b"" for folder in folders}}
+
+
+def _source(name):
+    """The bytes of the core's file, from where this one came from, a zip or a folder; None where there is none."""
+    here = re.sub(r"\.pyc$", ".py", __file__)  # in a process that was started from such a zip
+    try:
+        return __spec__.loader.get_data(os.path.join(here[: -len(HERE)], name))
+    except OSError:
+        return None
 
 
 def _digest(sources):
