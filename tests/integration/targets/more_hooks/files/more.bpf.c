@@ -41,7 +41,7 @@ int more_looked_up(struct bpf_sk_lookup *ctx)
 	return SK_PASS;
 }
 
-SEC("tracepoint")
+SEC("tracepoint/syscalls/sys_enter_sched_get_priority_max")
 int more_called(void *ctx)
 {
 	count(CALLED);
