@@ -2,9 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What `hook: auto` and `attachments: auto` mean: the sections of a release's programs to attachments."""
+"""What stands for attachments to attachments: `hook: auto` and `attachments: auto` by the sections of a release's
+programs, and patterns by what is on the host."""
 
 from __future__ import annotations
+
+from typing import Optional
 
 from ..errors import BadRequest, Failure, NotFound
 from ..hooks import catalogue
@@ -41,7 +44,7 @@ def everything(seen: Facts, load: str, options: dict) -> tuple:
     found, left_off = [], {}
     for name, section, *program_type in _programs(seen, load):
         try:
-            found.append(_placed(name, section, tuple(program_type), options))
+            found += _placed(name, section, tuple(program_type), options)
         except Failure as failure:
             left_off[name] = failure
     if not found:
@@ -55,14 +58,21 @@ def everything(seen: Facts, load: str, options: dict) -> tuple:
 
 
 def _placed(name, section, program_type, options):
-    """The Attachment; a Failure where it lacks an option, or this kernel has no such place."""
+    """The Attachments; a Failure where they lack an option, or this kernel has no such place."""
     attachment = catalogue.by_section(section, Attachment.of(catalogue.AUTO, name), options)
     hook = catalogue.hook_of(attachment)
-    try:
-        hook.holders(hook.place(attachment, program_type))
-    except OSError as error:
-        raise hook.refusal(attachment, None, error) from error
-    return attachment
+    found = hook.matching(attachment)
+    for each in found:
+        try:
+            hook.holders(hook.place(each, program_type))
+        except OSError as error:
+            raise hook.refusal(each, None, error) from error
+    return found
+
+
+def matching(attachments: tuple, known: Optional[tuple] = None) -> tuple:
+    """The Attachments that these stand for, on this host or among the `known` ones."""
+    return tuple(found for each in attachments for found in catalogue.hook_of(each).matching(each, known))
 
 
 def _programs(seen, load):

@@ -143,7 +143,8 @@ def _resolved(seen, wish, check_mode, own):
         attachments = auto.resolved(seen, attachments, load)
         if wish.everything is not None:
             attachments, left_off = auto.everything(seen, load, wish.everything)
-    return wish._replace(attachments=_as_known(seen, attachments)), left_off
+    known = tuple((seen.confirmed or records.NOTHING).attachments.values()) if wish.detach else None
+    return wish._replace(attachments=_as_known(seen, auto.matching(attachments, known))), left_off
 
 
 def _as_known(seen, attachments):

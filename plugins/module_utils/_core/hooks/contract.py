@@ -197,6 +197,11 @@ class Hook:
         """The same with its place named as all name it, however the user spelt it."""
         return attachment
 
+    def matching(self, attachment: Attachment, known: Optional[tuple] = None) -> list:
+        """The Attachments that a pattern in the options stands for, on this host or among the `known` ones; itself where
+        there is none."""
+        return [attachment]
+
     def is_same(self, one: Attachment, other: Attachment) -> bool:
         """Whether both mean the same place on this host, although they are spelt otherwise: then they are one."""
         return False

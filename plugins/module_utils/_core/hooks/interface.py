@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import re
+from typing import Optional
 
 from ..errors import Failure, NotFound
 from ..kernel import namespaces, netlink
@@ -20,7 +23,15 @@ NETNS = Option(
         "The host's own by default.",
     )
 )
-INTERFACE = Option("The interface, by its name or an altname.", is_required=True)
+INTERFACE = Option(
+    (
+        "The interface, by its name or an altname.",
+        "A pattern such as C(eth*) stands for all interfaces whose names match at that run. A later run attaches what "
+        "has come since, and takes nothing off.",
+    ),
+    is_required=True,
+)
+PATTERN = re.compile(r"[*?\[]")
 DIRECTION = Option("Which of the interface's packets.", choices=("ingress", "egress"), is_required=True)
 
 
@@ -28,6 +39,22 @@ class AtInterface(Hook):
     """A hook whose place is an interface, by its index in its network namespace."""
 
     key_options = ("netns", "interface", "direction")
+
+    def matching(self, attachment: Attachment, known: Optional[tuple] = None) -> list:
+        """By name; NotFound where none matches. An interface that has the very name is no pattern."""
+        pattern, netns = attachment.option("interface"), attachment.option("netns")
+        if not PATTERN.search(pattern):
+            return [attachment]
+        if known is None:
+            with namespaces.network(netns):
+                names = namespaces.interfaces()
+        else:
+            names = {each.option("interface") for each in known if each.with_options(interface=pattern) == attachment}
+        found = [pattern] if pattern in names else fnmatch.filter(sorted(names), pattern)
+        if not found:
+            what = "attachment of the deployment" if known is not None else "interface on this host"
+            raise NotFound(f"No {what} matches {pattern}", f"There are: {', '.join(sorted(names)) or 'none'}")
+        return [attachment.with_options(interface=name) for name in found]
 
     def is_same(self, one: Attachment, other: Attachment) -> bool:
         """At the same interface of the same namespace, however both are spelt, and alike in all else that makes an
