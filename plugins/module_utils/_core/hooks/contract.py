@@ -198,7 +198,7 @@ class Hook:
         return attachment
 
     def matching(self, attachment: Attachment, known: Optional[tuple] = None) -> list:
-        """The Attachments that a pattern in the options stands for, on this host or among the `known` ones; itself where
+        """The Attachments that a pattern in the options stands for, on this host or among `known` ones; itself where
         there is none."""
         return [attachment]
 
