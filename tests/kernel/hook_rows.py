@@ -72,6 +72,50 @@ def send_by_netkit(host, count):
             door.sendto(b"x", ("10.77.0.2", 9))
 
 
+def cgroup_row(program, event):
+    """`event` is what a process in the cgroup does once."""
+
+    def traffic(host, count):
+        host.in_cgroup(lambda: [event() for dummy in range(count)])
+
+    return Row(
+        "cgroup",
+        program,
+        lambda host: {"cgroup": host.cgroup},
+        traffic,
+        lambda host: os.rmdir(host.cgroup),
+        lambda host: os.mkdir(host.cgroup),
+    )
+
+
+def udp():
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def listen():
+    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    door.bind(("127.0.0.1", 0))
+    door.listen()
+
+
+def read_a_sysctl():
+    sysctl = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
+    os.read(sysctl, 64)
+
+
+def receive_into_a_fanout(host, count):
+    """AF_PACKET's fanout by hash has each packet dissected: two sockets share those that come in."""
+    doors = [socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) for dummy in range(2)]
+    try:
+        for door in doors:
+            door.bind((private_host.DEVICE, 0x0800))
+            door.setsockopt(263, 18, 7)  # SOL_PACKET, PACKET_FANOUT: by hash (0), in group 7
+        host.receive(count)
+    finally:
+        for door in doors:
+            door.close()
+
+
 NETKIT = "k4"
 ROWS = {
     "xdp native": interface_row("xdp", programs.XDP, Host.receive, mode="native"),
@@ -86,6 +130,16 @@ ROWS = {
         lambda host: os.rmdir(host.cgroup),
         lambda host: os.mkdir(host.cgroup),
     ),
+    "cgroup sock_create": cgroup_row(programs.SOCK, udp),
+    "cgroup connect4": cgroup_row(programs.CONNECT, lambda: udp().connect(("127.0.0.1", 9))),
+    "cgroup sendmsg4": cgroup_row(programs.SENDMSG, lambda: udp().sendto(b"x", ("127.0.0.1", 9))),
+    "cgroup device": cgroup_row(programs.DEV, lambda: os.open("/dev/null", os.O_RDONLY)),
+    "cgroup sysctl": cgroup_row(programs.SYSCTL, read_a_sysctl),
+    "cgroup setsockopt": cgroup_row(
+        programs.SETSOCKOPT, lambda: udp().setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    ),
+    "cgroup sock_ops": cgroup_row(programs.OPS, listen),
+    "flow_dissector": Row("flow_dissector", programs.FLOW, lambda host: {}, receive_into_a_fanout),
     "netkit": Row(
         "netkit",
         programs.TCX,

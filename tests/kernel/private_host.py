@@ -173,14 +173,22 @@ END""",
 
     def send_from_cgroup(self, count=1):
         """A process in the host's cgroup sends `count` packets."""
+
+        def send():
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+                for dummy in range(count):
+                    out.sendto(b"x", ("127.0.0.1", PORT + 1))
+
+        self.in_cgroup(send)
+
+    def in_cgroup(self, work):
+        """A process of its own in the host's cgroup does the work."""
         child = os.fork()
         if child == 0:
             try:
                 with open(os.path.join(self.cgroup, "cgroup.procs"), "w", encoding="ascii") as stream:
                     stream.write("0")
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-                    for dummy in range(count):
-                        out.sendto(b"x", ("127.0.0.1", PORT + 1))
+                work()
             finally:
                 os._exit(0)
         os.waitpid(child, 0)

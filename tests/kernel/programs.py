@@ -19,6 +19,8 @@ FILE = "counters.bpf.c"
 XDP, TCX, CGROUP = f"{MARK}_xdp", f"{MARK}_tcx", f"{MARK}_cgroup"
 SEEN = f"{MARK}_seen"
 NETFILTER, SK_LOOKUP, TRACEPOINT = f"{MARK}_netfilter", f"{MARK}_sk_lookup", f"{MARK}_tracepoint"
+SOCK, CONNECT, SENDMSG, OPS = f"{MARK}_sock", f"{MARK}_connect", f"{MARK}_sendmsg", f"{MARK}_ops"
+DEV, SYSCTL, SETSOCKOPT, FLOW = f"{MARK}_dev", f"{MARK}_sysctl", f"{MARK}_setsockopt", f"{MARK}_flow"
 ROWS = {XDP: 0, TCX: 1, CGROUP: 2}  # where in SEEN a program counts: 4 * version + row; those of MORE in row 3
 
 
@@ -70,6 +72,15 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 MORE = {
     NETFILTER: 'SEC("netfilter") int MARK_netfilter(void *ctx) { seen(3); return 1; /* NF_ACCEPT */ }',
     SK_LOOKUP: 'SEC("sk_lookup") int MARK_sk_lookup(struct bpf_sk_lookup *ctx) { seen(3); return SK_PASS; }',
+    SOCK: 'SEC("cgroup/sock_create") int MARK_sock(struct bpf_sock *ctx) { seen(3); return 1; }',
+    CONNECT: 'SEC("cgroup/connect4") int MARK_connect(struct bpf_sock_addr *ctx) { seen(3); return 1; }',
+    SENDMSG: 'SEC("cgroup/sendmsg4") int MARK_sendmsg(struct bpf_sock_addr *ctx) { seen(3); return 1; }',
+    OPS: 'SEC("sockops") int MARK_ops(struct bpf_sock_ops *ctx)'
+    " { if (ctx->op == BPF_SOCK_OPS_TCP_LISTEN_CB) seen(3); return 1; }",
+    DEV: 'SEC("cgroup/dev") int MARK_dev(struct bpf_cgroup_dev_ctx *ctx) { seen(3); return 1; }',
+    SYSCTL: 'SEC("cgroup/sysctl") int MARK_sysctl(struct bpf_sysctl *ctx) { seen(3); return 1; }',
+    SETSOCKOPT: 'SEC("cgroup/setsockopt") int MARK_setsockopt(struct bpf_sockopt *ctx) { seen(3); return 1; }',
+    FLOW: 'SEC("flow_dissector") int MARK_flow(struct __sk_buff *skb) { seen(3); return 129; /* CONTINUE */ }',
     TRACEPOINT: 'SEC("tracepoint") int MARK_tracepoint(void *ctx) { seen_of_ours(3); return 0; }',
 }
 # An event of the whole machine: other processes' do not count.

@@ -155,6 +155,8 @@ def another_program(case):
         place = place.reached_by(folder)
     elif case.row.hook in ("xdp", "tcx"):
         place = place._replace(number=namespaces.ifindex("lo"))
+    elif case.row.hook == "flow_dissector":
+        place = place.reached_by(f"/proc/{case.host.peer.pid}/ns/net")
     wanted = case.wanted.with_options(mode="generic") if case.row.hook == "xdp" else case.wanted
     with private_host.stranger(wanted, place, case.host.text) as foreign:
         yield foreign

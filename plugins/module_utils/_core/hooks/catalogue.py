@@ -13,6 +13,7 @@ from ..kernel import bpf
 from ..kernel.namespaces import did_you_mean
 from .cgroup import Cgroup
 from .contract import Attachment, Hook, Place
+from .flow_dissector import FlowDissector
 from .netfilter import Netfilter
 from .netkit import Netkit
 from .sk_lookup import SkLookup
@@ -30,6 +31,7 @@ HOOKS = {
     "tc": Tc(),
     "netfilter": Netfilter(),
     "sk_lookup": SkLookup(),
+    "flow_dissector": FlowDissector(),
     "tracepoint": Tracepoint(),
 }
 

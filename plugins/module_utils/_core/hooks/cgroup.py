@@ -26,6 +26,7 @@ class Cgroup(Hook):
     sections = (
         r"cgroup/.+",
         r"cgroup_skb/(?:ingress|egress)",
+        r"sockops",
     )
     description = "judges what a cgroup's processes do on the network, beside the programs of others (Linux 5.7)."
     # cgroup_skb, cgroup_sock, sock_ops, cgroup_device, cgroup_sock_addr, cgroup_sysctl, cgroup_sockopt
