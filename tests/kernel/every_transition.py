@@ -42,7 +42,11 @@ UNDER_A_STEP = (  # what changes the disk, bpffs or a hook, wherever in the core
     (bpf, "link_update"),
     (bpf, "link_detach"),
     (bpf, "netfilter_link"),
+    (bpf, "raw_tracepoint_link"),
     (bpf, "tracepoint_event"),
+    (bpf, "probe_event"),
+    (bpf, "clock_event"),
+    (bpf, "perf_event_link"),
     (bpf, "tc_attach"),
     (bpf, "tc_detach"),
 )

@@ -8,8 +8,11 @@ A further hook adds its row and, if its programs are of a new type, its function
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
+import tempfile
+import time
 from typing import Callable, NamedTuple, Optional
 
 import private_host
@@ -18,8 +21,11 @@ import pytest
 from private_host import Host, attachment, counted
 
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment import observe
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import Failure, NoSuchHook
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, targets
+
+LIBBPF = ctypes.CDLL("libbpf.so.1")
 
 
 class Row(NamedTuple):
@@ -32,6 +38,11 @@ class Row(NamedTuple):
     destroy: Optional[Callable] = None  # of a place that can go
     make: Optional[Callable] = None
     text: str = ""  # of its source, where that is not programs.TEXT and MORE
+
+
+def version(text):
+    """(major, minor) of a kernel's release."""
+    return tuple(int(part) for part in text.split("-")[0].split(".")[:2])
 
 
 def interface_row(hook, program, traffic, **options):
@@ -117,6 +128,77 @@ def receive_into_a_fanout(host, count):
 
 
 NETKIT = "k4"
+
+
+def library_row(hook, program):
+    """At a function of a library of our own. Before 6.9 nothing tells that it was replaced."""
+    is_told = version(os.uname().release) >= (6, 9)
+    return Row(
+        hook,
+        program,
+        library_options,
+        library_calls,
+        (lambda host: os.unlink(library())) if is_told else None,
+        make_library if is_told else None,
+    )
+
+
+def library():
+    return os.path.join(tempfile.gettempdir(), "libcounted.so")
+
+
+def library_options(host):
+    if not os.path.exists(library()):
+        make_library(host)
+    return {"path": library(), "symbol": "counted"}
+
+
+def make_library(host):
+    command = f"clang -shared -nostdlib -fPIC -x c - -o {library()}".split()
+    private_host.run(*command, input="int counted(void) { return 1; }")
+
+
+def library_calls(host, count):
+    """By a process that did not have it mapped before."""
+    path = library()
+    private_host.in_child(lambda: [ctypes.CDLL(path).counted() for dummy in range(count)])
+
+
+def rare_calls(host, count):
+    for dummy in range(count):
+        os.sched_get_priority_max(os.SCHED_RR)
+
+
+def readings(host, count):
+    """Each reads what every such link gives: those of strangers are pinned nowhere."""
+    for link in bpf.links():
+        if link.type == "iter" and bpf.is_named(link.prog_id, programs.ITER):
+            for dummy in range(count):
+                with bpf.link_by_id(link.id) as fd, os.fdopen(LIBBPF.bpf_iter_create(fd), "rb") as stream:
+                    stream.read()
+
+
+def busy_under_names(host, count):
+    """This process is busy for a while, each time under a name that it never had."""
+    with open("/proc/self/comm", encoding="ascii") as stream:
+        before = stream.read().strip()
+    for dummy in [*range(count), None]:
+        with open("/proc/self/comm", "w", encoding="ascii") as stream:
+            stream.write(before if dummy is None else f"#{time.monotonic_ns() % 10**13:x}")
+        end = time.process_time() + 0.02
+        while dummy is not None and time.process_time() < end:
+            pass
+
+
+ASKED = "security_task_getscheduler"
+
+
+def scheduler_reads(host, count):
+    """Each asks every LSM whether it may."""
+    for dummy in range(count):
+        os.sched_getscheduler(0)
+
+
 ROWS = {
     "xdp native": interface_row("xdp", programs.XDP, Host.receive, mode="native"),
     "xdp generic": interface_row("xdp", programs.XDP, Host.receive, mode="generic"),
@@ -161,11 +243,43 @@ ROWS = {
         "tracepoint",
         programs.TRACEPOINT,
         lambda host: {"tracepoint": "syscalls/sys_enter_sched_get_priority_max"},
-        lambda host, count: [os.sched_get_priority_max(os.SCHED_RR) for dummy in range(count)],
+        rare_calls,
     ),
+    "raw_tracepoint": Row(
+        "raw_tracepoint", programs.RAW_TRACEPOINT, lambda host: {"tracepoint": "sys_enter"}, rare_calls
+    ),
+    "tp_btf": Row("tp_btf", programs.TP_BTF, lambda host: {}, rare_calls),
+    "fentry": Row("fentry", programs.FENTRY, lambda host: {}, scheduler_reads),
+    "fexit": Row("fexit", programs.FEXIT, lambda host: {}, scheduler_reads),
+    "fmod_ret": Row("fmod_ret", programs.FMOD_RET, lambda host: {}, scheduler_reads),
+    "lsm": Row("lsm", programs.LSM, lambda host: {}, scheduler_reads),
+    "kprobe": Row("kprobe", programs.KPROBE, lambda host: {"function": ASKED}, scheduler_reads),
+    "kretprobe": Row("kretprobe", programs.KRETPROBE, lambda host: {"function": ASKED}, scheduler_reads),
+    "ksyscall": Row("ksyscall", programs.KSYSCALL, lambda host: {"syscall": "sched_get_priority_max"}, rare_calls),
+    "kretsyscall": Row(
+        "kretsyscall", programs.KRETSYSCALL, lambda host: {"syscall": "sched_get_priority_max"}, rare_calls
+    ),
+    "uprobe": library_row("uprobe", programs.UPROBE),
+    "perf_event": Row("perf_event", programs.PERF_EVENT, lambda host: {"frequency": 1000}, busy_under_names),
+    "iter": Row("iter", programs.ITER, lambda host: {}, readings),
+    "uretprobe": library_row("uretprobe", programs.URETPROBE),
 }
 
 
+def without_kprobes():
+    return "register_kprobe" not in targets.functions()
+
+
+def without_bpf_lsm():
+    with open("/sys/kernel/security/lsm", encoding="ascii") as stream:
+        return "bpf" not in stream.read().split(",")
+
+
+# What a kernel can be built or booted without, by a witness of the tests' own
+BUILT_WITHOUT = {
+    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), without_kprobes),
+    "lsm": without_bpf_lsm,
+}
 LACKING = {}  # {hook: why}: a kernel that lacks one is asked once in a run
 
 
@@ -222,18 +336,27 @@ def made(name, host):
 
 
 def stage_where_it_loads(host, row):
-    """A kernel older than the program's type refuses it."""
+    """A kernel older than the program's type refuses it, and one that is locked down some types."""
     try:
         host.stage(1)
     except Failure as refusal:
         skip_if_older(row, refusal)
+        if refusal.detail.get("diagnosis") == "lockdown":
+            LACKING[row.hook] = f"no {row.hook}: {refusal}"
+            pytest.skip(LACKING[row.hook])
         raise
 
 
 def skip_without_hook(case):
-    """A kernel older than the hook says so by itself; on a newer one the same answer is a failure."""
+    """A kernel older than the hook says so by itself; on a newer one the same answer is a failure, but where it was
+    built or booted without the hook."""
     try:
         catalogue.HOOKS[case.row.hook].holders(case.place())
+    except NoSuchHook as refusal:
+        if not BUILT_WITHOUT.get(case.row.hook, lambda: False)():
+            raise
+        LACKING[case.row.hook] = f"no {case.row.hook}: {refusal}"
+        pytest.skip(LACKING[case.row.hook])
     except OSError as error:
         skip_if_older(case.row, f"errno {error.errno}")
         raise
@@ -244,8 +367,3 @@ def skip_if_older(row, said):
     if version(release) < version(hook.since):
         LACKING[row.hook] = f"no {hook.kind}: {said} on Linux {release}, it came with {hook.since}"
         pytest.skip(LACKING[row.hook])
-
-
-def version(text):
-    """(major, minor) of a kernel's release."""
-    return tuple(int(part) for part in text.split("-")[0].split(".")[:2])

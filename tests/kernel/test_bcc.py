@@ -196,7 +196,7 @@ def test_name_by_bccs_own_rule_tells_the_type(host):
 
     figures, dummy = stage.verify(NAME, built)
 
-    assert built.release.program_types == {"raw_tracepoint__sched_switch": (17, 0)}
+    assert built.release.program_types == {"raw_tracepoint__sched_switch": (17, 0, "")}
     assert figures.programs["raw_tracepoint__sched_switch"]["tag"]
 
 

@@ -20,7 +20,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import (
     Unsupported,
     VerifierRefused,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, features
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, features, targets
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.objects import elf, preflight, refusals, source
 
 HEAD = """#include <vmlinux.h>
@@ -140,7 +140,7 @@ def test_kprobe_on_a_missing_function_is_warned_about(host):
     """It loads everywhere; whether it could be attached depends on the kernel's having kprobes at all."""
     (warning,) = warned(probe("kprobe/vfs_raed"))
 
-    if features.has_kprobes():
+    if targets.has_probes("kprobe"):
         assert warning.startswith("Attaching itest_probe would fail: this kernel has no function vfs_raed; near it are")
         assert "vfs_read" in warning
         assert warned(probe("kprobe/vfs_read")) == []

@@ -11,6 +11,7 @@ import os
 
 import hook_rows
 import private_host
+import programs
 import pytest
 from hook_rows import ROWS, rows_whose
 from private_host import NAME, bpftool
@@ -26,7 +27,7 @@ from ansible_collections.ebpf.deploy.plugins.module_utils._core.deployment impor
     transitions,
     trial,
 )
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import HookHeld, HookMoved, NotFound
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.errors import HookHeld, HookMoved, NotFound, WrongType
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.hooks import catalogue, contract
 from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import bpf, files, namespaces
 
@@ -69,9 +70,20 @@ def test_bpf_info_lists_it_with_its_options(case):
 
     (row,) = (each for each in rows if each["hook"] == case.row.hook and each["deployment"] == NAME)
     assert row["program"] == case.row.program[:15]
-    told = {name: value for name, value in case.wanted.options if name in row and name != "tracepoint"}
+    told = {name: value for name, value in case.wanted.options if name in row}
     assert {name: row[name] for name in told} == told
     assert row["link_id"] == case.kept()
+
+
+def test_program_of_another_type_is_refused_by_one_sentence(case):
+    other = programs.CGROUP if case.row.program == programs.XDP else programs.XDP
+
+    with pytest.raises(WrongType) as refusal:
+        case.attach(case.wanted._replace(program=other))
+
+    assert refusal.value.what.startswith(other)
+    assert f"hook {case.row.hook} takes " in refusal.value.what
+    assert case.host.facts().links == {}
 
 
 def test_attach_again_changes_nothing(case):
@@ -215,7 +227,8 @@ def assert_names(failure, foreign):
 
 def foreign_count(foreign):
     """Packets that the stranger's program (version 0) counted in its own map, by bpftool."""
-    (map_id,) = bpftool("prog", "show", "id", str(foreign.prog_id))["map_ids"]
+    ids = bpftool("prog", "show", "id", str(foreign.prog_id))["map_ids"]
+    (map_id,) = (each for each in ids if bpftool("map", "show", "id", str(each))["name"] == programs.SEEN[:15])
     rows = bpftool("map", "dump", "id", str(map_id))
     return sum(each["value"] for row in rows for each in row["formatted"]["values"])
 

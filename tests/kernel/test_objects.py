@@ -281,7 +281,7 @@ def test_release_has_the_same_id_whatever_libbpf_reads_out_of_its_sections(host,
     monkeypatch.setattr(elf.libbpf, "call", as_another_version)
 
     assert stage.build(NAME, programs.given(1)).release == here
-    assert here.program_types[programs.TCX] == (bpf.PROG_SCHED_CLS, 0)
+    assert here.program_types[programs.TCX] == (bpf.PROG_SCHED_CLS, 0, "")
 
 
 # ---- check mode ----------------------------------------------------------------------------------

@@ -516,7 +516,7 @@ def test_override_gives_type_and_attach_type_as_bpftool_names_them(host):
 
     pinned = os.path.join(store.home(NAME).loads, result.load, "progs", programs.CGROUP)
     assert bpftool("prog", "show", "pinned", pinned)["type"] == "cgroup_skb"
-    assert result.built.release.program_types == {programs.CGROUP: (8, 1)}
+    assert result.built.release.program_types == {programs.CGROUP: (8, 1, "")}
 
 
 def test_same_type_as_the_section_says_is_no_other_release(host):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import features
+from ansible_collections.ebpf.deploy.plugins.module_utils._core.kernel import features, targets
 
 FUNCTIONS = {
     "vfs_read",
@@ -33,14 +33,14 @@ FUNCTIONS = {
 )
 def test_nearest_names(wanted, found):
     """A typing error, a renamed function, one that the compiler cloned, one that became inner; and nothing at all."""
-    assert features.nearest(wanted, FUNCTIONS)[: len(found) or 1] == found
+    assert targets.nearest(wanted, FUNCTIONS)[: len(found) or 1] == found
 
 
 @pytest.mark.parametrize(
     ("pattern", "matches"), [("vfs_read", True), ("vfs_*", True), ("vfs_rea?", True), ("vfs", False), ("nfs_*", False)]
 )
 def test_probe_of_many_functions_matches_by_wildcards(pattern, matches):
-    assert features.matching(pattern, FUNCTIONS) is matches
+    assert targets.matching(pattern, FUNCTIONS) is matches
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Callable, NamedTuple, Optional
 
 from ..errors import Damaged, Failure, HookHeld
 from ..hooks import catalogue
+from ..hooks.contract import ProgramType
 from ..kernel import bpf, children, files
 from ..objects import carry, contents
 from . import declared, hold, records, steps, store, units
@@ -131,7 +132,7 @@ def _put_on(step, home):
 
 def _put_program_on(step, home, program):
     hook = catalogue.hook_of(step.attachment)
-    place = step.place or hook.place(step.attachment, (0, step.attach_type))
+    place = step.place or hook.place(step.attachment, ProgramType(0, step.attach_type))
     hook.put_on(step.attachment, place, program, hold.Hold(home, step.key))
 
 

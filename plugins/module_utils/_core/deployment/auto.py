@@ -21,7 +21,7 @@ def resolved(seen: Facts, attachments: tuple, load: str) -> tuple:
     """The Attachments, each `auto` replaced by the hook that the section of the load's program says."""
     if all(each.hook != catalogue.AUTO for each in attachments):
         return attachments
-    sections = {row[0]: row[1] for row in _programs(seen, load)}
+    sections = {row[0]: row[1] for row in _release(seen, load).programs}
     return tuple(_resolved(sections, each) if each.hook == catalogue.AUTO else each for each in attachments)
 
 
@@ -42,9 +42,10 @@ def everything(seen: Facts, load: str, options: dict) -> tuple:
     `options` are taken by the hooks that have them. NotFound where there is none at all.
     """
     found, left_off = [], {}
-    for name, section, *program_type in _programs(seen, load):
+    release = _release(seen, load)
+    for name, section, *dummy in release.programs:
         try:
-            found += _placed(name, section, tuple(program_type), options)
+            found += _placed(name, section, release.program_types[name], options)
         except Failure as failure:
             left_off[name] = failure
     if not found:
@@ -75,11 +76,11 @@ def matching(attachments: tuple, known: Optional[tuple] = None) -> tuple:
     return tuple(found for each in attachments for found in catalogue.hook_of(each).matching(each, known))
 
 
-def _programs(seen, load):
+def _release(seen, load):
     release = seen.releases.get(records.release_of(load))
     if release is None:
         raise BadRequest(
             "auto is told by the programs' sections, and nothing that this host has says them",
             "Run bpf_program first, without check mode",
         )
-    return release.programs
+    return release

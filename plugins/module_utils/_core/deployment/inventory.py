@@ -30,7 +30,7 @@ def maps():
 
 def links():
     """Every link in the kernel, fields as `bpftool link show` has them; `deployment` names whose it is, if ours."""
-    owners = _deployment_of_links()
+    owners = _ours()[0]
     return [
         {
             **{field: value for field, value in link._asdict().items() if value is not None and field not in OURS},
@@ -52,17 +52,22 @@ def _record(number, opened, info, leave_out=()):
 
 class Host(NamedTuple):
     """What hooks list their rows from: all interfaces {ifindex: name} of this network namespace, all links, whose a
-    program that is attached without one is; `warnings` takes what could not be listed, and why."""
+    program that is attached without one is; `warnings` takes what could not be listed, and why; `ours` are the
+    Attachments that a deployment has by a link, by its id; `further` the ids of the other links of those with several.
+    """
 
     interfaces: dict
     links: list
     warnings: list
+    ours: dict
+    further: set
 
 
 def attachments():
     """(rows, warnings): what sits at the hooks that this network namespace and cgroup tree show, ours or not."""
-    owners = _deployment_of_links()
-    host = Host({number: name for name, number in namespaces.interfaces().items()}, bpf.links(), [])
+    owners, ours, further = _ours()
+    interfaces = {number: name for name, number in namespaces.interfaces().items()}
+    host = Host(interfaces, bpf.links(), [], ours, further)
     rows = [_row(kind, each, owners) for kind, hook in catalogue.HOOKS.items() for each in hook.rows(host)]
     return rows, host.warnings
 
@@ -77,14 +82,20 @@ def _row(kind, row, owners):
     return {"hook": kind, **row.where, "prog_id": row.prog_id, **named, "link_id": row.link_id, "deployment": owner}
 
 
-def _deployment_of_links():
-    """{("link", id), or ("prog", id) where its hook has no links: name of the deployment that pins it}."""
-    found = {}
+def _ours():
+    """({("link", id), or ("prog", id) where its hook has no links: name of the deployment that pins it}, {id of a link:
+    the Attachment that it is}, ids of its further links)."""
+    owners, attachments, further = {}, {}, set()
     for name in store.deployments():
-        for first in observe.facts(store.home(name)).links.values():
+        seen = observe.facts(store.home(name))
+        for key, first in seen.links.items():
+            for generation in seen.generations.values():
+                if key in generation.attachments:
+                    attachments[first.id] = generation.attachments[key]
+            further.update(link.id for link in first.others)
             for link in (first, *first.others):
-                found[("link", link.id) if link.id else ("prog", link.prog_id)] = name
-    return found
+                owners[("link", link.id) if link.id else ("prog", link.prog_id)] = name
+    return owners, attachments, further
 
 
 def deployments(only=""):

@@ -12,7 +12,7 @@ import os
 
 from ..errors import Busy, Damaged, Failure, NotFound, TooNew, Unprivileged
 from ..hooks import catalogue
-from ..hooks.contract import Seat
+from ..hooks.contract import ProgramType, Seat
 from ..kernel import bpf, files, namespaces
 from ..objects import owners
 from . import declared, records, store, strikes, units
@@ -317,7 +317,7 @@ def filling(place, seen, load, name):
 
 def _type_by_link(link):
     """What a lost manifest would say, as far as the link knows it."""
-    return (0, link.attach_type or 0) if link else (0, 0)
+    return ProgramType(0, link.attach_type or 0 if link else 0)
 
 
 def _loads(place):

@@ -14,7 +14,11 @@ import hmac
 import json
 from typing import NamedTuple, Optional
 
+from ..hooks.contract import ProgramType
+from ..kernel import bpf
+
 ID_LENGTH = 16  # hex digits of the SHA-256 that name a release; the manifest holds all of them
+TARGETED = (bpf.PROG_TRACING, bpf.PROG_EXT, bpf.PROG_LSM)  # types that are loaded for one function
 
 
 class Release(NamedTuple):
@@ -75,8 +79,13 @@ class Release(NamedTuple):
 
     @property
     def program_types(self):
-        """{program: (type, expected attach type)}, the kernel's numbers."""
-        return {name: (number, attach) for name, dummy, number, attach in self.programs}
+        """{program: its contract.ProgramType}. Its target is in its section, where the user named none."""
+        named = {row[0]: row[3] for row in (self.tuning or {}).get("programs", ())}
+        found = {}
+        for name, section, number, attach in self.programs:
+            target = named.get(name) or section.partition("/")[2] if number in TARGETED else ""
+            found[name] = ProgramType(number, attach, target)
+        return found
 
 
 class Secrets(NamedTuple):

@@ -12,14 +12,19 @@ from ..errors import BadRequest, Unsupported
 from ..kernel import bpf
 from ..kernel.namespaces import did_you_mean
 from .cgroup import Cgroup
-from .contract import Attachment, Hook, Place
+from .contract import Attachment, Hook, Place, ProgramType
 from .flow_dissector import FlowDissector
+from .kprobe import Kprobe, Kretprobe, Kretsyscall, Ksyscall
 from .netfilter import Netfilter
 from .netkit import Netkit
+from .perf_event import PerfEvent
+from .raw_tracepoint import RawTracepoint
 from .sk_lookup import SkLookup
 from .tc import Tc
 from .tcx import Tcx
 from .tracepoint import Tracepoint
+from .tracing import Fentry, Fexit, FmodRet, Iter, Lsm, TpBtf
+from .uprobe import Uprobe, Uretprobe
 from .xdp import Xdp
 
 AUTO = "auto"  # in the place of a hook: the one that the program's section names
@@ -33,13 +38,27 @@ HOOKS = {
     "sk_lookup": SkLookup(),
     "flow_dissector": FlowDissector(),
     "tracepoint": Tracepoint(),
+    "raw_tracepoint": RawTracepoint(),
+    "tp_btf": TpBtf(),
+    "fentry": Fentry(),
+    "fexit": Fexit(),
+    "fmod_ret": FmodRet(),
+    "lsm": Lsm(),
+    "kprobe": Kprobe(),
+    "kretprobe": Kretprobe(),
+    "ksyscall": Ksyscall(),
+    "kretsyscall": Kretsyscall(),
+    "uprobe": Uprobe(),
+    "uretprobe": Uretprobe(),
+    "perf_event": PerfEvent(),
+    "iter": Iter(),
 }
 
 
 class Unknown(Hook):
     """Of a record of a newer version, or of a link that no generation names: it is told, and taken off by its pin."""
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         raise Unsupported(
             f"This version of ebpf.deploy has no hook {attachment.hook}",
             "Use the version that attached it, or a newer one",

@@ -15,7 +15,7 @@ import re
 
 from ..errors import NotFound, Unsupported
 from ..kernel import bpf, files
-from .contract import Attachment, Holder, Hook, Option, Place, Row
+from .contract import Attachment, Holder, Hook, Option, Place, ProgramType, Row
 
 DIRECTIONS = {"ingress": bpf.ATTACH_CGROUP_INGRESS, "egress": bpf.ATTACH_CGROUP_EGRESS}
 SERVICE = re.compile(r"(?:/[^/]+\.slice)*/([^/]+\.service)")
@@ -60,7 +60,7 @@ class Cgroup(Hook):
         found = SERVICE.fullmatch(attachment.option("cgroup"))
         return found[1] if found else ""
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         path = _folder(attachment)
         return Place(os.stat(path).st_ino, _attach_type(attachment, program_type), path=path)
 
@@ -126,6 +126,6 @@ def _folder(attachment):
 
 def _attach_type(attachment, program_type):
     """The program's own attach type; SEC("cgroup/skb") has none, and takes the direction that the user gives."""
-    number, expected = program_type
     direction = attachment.option("direction")
-    return DIRECTIONS[direction] if number == bpf.PROG_CGROUP_SKB and direction else expected
+    is_chosen = program_type.number == bpf.PROG_CGROUP_SKB and direction
+    return DIRECTIONS[direction] if is_chosen else program_type.attach_type

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What a hook is to the rest: Attachment (wanted), Place (where that is on this host), Seat (what of ours is there),
-Holder (who sits there), Hook.
+"""What a hook is to the rest: Attachment (wanted), ProgramType (of what), Place (where that is on this host), Seat
+(what of ours is there), Holder (who sits there), Hook.
 
 The base class answers for a hook whose links the kernel updates (BPF_LINK_UPDATE). A hook's own file says only what
 differs. overlap.py has the base for links that cannot be updated.
@@ -119,6 +119,15 @@ class Place(NamedTuple):
         return self._replace(path=path) if self.path else self._replace(netns=path)
 
 
+class ProgramType(NamedTuple):
+    """What the kernel was told of a program at its load, its own numbers. target: the function, tracepoint or LSM hook
+    that it was loaded for; empty where its type has none, or where its release was lost."""
+
+    number: int
+    attach_type: int
+    target: str = ""
+
+
 class Holder(NamedTuple):
     """A program that sits at a place. link_id 0: attached without a link. mode is XDP's."""
 
@@ -224,9 +233,9 @@ class Hook:
         order = sorted(given, key=[*self.options, *given].index)
         return " ".join([attachment.hook, *(str(given[name]) for name in order)]) + live + inside
 
-    def accepts(self, attachment: Attachment, program_type: tuple) -> None:
-        """The program's (type, expected attach type) goes with this hook; WrongType otherwise."""
-        number = program_type[0]
+    def accepts(self, attachment: Attachment, program_type: ProgramType) -> None:
+        """The program goes with this hook; WrongType otherwise."""
+        number = program_type.number
         if number not in self.program_types:
             wanted = " or ".join(bpf.prog_type_name(each) for each in self.program_types)
             raise WrongType(
@@ -248,7 +257,7 @@ class Hook:
 
     # ---- what is there ---------------------------------------------------------------------------
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         """Where the attachment is on this host now; NotFound where there is no such place."""
         raise NotImplementedError
 

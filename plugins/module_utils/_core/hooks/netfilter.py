@@ -17,7 +17,7 @@ import time
 from ..errors import Failure, HookHeld
 from ..kernel import bpf
 from ..objects import owners
-from .contract import OWNER_ADVICE, Attachment, Option, Place, Row
+from .contract import OWNER_ADVICE, Attachment, Option, Place, ProgramType, Row
 from .overlap import Overlapping
 
 FAMILIES = {"ipv4": 2, "ipv6": 10}  # NFPROTO_IPV4, NFPROTO_IPV6
@@ -50,7 +50,7 @@ class Netfilter(Overlapping):
     }
     type_advice = 'Give the program SEC("netfilter"), or choose another hook'
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         named = (FAMILIES[attachment.option("family")], HOOKS[attachment.option("netfilter_hook")])
         return Place(0, bpf.ATTACH_NETFILTER, more=(*named, attachment.option("priority")))
 

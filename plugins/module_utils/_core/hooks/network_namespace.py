@@ -11,7 +11,7 @@ import os
 
 from ..errors import NotFound
 from ..kernel import bpf, files, namespaces
-from .contract import Attachment, Holder, Hook, Place, Row
+from .contract import Attachment, Holder, Hook, Place, ProgramType, Row
 from .interface import cuts_off_in_namespace
 
 OWN = "/proc/thread-self/ns/net"
@@ -21,7 +21,7 @@ class AtNamespace(Hook):
     link_type = "netns"
     attach_type = 0  # enum bpf_attach_type
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         name = attachment.option("netns")
         path = namespaces.path_of(name) if name else OWN
         try:

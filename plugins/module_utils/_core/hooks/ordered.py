@@ -12,7 +12,7 @@ import re
 
 from ..errors import BadRequest
 from ..kernel import bpf, namespaces
-from .contract import Attachment, Holder, Option, Place
+from .contract import Attachment, Holder, Option, Place, ProgramType
 from .interface import AtInterface, interface_place
 
 ORDER = Option(
@@ -40,7 +40,7 @@ class Ordered(AtInterface):
     def attach_type(self, attachment: Attachment) -> int:
         raise NotImplementedError
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         """With the order that is wanted, for `live_options`."""
         order = attachment.option("order")
         return interface_place(attachment, self.attach_type(attachment), (order,) if order else ())

@@ -15,10 +15,10 @@ import time
 from ..errors import HookHeld
 from ..kernel import bpf
 from ..objects import owners
-from .contract import OVERLAP, Attachment, Hook, Place, Seat
+from .contract import OVERLAP, Attachment, Hook, Place, ProgramType, Seat
 
 LET_GO_WITHIN = 2  # s
-OFF_WITHIN = 0.01  # s: bpf_link_free() takes the id away first, then the program off its hook, maybe in a worker
+OFF_AFTER = 0.01  # s: bpf_link_free() takes the id away first, then the program off its hook, maybe in a worker
 
 
 class Overlapping(Hook):
@@ -86,7 +86,7 @@ class Overlapping(Hook):
         except Exception:
             for old in done:
                 with bpf.prog_by_id(old.prog_id) as program:
-                    there = place or self.place(attachment, (0, old.attach_type))
+                    there = place or self.place(attachment, ProgramType(0, old.attach_type))
                     with self.attach(attachment, there, program, old.part) as link:
                         hold.put(link, old.part)
             raise
@@ -103,7 +103,7 @@ class Overlapping(Hook):
         end = time.monotonic() + LET_GO_WITHIN
         while time.monotonic() < end:
             if not bpf.is_link(old.id):
-                time.sleep(OFF_WITHIN)
+                time.sleep(OFF_AFTER)
                 return
             time.sleep(0.01)
         holder = owners.describe(old.prog_id, old.id)

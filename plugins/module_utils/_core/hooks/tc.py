@@ -15,7 +15,7 @@ import errno
 
 from ..errors import HookHeld, NotFound, Unsupported
 from ..kernel import bpf, namespaces, netlink
-from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, Row, Seat
+from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, ProgramType, Row, Seat
 from .interface import DIRECTION, INTERFACE, NETNS, AtInterface, interface_names, interface_place
 
 PRIORITY = 49152  # what tc takes where none is given (0xC000)
@@ -50,7 +50,7 @@ class Tc(AtInterface):
         """Each program has a filter of its own."""
         return [*super().key(attachment), attachment.program]
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         return interface_place(attachment, 0, self._filter(attachment))
 
     def seat(self, place: Place, kept: bpf.Link, ours: frozenset) -> Seat:

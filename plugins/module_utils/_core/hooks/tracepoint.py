@@ -12,22 +12,18 @@ import os
 
 from ..errors import Failure, NotFound
 from ..kernel import bpf, files, namespaces
-from .contract import Attachment, Holder, Option, Place, Row
-from .overlap import Overlapping
-
-ONLINE = "/sys/devices/system/cpu/online"
+from .contract import Attachment, Holder, Option, Place, ProgramType
+from .event import AtEvent, first_cpu
 
 
-class Tracepoint(Overlapping):
+class Tracepoint(AtEvent):
     kind = "tracepoint"
     sections = (r"(?:tp|tracepoint)/(?P<tracepoint>[^/]+/.+)",)
     description = (
         "is a static event of the kernel, beside the programs of others (Linux 5.15). While a release is replaced, "
         "both see what happens in between."
     )
-    link_type = "perf_event"
     program_types = (bpf.PROG_TRACEPOINT,)
-    since = "5.15"
     options = {
         "tracepoint": Option("The event as CATEGORY/NAME, a folder of C(/sys/kernel/tracing/events).", is_required=True)
     }
@@ -41,7 +37,7 @@ class Tracepoint(Overlapping):
         """No: it sees, and no packet waits for its verdict."""
         return False
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         if files.TRACEFS in files.unmounted():
             files.mount(files.TRACEFS)
         name, folder = attachment.option("tracepoint"), os.path.join(files.TRACEFS, "events")
@@ -65,14 +61,10 @@ class Tracepoint(Overlapping):
             return True
         return False
 
-    def is_at(self, place: Place, link: bpf.Link) -> bool:
-        """Its pin says so: before 6.6 the kernel does not tell, and later it tells no category."""
-        return link.attach_type == place.attach_type
-
     @contextlib.contextmanager
     def target(self, place: Place):
         """An event of its own, which the link keeps open."""
-        with bpf.tracepoint_event(place.number, _first_cpu()) as event:
+        with bpf.tracepoint_event(place.number, first_cpu()) as event:
             yield event
 
     def holders(self, place: Place) -> tuple:
@@ -87,10 +79,9 @@ class Tracepoint(Overlapping):
             if link.tracepoint and os.path.isdir(os.path.join(events, category, link.tracepoint))
         ]
 
-    def rows(self, host) -> list:
-        """By links alone: there are thousands of events. The name is without its category, and empty before 6.6."""
-        links = [link for link in host.links if link.type == self.link_type and _is_tracepoint(link.prog_id)]
-        return [Row({"tracepoint": link.tracepoint}, link.prog_id, link.id) for link in links]
+    def where(self, link: bpf.Link):
+        """Before 6.6 the kernel tells no name, but of the program its type."""
+        return {"tracepoint": link.tracepoint} if link.tracepoint or bpf.type_of(link.prog_id) == self.kind else None
 
     def refusal(self, attachment: Attachment, place, error: OSError) -> Failure:
         if error.errno == errno.E2BIG:
@@ -100,14 +91,3 @@ class Tracepoint(Overlapping):
                 errno=error.errno,
             )
         return super().refusal(attachment, place, error)
-
-
-def _is_tracepoint(prog_id):
-    with contextlib.suppress(FileNotFoundError):
-        return bpf.program(prog_id).type == "tracepoint"
-    return False
-
-
-def _first_cpu():
-    with open(ONLINE, encoding="ascii") as stream:
-        return int(stream.read().split(",")[0].split("-")[0])

@@ -13,7 +13,7 @@ import os
 from ..errors import Failure, HookHeld, Unsupported
 from ..kernel import bpf, namespaces, netlink
 from ..objects import owners
-from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, Row
+from .contract import OWNER_ADVICE, Attachment, Holder, Option, Place, ProgramType, Row
 from .interface import INTERFACE, NETNS, AtInterface, interface_names, interface_place
 
 FLAGS = {"native": 1 << 2, "generic": 1 << 1}  # XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE
@@ -39,7 +39,7 @@ class Xdp(AtInterface):
     options = {"interface": INTERFACE, "netns": NETNS, "mode": MODE}
     type_advice = 'Give the program SEC("xdp"), or choose another hook'
 
-    def place(self, attachment: Attachment, program_type: tuple) -> Place:
+    def place(self, attachment: Attachment, program_type: ProgramType) -> Place:
         """With the mode that is wanted where it is auto, for `live_options`."""
         return interface_place(attachment, bpf.ATTACH_XDP, ("auto",) if attachment.option("mode") == "auto" else ())
 

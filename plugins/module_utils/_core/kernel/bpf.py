@@ -19,17 +19,17 @@ from typing import NamedTuple, Optional
 from . import libbpf
 
 # enum bpf_prog_type, bpf_attach_type, bpf_link_type, bpf_map_type: only those that we decide on, by UAPI number
-PROG_SCHED_CLS, PROG_TRACEPOINT, PROG_XDP, PROG_CGROUP_SKB, PROG_FLOW_DISSECTOR = 3, 5, 6, 8, 22
-PROG_TRACING, PROG_EXT, PROG_LSM, PROG_SK_LOOKUP, PROG_NETFILTER = 26, 28, 29, 30, 32
+PROG_KPROBE, PROG_SCHED_CLS, PROG_TRACEPOINT, PROG_XDP, PROG_PERF_EVENT, PROG_CGROUP_SKB = 2, 3, 5, 6, 7, 8
+PROG_RAW_TRACEPOINT, PROG_FLOW_DISSECTOR, PROG_TRACING, PROG_EXT, PROG_LSM = 17, 22, 26, 28, 29
+PROG_SK_LOOKUP, PROG_NETFILTER = 30, 32
 ATTACH_CGROUP_INGRESS, ATTACH_CGROUP_EGRESS = 0, 1
+ATTACH_TRACE_RAW_TP, ATTACH_TRACE_FENTRY, ATTACH_TRACE_FEXIT, ATTACH_MODIFY_RETURN = 23, 24, 25, 26
+ATTACH_LSM_MAC, ATTACH_TRACE_ITER = 27, 28
 ATTACH_FLOW_DISSECTOR, ATTACH_SK_LOOKUP, ATTACH_XDP, ATTACH_PERF_EVENT = 17, 36, 37, 41
 ATTACH_NETFILTER, ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS, ATTACH_NETKIT_PRIMARY, ATTACH_NETKIT_PEER = 45, 46, 47, 54, 55
-IN_ORDER = {
-    ATTACH_TCX_INGRESS,
-    ATTACH_TCX_EGRESS,
-    ATTACH_NETKIT_PRIMARY,
-    ATTACH_NETKIT_PEER,
-}  # their queries tell links
+# whose queries tell links, and in what order they run
+IN_ORDER = {ATTACH_TCX_INGRESS, ATTACH_TCX_EGRESS, ATTACH_NETKIT_PRIMARY, ATTACH_NETKIT_PEER}
+LINK_RAW_TRACEPOINT, LINK_TRACING, LINK_ITER = 1, 2, 4
 LINK_CGROUP, LINK_NETNS, LINK_XDP, LINK_PERF_EVENT, LINK_NETFILTER, LINK_TCX, LINK_NETKIT = 3, 5, 6, 7, 10, 11, 13
 F_BEFORE, F_AFTER, F_ID = 1 << 3, 1 << 4, 1 << 5  # BPF_F_BEFORE, BPF_F_AFTER, BPF_F_ID
 MAP_PER_CPU = {5, 6, 10, 21}  # percpu_hash, percpu_array, lru_percpu_hash, percpu_cgroup_storage
@@ -39,10 +39,14 @@ SMALLEST_PACKET = 14  # bytes of an Ethernet header, which BPF_PROG_TEST_RUN wan
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"  # where the kernel shows its own types
 F_REPLACE = 1 << 2  # BPF_F_REPLACE: update the link only if it runs old_prog_fd
 BPF_PROG_QUERY, BPF_LINK_CREATE = 16, 28  # enum bpf_cmd
-PERF_TYPE_TRACEPOINT, PERF_EVENT_TRACEPOINT = 2, 5  # enum perf_type_id, bpf_perf_event_type
+PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT = 1, 2  # enum perf_type_id
+PERF_COUNT_SW_CPU_CLOCK, PERF_BY_FREQUENCY = 0, 1 << 10  # enum perf_sw_ids, perf_event_attr.freq
+PERF_EVENT_TRACEPOINT, PERF_EVENT_PROBES = 5, {1: "uprobe", 2: "uretprobe", 3: "kprobe", 4: "kretprobe"}
+PMUS = "/sys/bus/event_source/devices"  # what events can be of, as the kernel shows them
 IOC_QUERY_BPF, MOST_AT_EVENT = 0xC008240A, 64  # PERF_EVENT_IOC_QUERY_BPF, BPF_TRACE_MAX_PROGS
 TC_POINTS = {"ingress": 1, "egress": 2}  # enum bpf_tc_attach_point
 TC_REPLACE = 1  # BPF_TC_F_REPLACE
+LONGEST_PATH = 4096  # PATH_MAX
 PASSES = 4  # over a map whose entries come and go while it is read
 ENOTSUPP = 524  # the kernel's own, which libc does not know
 
@@ -135,7 +139,10 @@ class Link(NamedTuple):
     attach_type: Optional[int] = None
     netns_ino: Optional[int] = None
     netfilter: Optional[tuple] = None  # (family, hook, priority), the kernel's numbers
-    tracepoint: str = ""  # the event's name without its category, which the kernel tells since 6.6
+    tracepoint: str = ""  # the event's name without its category, which the kernel tells since 6.6; of a raw one, 5.8
+    probe: Optional[tuple] = None  # (its kind, function or path, offset) of a probe, which the kernel tells since 6.6
+    cookie: Optional[int] = None  # of a uprobe, 6.9
+    target_btf_id: Optional[int] = None  # of the function that a tracing link is at; 0 before 5.13
     part: str = ""
     others: tuple = ()
 
@@ -304,7 +311,13 @@ def map_info(fd):
 def link_info(fd):
     raw = libbpf.struct_info(fd, libbpf.LinkInfo())
     where = {}
-    if raw.type == LINK_XDP:
+    if raw.type == LINK_RAW_TRACEPOINT:
+        where = {"tracepoint": _event_name(fd, "raw_tracepoint")}
+    elif raw.type == LINK_TRACING:
+        where = {"attach_type": raw.of.tracing.attach_type, "target_btf_id": raw.of.tracing.target_btf_id}
+    elif raw.type == LINK_ITER:
+        where = {"attach_type": ATTACH_TRACE_ITER}
+    elif raw.type == LINK_XDP:
         where = {"ifindex": raw.of.xdp.ifindex, "attach_type": ATTACH_XDP}
     elif raw.type in (LINK_TCX, LINK_NETKIT):
         where = {"ifindex": raw.of.tcx.ifindex, "attach_type": raw.of.tcx.attach_type}
@@ -316,15 +329,26 @@ def link_info(fd):
         of = raw.of.netfilter
         where = {"netfilter": (of.pf, of.hooknum, of.priority), "attach_type": ATTACH_NETFILTER}
     elif raw.type == LINK_PERF_EVENT:
-        is_tracepoint = raw.of.perf_event.type == PERF_EVENT_TRACEPOINT  # a uprobe's name may be as long as a path
-        where = {"tracepoint": _event_name(fd) if is_tracepoint else "", "attach_type": ATTACH_PERF_EVENT}
+        where = {**_perf_event_of(fd, raw.of.perf_event), "attach_type": ATTACH_PERF_EVENT}
     return Link(raw.id, link_type_name(raw.type), raw.prog_id, **where)
 
 
-def _event_name(fd):
-    """The tracepoint's name; empty before 6.6."""
-    room, asked = libbpf.buffer(128), libbpf.LinkInfo()
-    asked.of.perf_event.name, asked.of.perf_event.name_len = libbpf.address(room), len(room)
+def _perf_event_of(fd, of):
+    """The fields of a perf_event link; none before 6.6."""
+    if of.type == PERF_EVENT_TRACEPOINT:
+        return {"tracepoint": _event_name(fd, "perf_event")}
+    if of.type in PERF_EVENT_PROBES:
+        kind = PERF_EVENT_PROBES[of.type]
+        told = {"probe": (kind, _event_name(fd, "perf_event"), of.offset)}
+        return {**told, "cookie": of.cookie} if kind.startswith("u") else told
+    return {}
+
+
+def _event_name(fd, kind):
+    """The name that a link of this kind tells, a path of a uprobe; empty where the kernel does not."""
+    room, asked = libbpf.buffer(LONGEST_PATH), libbpf.LinkInfo()
+    of = getattr(asked.of, kind)
+    of.name, of.name_len = libbpf.address(room), len(room)
     libbpf.struct_info(fd, asked)
     return room.value.decode(errors="replace")
 
@@ -350,6 +374,14 @@ def program(number):
     """The program with this id; FileNotFoundError where it is gone."""
     with prog_by_id(number) as fd:
         return prog_info(fd)
+
+
+def type_of(number):
+    """The type of the program with this id, "" where it is gone."""
+    try:
+        return program(number).type
+    except FileNotFoundError:
+        return ""
 
 
 def is_named(number, name):
@@ -425,9 +457,46 @@ def netfilter_link(prog_fd, family, hook, priority):
     return Fd(libbpf.bpf_syscall(BPF_LINK_CREATE, asked))
 
 
+def raw_tracepoint_link(prog_fd, name=None):
+    """A new link that runs the program at the tracepoint of this name, or else at what it was loaded for: a function, a
+    tracepoint or an LSM hook (BPF_RAW_TRACEPOINT_OPEN)."""
+    return Fd(libbpf.call("bpf_raw_tracepoint_open", name and name.encode(), prog_fd))
+
+
 def tracepoint_event(number, cpu):
     """An event of the tracepoint with this id (perf_event_open). A program that is attached to it runs on every CPU."""
     return Fd(libbpf.perf_event_open(libbpf.PerfEventAttr(type=PERF_TYPE_TRACEPOINT, config=number), cpu))
+
+
+def probe_event(kind, name, offset, cpu):
+    """An event of a probe, `kprobe` or `uretprobe` …, at a function, or at the file of this path (perf_event_open). A
+    program that is attached to it runs on every CPU."""
+    pmu = os.path.join(PMUS, kind.replace("ret", ""))
+    with open(os.path.join(pmu, "type"), encoding="ascii") as stream:
+        number = int(stream.read())
+    room = libbpf.buffer(os.fsencode(name) + b"\0")
+    asked = libbpf.PerfEventAttr(type=number, config1=libbpf.address(room), config2=offset)
+    if "ret" in kind:
+        with open(os.path.join(pmu, "format", "retprobe"), encoding="ascii") as stream:
+            asked.config = 1 << int(stream.read().partition(":")[2])
+    return Fd(libbpf.perf_event_open(asked, cpu))
+
+
+def clock_event(frequency, cpu):
+    """An event of the clock of this CPU, so often in a second while it is busy (perf_event_open)."""
+    asked = libbpf.PerfEventAttr(
+        type=PERF_TYPE_SOFTWARE,
+        config=PERF_COUNT_SW_CPU_CLOCK,
+        sample_period=frequency,
+        flags=PERF_BY_FREQUENCY,
+    )
+    return Fd(libbpf.perf_event_open(asked, cpu))
+
+
+def perf_event_link(prog_fd, event, cookie):
+    """As link_create, at an event, with a number that the link keeps for us."""
+    asked = libbpf.PerfLinkAttr(prog_fd=prog_fd, target_fd=event, attach_type=ATTACH_PERF_EVENT, cookie=cookie)
+    return Fd(libbpf.bpf_syscall(BPF_LINK_CREATE, asked))
 
 
 def programs_at_event(event):

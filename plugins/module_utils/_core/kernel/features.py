@@ -2,18 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection ebpf.deploy
-"""What this kernel can, and what this host lets us do: types, helpers, targets of probes, lockdown, known faults.
+"""What this kernel can, and what this host lets us do: types, helpers, lockdown, known faults.
 
 A probe has three answers: True, False, and None where it could not be told. A refusal means False only for a process
 that has every capability, and for a type that libbpf knows. Nothing is kept: who asks in vain asks once, and what a
-module or a mount brings later is seen. What an object needs is not this room's business.
+module or a mount brings later is seen. What an object needs is not this room's business; what there is for probes to
+attach to is targets.py's.
 """
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-import glob
 import os
 import re
 import struct
@@ -23,13 +21,11 @@ from . import bpf, libbpf
 
 CAPABILITY_BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # linux/capability.h
 PROG_TYPES = range(1, 33)  # enum bpf_prog_type up to netfilter (6.4), the last one so far
-TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 LOCKDOWN = "/sys/kernel/security/lockdown"
 BPF_PROG_LOAD = 5  # enum bpf_cmd
 # cgroup_sock_addr, cgroup_sockopt, sk_lookup: types that load with one of their attach types only
 NEEDED_ATTACH_TYPES = {18: 10, 25: 21, 30: 36}
 CALLED = "(85) call"  # how the verifier's log begins that it looks at a call
-BTF_KIND_TYPEDEF = 8
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
 MORE_THAN_ANY_SIGNED = 1 << 31
 
@@ -106,23 +102,6 @@ def _answer(symbol, number):
     except OSError:
         return None
     return True if could else (False if has_every_capability() else None)
-
-
-def types_unknown_to_btf(names):
-    """Those of the names that no BTF of this kernel and its modules has, for whatever it may be. Takes 5 to 15 ms.
-
-    Empty where it shows none: libbpf then looks elsewhere, and so the answer is not known.
-    """
-    if not names or not os.path.exists(bpf.KERNEL_BTF):
-        return set()
-    wanted = {b"\0" + name.encode() + b"\0": name for name in names}
-    for path in [bpf.KERNEL_BTF, *sorted(glob.glob(os.path.join(os.path.dirname(bpf.KERNEL_BTF), "*")))]:
-        if not wanted:
-            break
-        with open(path, "rb") as stream:
-            data = stream.read()
-        wanted = {text: name for text, name in wanted.items() if text not in data}
-    return set(wanted.values())
 
 
 def program_types_with(helper):
@@ -216,58 +195,3 @@ def lockdown():
             return stream.read()
     except OSError:
         return ""
-
-
-# ---- what probes attach to -----------------------------------------------------------------------
-
-
-def functions():
-    """The names of the kernel's functions, modules' included (kallsyms; every reader sees the names)."""
-    with open("/proc/kallsyms", encoding="utf-8", errors="replace") as lines:
-        return {fields[2] for fields in map(str.split, lines) if fields[1] in "tTwW"}
-
-
-def has_kprobes():
-    """Whether this kernel can place kprobes at all (CONFIG_KPROBE_EVENTS)."""
-    return os.path.exists("/sys/bus/event_source/devices/kprobe/type")
-
-
-def has_tracepoint(category, name):
-    """Whether there is an event category/name; None where tracefs is not mounted."""
-    folder = _events()
-    return None if folder is None else os.path.isdir(os.path.join(folder, category, name))
-
-
-def has_raw_tracepoint(name):
-    """Whether raw_tp/name exists: a type btf_trace_NAME in the kernel's BTF, or an event of that name in a module."""
-    folder = _events()
-    try:
-        kernel_btf = libbpf.call("btf__load_vmlinux_btf")
-    except OSError:
-        return None
-    try:
-        libbpf.call("btf__find_by_name_kind", kernel_btf, f"btf_trace_{name}".encode(), BTF_KIND_TYPEDEF)
-    except OSError:
-        return None if folder is None else bool(glob.glob(os.path.join(folder, "*", glob.escape(name))))
-    finally:
-        libbpf.call("btf__free", kernel_btf)
-    return True
-
-
-def _events():
-    return next((path for path in (os.path.join(each, "events") for each in TRACEFS) if os.path.isdir(path)), None)
-
-
-def matching(pattern, names):
-    """Whether one of the names is this one, or matches its wildcards as kprobe.multi has them."""
-    return pattern in names or (any(mark in pattern for mark in "*?") and bool(fnmatch.filter(names, pattern)))
-
-
-def nearest(name, names):
-    """Up to three of the names that come next to this one: the same with a compiler's suffix first, then alike ones."""
-    stem = name.strip("_")
-    start = stem[: max(4, len(stem) // 2)]
-    same = sorted(each for each in names if each.partition(".")[0].strip("_") == stem)
-    alike = [each for each in names if each.lstrip("_").startswith(start)]
-    close = difflib.get_close_matches(name, sorted(alike), 3, 0.75)
-    return [*same, *(each for each in close if each not in same)][:3]

@@ -173,6 +173,14 @@ class MapInfo(ctypes.Structure):  # struct bpf_map_info, to 5.16
     )
 
 
+class _LinkRawTracepoint(ctypes.Structure):
+    _fields_ = (("name", c_uint64), ("name_len", c_uint32))
+
+
+class _LinkTracing(ctypes.Structure):  # the target since 5.13
+    _fields_ = (("attach_type", c_uint32), ("target_obj_id", c_uint32), ("target_btf_id", c_uint32))
+
+
 class _LinkXdp(ctypes.Structure):
     _fields_ = (("ifindex", c_uint32),)
 
@@ -193,12 +201,20 @@ class _LinkNetfilter(ctypes.Structure):
     _fields_ = (("pf", c_uint32), ("hooknum", c_uint32), ("priority", c_int), ("flags", c_uint32))
 
 
-class _LinkPerfEvent(ctypes.Structure):  # of a tracepoint, 6.6
-    _fields_ = (("type", c_uint32), ("name", c_uint64), ("name_len", c_uint32), ("cookie", c_uint64))
+class _LinkPerfEvent(ctypes.Structure):  # of a uprobe, 6.6; a tracepoint and a kprobe begin likewise
+    _fields_ = (
+        ("type", c_uint32),
+        ("name", c_uint64),
+        ("name_len", c_uint32),
+        ("offset", c_uint32),
+        ("cookie", c_uint64),  # 6.9
+    )
 
 
 class _LinkUnion(ctypes.Union):
     _fields_ = (
+        ("raw_tracepoint", _LinkRawTracepoint),
+        ("tracing", _LinkTracing),
         ("xdp", _LinkXdp),
         ("tcx", _LinkTcx),
         ("cgroup", _LinkCgroup),
@@ -237,13 +253,29 @@ class OrderedLinkAttr(ctypes.Structure):  # union bpf_attr, BPF_LINK_CREATE at t
     )
 
 
-class PerfEventAttr(ctypes.Structure):  # struct perf_event_attr, PERF_ATTR_SIZE_VER0
+class PerfLinkAttr(ctypes.Structure):  # union bpf_attr, BPF_LINK_CREATE; libbpf knows the cookie since 0.5
+    _fields_ = (
+        ("prog_fd", c_uint32),
+        ("target_fd", c_uint32),
+        ("attach_type", c_uint32),
+        ("flags", c_uint32),
+        ("cookie", c_uint64),
+    )
+
+
+class PerfEventAttr(ctypes.Structure):  # struct perf_event_attr, PERF_ATTR_SIZE_VER1
     _fields_ = (
         ("type", c_uint32),
         ("size", c_uint32),
         ("config", c_uint64),
         ("sample_period", c_uint64),
-        ("rest", c_uint64 * 5),
+        ("sample_type", c_uint64),
+        ("read_format", c_uint64),
+        ("flags", c_uint64),
+        ("wakeup_events", c_uint32),
+        ("bp_type", c_uint32),
+        ("config1", c_uint64),  # kprobe_func, uprobe_path
+        ("config2", c_uint64),  # probe_offset
     )
 
 
@@ -416,6 +448,8 @@ SYMBOLS = {
     "bpf_prog_test_run_opts": ("zero", (c_int, POINTER(TestRunOpts))),
     # int bpf_link_create(int prog_fd, int target_fd, enum bpf_attach_type, const struct bpf_link_create_opts *)
     "bpf_link_create": ("fd", (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
+    # int bpf_raw_tracepoint_open(const char *name, int prog_fd)
+    "bpf_raw_tracepoint_open": ("fd", (c_char_p, c_int)),
     # int bpf_link_update(int link_fd, int new_prog_fd, const struct bpf_link_update_opts *)
     "bpf_link_update": ("zero", (c_int, c_int, POINTER(LinkUpdateOpts))),
     # int bpf_link_detach(int link_fd)

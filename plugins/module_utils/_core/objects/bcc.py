@@ -87,7 +87,7 @@ def inspect(text, keep=True):
 
 
 def load(text, types, shared=None, pins=None, log_folder=None, limits=None):
-    """The elf.Loaded, after this kernel accepted the programs {name: (type, expected attach type)} of a source.Source.
+    """The elf.Loaded, after this kernel accepted the programs {name: (type, attach type, …)} of a source.Source.
 
     `shared`, `pins`, `log_folder` and `limits` are elf.load's; without a log_folder no cache is written either.
     Raises CompileError, ToolMissing, VerifierRefused, BeyondLimits; then nothing is pinned.
@@ -104,7 +104,7 @@ def load(text, types, shared=None, pins=None, log_folder=None, limits=None):
 
 def expect_loadable(types):
     """BadRequest where a program's type is loaded for one function: BCC knows that by the program's name alone."""
-    for name, (number, dummy) in types.items():
+    for name, (number, *dummy) in types.items():
         if number in BY_FUNCTION:
             raise BadRequest(
                 f"{name} is to be of type {bpf.prog_type_name(number)}, which compiler: bcc does not load",
@@ -166,7 +166,7 @@ def _made(text, types, shared, keep, log_folder=None):
         given = {
             "text": text.text.decode(errors="surrogateescape"),
             "cflags": [*text.cflags, *flags],
-            "programs": [[name, number, attach] for name, (number, attach) in sorted(types.items())],
+            "programs": [[name, *kind[:2]] for name, kind in sorted(types.items())],
             "shared": shared,
         }
         records, words, code = _answers(stack, given, environment)

@@ -20,7 +20,7 @@ import sys
 from typing import NamedTuple
 
 from ..errors import BadObject, BadRequest, NotFound, VerifierRefused
-from ..kernel import bpf, btf, features, libbpf
+from ..kernel import bpf, btf, libbpf, targets
 from . import bytecode, child, cost, maps, memory, verifier
 
 TRACE_SECONDS = 20
@@ -487,7 +487,7 @@ def _set_program(program, number, attach, function, pinned):
         libbpf.call("bpf_program__set_attach_target", program, target, function.encode() if function else None)
     except OSError as error:
         where = f"The program pinned at {pinned}" if pinned else "This kernel"
-        near = [] if pinned else features.nearest(function, features.functions())
+        near = [] if pinned else targets.nearest(function, targets.functions())
         raise VerifierRefused(
             f"{where} has no function {function} for {_program_name(program)} to attach to",
             "Give a name that it has" + (f": near it are {', '.join(near)}" if near else ""),

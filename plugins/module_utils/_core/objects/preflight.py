@@ -16,7 +16,7 @@ import re
 import struct
 
 from ..errors import Unprivileged, Unsupported
-from ..kernel import bpf, features, libbpf, since
+from ..kernel import bpf, features, libbpf, since, targets
 from . import elf, requires
 
 PERCPU_ARRAY = 6
@@ -102,7 +102,7 @@ def expect_offered(needs, data=b""):
 def _unoffered(needs):
     """The needs that this host was found not to have."""
     named = {need: IN_BTF[kind] + name for need, kind, name in _split(needs) if kind in IN_BTF}
-    unknown = features.types_unknown_to_btf(set(named.values()))
+    unknown = targets.types_unknown_to_btf(set(named.values()))
     asked = {
         "program_type": lambda name: _has_type("program_type", name),
         "map_type": lambda name: _has_type("map_type", name),
@@ -144,7 +144,7 @@ def _lacking(need, users, data):
         users, call = next((([user], found) for user, found in calls if found), ([], None))
         if call is None:
             return None
-    near = features.nearest(name, features.functions()) if kind == "function" else []
+    near = targets.nearest(name, targets.functions()) if kind == "function" else []
     row = {"kind": kind, "name": name, "since": _since(kind, name), "needed_by": users, "near": near}
     return {**row, "source": call and call["source"], "diagnosis": MISSING[kind][0]}
 
@@ -227,8 +227,8 @@ def _missing_targets(sections):
     """A sentence for each program whose probe would find nothing to attach to."""
     probes = {name: PROBE.fullmatch(section) for name, section in sections.items()}
     probes = {name: (found["kind"], found["target"]) for name, found in probes.items() if found}
-    functions = features.functions() if any(kind.startswith("k") for kind, dummy in probes.values()) else set()
-    if functions and not features.has_kprobes():
+    functions = targets.functions() if any(kind.startswith("k") for kind, dummy in probes.values()) else set()
+    if functions and not targets.has_probes("kprobe"):
         return [
             "This kernel places no kprobes (CONFIG_KPROBES), so attaching would fail: "
             + ", ".join(name for name, (kind, dummy) in probes.items() if kind.startswith("k"))
@@ -244,13 +244,13 @@ def _missing(kind, target, functions):
         path = target.partition(":")[0]
         return f"there is no file {path}" if path.startswith("/") and not os.path.exists(path) else ""
     if kind.startswith("raw"):
-        return f"this kernel has no tracepoint {target}" if features.has_raw_tracepoint(target) is False else ""
+        return f"this kernel has no tracepoint {target}" if targets.has_raw_tracepoint(target) is False else ""
     category, dummy, event = target.partition("/")
-    return f"this kernel has no event {target}" if features.has_tracepoint(category, event) is False else ""
+    return f"this kernel has no event {target}" if targets.has_tracepoint(category, event) is False else ""
 
 
 def _missing_function(name, functions):
-    if features.matching(name, functions):
+    if targets.matching(name, functions):
         return ""
-    near = features.nearest(name, functions)
+    near = targets.nearest(name, functions)
     return f"this kernel has no function {name}" + (f"; near it are {', '.join(near)}" if near else "")

@@ -16,7 +16,7 @@ import os
 import re
 
 from ..errors import BadObject, Unsupported, VerifierRefused
-from ..kernel import bpf, btf, features, files, libbpf
+from ..kernel import bpf, btf, features, files, libbpf, targets
 from . import bytecode, diagnosis, maps
 from .rules import facts
 from .rules.demands import DEMANDS
@@ -233,7 +233,7 @@ def _broken(shape):
 def _hint(found):
     """What this host offers instead, in a sentence; empty where nothing is known."""
     if found.code == "attach_target_missing":
-        near = features.nearest(found.named.get("name", ""), features.functions())
+        near = targets.nearest(found.named.get("name", ""), targets.functions())
         return f"Near it this kernel has {', '.join(near)}." if near else ""
     if found.code == "kfunc_signature":
         return _prototype("function", found.named["name"])
