@@ -27,7 +27,7 @@ kernel: has_module pytest_timeout: python3-pytest-timeout
 kernel integration: has_module bcc: python3-bpfcc
 run kernel integration lab: command -v sshd || test -x /usr/sbin/sshd: openssh-server
 run kernel integration lab: command -v ssh: openssh-client
-run: command -v ping: iputils-ping
+run lab: command -v ping: iputils-ping
 run lint sanity units integration package docs lab: has_module ensurepip: python3-venv
 lint sanity package docs: command -v git: git"
 
