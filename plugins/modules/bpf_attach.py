@@ -130,6 +130,10 @@ options:
     description: With O(confirm=manual), whether somebody checks the host before confirming. Not for users.
     type: bool
     default: true
+  _everything:
+    description: Whether O(attachments) was V(auto). Not for users.
+    type: bool
+    default: false
 seealso:
   - module: ebpf.deploy.bpf_program
   - module: ebpf.deploy.bpf_release
