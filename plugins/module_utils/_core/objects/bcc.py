@@ -22,7 +22,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, CompileError, NoMemory, ToolMissing, Unsupported
 from ..kernel import bpf, features, tools
@@ -66,7 +66,7 @@ class _Made(NamedTuple):
     words: str
 
 
-def inspect(text, keep=True):
+def inspect(text: source.Source, keep: bool = True) -> Inspected:
     """The Inspected of a source.Source, its programs without type unless their names say one; from the cache where
     this kernel was asked before.
 
@@ -86,7 +86,14 @@ def inspect(text, keep=True):
     return _inspected(found, tuple(made.words.splitlines()[:40]))._replace(was_cached=False)
 
 
-def load(text, types, shared=None, pins=None, log_folder=None, limits=None):
+def load(
+    text: source.Source,
+    types: dict,
+    shared: Optional[dict] = None,
+    pins: Optional[str] = None,
+    log_folder: Optional[str] = None,
+    limits: Optional[dict] = None,
+) -> elf.Loaded:
     """The elf.Loaded, after this kernel accepted the programs {name: (type, attach type, …)} of a source.Source.
 
     `shared`, `pins`, `log_folder` and `limits` are elf.load's; without a log_folder no cache is written either.
@@ -102,7 +109,7 @@ def load(text, types, shared=None, pins=None, log_folder=None, limits=None):
         return loaded
 
 
-def expect_loadable(types):
+def expect_loadable(types: dict) -> None:
     """BadRequest where a program's type is loaded for one function: BCC knows that by the program's name alone."""
     for name, (number, *dummy) in types.items():
         if number in BY_FUNCTION:

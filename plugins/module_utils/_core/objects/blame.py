@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import re
+from typing import Callable, Optional
 
 from . import tracing, verifier
-from .rules.form import DEEPEST, LAST, LEFT, RETURNED, START
+from .rules.form import DEEPEST, LAST, LEFT, RETURNED, START, Rule
 
 CONSTANT = re.compile(r"[rw]0 = -?(?:0x)?[0-9a-f]+\s*$")
 STACK_SLOT = re.compile(r"\(r10 -(?P<written>\d+)\)|\+= -(?P<pointed>\d+)\s*$")
@@ -19,7 +20,15 @@ LOCK = re.compile(r"call bpf_(?:\w*spin_lock|rcu_read_lock|preempt_disable|\w*ir
 AT = re.compile(r"^  (?:\S+ @ )?(?P<file>[^\s:]+):(?P<line>\d+):\d+$")
 
 
-def blamed(log, verdict, rule, groups, figures, line_at, start):
+def blamed(
+    log: str,
+    verdict: verifier.Verdict,
+    rule: Rule,
+    groups: dict,
+    figures: dict,
+    line_at: Optional[Callable],
+    start: int,
+) -> tuple:
     """(instruction, source) that the rule holds responsible."""
     source = _headed_source(log)
     if groups["instruction"]:
@@ -92,7 +101,7 @@ def _has_own_line(log, step):
     return bool(found and int(found["line"]))
 
 
-def taken(log, verdict):
+def taken(log: str, verdict: verifier.Verdict) -> str:
     """Where the lock was taken that was taken last, in words; empty where that is not known."""
     locks = [step for step in verifier.steps(log, verdict.position) if LOCK.search(step["text"])]
     place = _source_before(log, locks[-1].start()) if locks else None
@@ -144,7 +153,7 @@ def _looked_up(line_at, instruction, shown):
     return as_source(given) or shown
 
 
-def as_source(place):
+def as_source(place: Optional[tuple]) -> Optional[dict]:
     return {"file": place[0], "line": place[1], "text": place[2].strip()} if place else None
 
 

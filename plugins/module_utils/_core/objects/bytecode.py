@@ -15,7 +15,8 @@ from __future__ import annotations
 import bisect
 import contextlib
 import struct
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Callable, NamedTuple, Optional
 
 from ..kernel import libbpf
 
@@ -75,18 +76,18 @@ class Image:
         self.symbols = [symbol for section in self.sections for symbol in self._symbols(section)]
         self._code, self._references, self._lines = {}, {}, None
 
-    def functions(self):
+    def functions(self) -> Iterator[Function]:
         """All functions, subprograms too."""
         for symbol in self.symbols:
             if symbol.type == FUNCTION and symbol.size and self._is_code(symbol.section):
                 yield Function(symbol.name, symbol.section, symbol.value // 8, (symbol.value + symbol.size) // 8)
 
-    def function_at(self, section, instruction):
+    def function_at(self, section: int, instruction: int) -> Optional[Function]:
         """The Function that begins there, or None."""
         here = (each for each in self.functions() if (each.section, each.start) == (section, instruction))
         return next(here, None)
 
-    def code(self, section):
+    def code(self, section: int) -> list:
         """[(opcode, dst, src, off, imm)]: an instruction of 16 bytes takes two places."""
         if section not in self._code:
             data = self.sections[section].data
@@ -96,13 +97,13 @@ class Image:
                 raise ValueError(f"section {self.sections[section].name} holds no BPF instructions")
         return self._code[section]
 
-    def reference(self, section, instruction):
+    def reference(self, section: int, instruction: int) -> Optional[Symbol]:
         """The Symbol that this instruction is to be relocated to, or None."""
         if section not in self._references:
             self._references[section] = dict(self._relocations(section))
         return self._references[section].get(instruction)
 
-    def object_at(self, section, offset):
+    def object_at(self, section: int, offset: int) -> Optional[Symbol]:
         """The Symbol of the variable or map that covers this byte of a section, or None."""
         for symbol in self.symbols:
             inside = symbol.section == section and symbol.value <= offset < symbol.value + max(symbol.size, 1)
@@ -110,13 +111,13 @@ class Image:
                 return symbol
         return None
 
-    def relocated_in(self, name):
+    def relocated_in(self, name: str) -> Iterator[int]:
         """The bytes, counted from its start, at which the section of this name is relocated."""
         for index, section in enumerate(self.sections):
             if section.name == name:
                 yield from (8 * word for word, dummy in self._relocations(index))
 
-    def line(self, section, instruction):
+    def line(self, section: int, instruction: int) -> Optional[Line]:
         """The Line that this instruction was compiled from, None where the object does not say (no -g)."""
         if self._lines is None:
             self._lines = dict(self._line_info())
@@ -124,14 +125,14 @@ class Image:
         at = bisect.bisect_right(rows, (instruction + 1,)) - 1
         return rows[at][1] if at >= 0 else None
 
-    def line_as_loaded(self, name, section, instruction):
+    def line_as_loaded(self, name: str, section: str, instruction: int) -> Optional[Line]:
         """The Line of an instruction as the kernel counts them: the program `name`, then what libbpf appends to it.
 
         None where the object does not say, or has no such program in a section of that name.
         """
         return self._line_in(self.functions_of(name, section), instruction)
 
-    def find_as_loaded(self, name, section, is_wanted):
+    def find_as_loaded(self, name: str, section: str, is_wanted: Callable) -> Optional[int]:
         """The number, as the kernel counts, of the first instruction that is wanted; None where there is none.
 
         `is_wanted` gets (opcode, dst, src, off, imm) and the name of what the instruction refers to, "" for nothing.
@@ -145,7 +146,7 @@ class Image:
             before += function.end - function.start
         return None
 
-    def line_of_use(self, name):
+    def line_of_use(self, name: str) -> Optional[Line]:
         """The Line of the first instruction that refers to a symbol of this name; None where there is none."""
         for section in range(len(self.sections)):
             for instruction, symbol in sorted(self._relocations(section)):
@@ -153,7 +154,7 @@ class Image:
                     return self.line(section, instruction)
         return None
 
-    def functions_of(self, program, section=None):
+    def functions_of(self, program: str, section: Optional[str] = None) -> list:
         """The program's own Function and all that it may run, each once, in the order in which they are loaded.
 
         Empty where the object has no such program, in a section of that name where it is given.
@@ -163,12 +164,12 @@ class Image:
                 return self._appended(function, [])
         return []
 
-    def called(self, section, instruction):
+    def called(self, section: int, instruction: int) -> Optional[Function]:
         """The Function that this instruction calls, or None."""
         row = self.code(section)[instruction]
         return self._called(section, instruction, *row) if row[0] == CALL else None
 
-    def bytes_of(self, name):
+    def bytes_of(self, name: str) -> bytes:
         """The content of the section with this name, empty where there is none."""
         return next((section.data for section in self.sections if section.name == name), b"")
 

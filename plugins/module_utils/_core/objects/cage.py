@@ -17,6 +17,7 @@ import resource
 import signal
 import subprocess
 import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from ..errors import BadRequest, CompileError
@@ -56,7 +57,7 @@ class Ended(NamedTuple):
 
 
 @contextlib.contextmanager
-def folder():
+def folder() -> Iterator[str]:
     """The path of an empty folder to work in, gone afterwards. What lies above it, as far as ours, is empty too."""
     with tempfile.TemporaryDirectory(prefix="ebpf_deploy-") as outer:
         owned.expect(outer)
@@ -111,7 +112,7 @@ def limit() -> None:
 # ---- flags ---------------------------------------------------------------------------------------
 
 
-def expect_flags(flags) -> None:
+def expect_flags(flags: Collection) -> None:
     """Each of the user's flags is one that reads and writes no file but headers, from folders that are root's alone.
 
     BadRequest names the first other one, NotRootsAlone a folder that is somebody else's.
@@ -143,7 +144,7 @@ def _expect_folder(path):
 # ---- what was read -------------------------------------------------------------------------------
 
 
-def expect_read(paths) -> None:
+def expect_read(paths: Iterable) -> None:
     """Each file that the compiler read lies where root alone can have put it; NotRootsAlone names the first other.
 
     Nor does one lie in a folder such as /tmp itself: its owner could have put another there since.
@@ -156,7 +157,7 @@ def expect_read(paths) -> None:
         owned.expect(path)
 
 
-def may_assemble(texts) -> bool:
+def may_assemble(texts: Iterable) -> bool:
     """Whether any of the texts may have assembly in it, whose own includes no list of headers names.
 
     BadRequest where one embeds a file.

@@ -21,12 +21,12 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from ..errors import MapChanged, Unsupported
 from ..kernel import bpf, files
 from . import contents
-from .fields import pairs, size_of
+from .fields import Pair, pairs, size_of
 
 POLICIES = ("refuse", "copy", "merge", "fresh")  # what on_change may say
 WORDS = ("sum", "max", "keep", "drop")
@@ -47,7 +47,7 @@ class Report(NamedTuple):
 # ---- which bytes go where ------------------------------------------------------------------------
 
 
-def moves(old, new, on_change, fields=None):
+def moves(old, new, on_change: str, fields: Optional[dict] = None) -> list:
     """Rows [from, its size, to, its size, how] that carry a value of shape `old` (maps.Shape) into one of shape `new`.
 
     `how` is bytes, uint, int (copied), sum or max (merged). `fields` is {field: word}, a nested one by its path
@@ -68,7 +68,7 @@ def moves(old, new, on_change, fields=None):
     return rows
 
 
-def policy(old, new, on_change, fields=None):
+def policy(old, new, on_change: str, fields: Optional[dict] = None) -> dict:
     """What a generation remembers of it: {on_change, copied, counted}, the rows of `moves` by when they are due."""
     rows = moves(old, new, on_change, fields)
     return {
@@ -78,7 +78,7 @@ def policy(old, new, on_change, fields=None):
     }
 
 
-def reversed_moves(rows):
+def reversed_moves(rows: list) -> list:
     """The rows of the way back: what is merged, the other way round. What was copied is not copied back."""
     return [[to, to_size, source, size, how] for source, size, to, to_size, how in rows if how in COUNTED]
 
@@ -105,22 +105,22 @@ class _Judge:
     def __init__(self, name, is_merge, words):
         self.name, self.is_merge, self.words, self.used = name, is_merge, words, set()
 
-    def rows(self, old, new):
+    def rows(self, old: dict, new: dict) -> list:
         found = (self.row(pair, self.word(pair.path)) for pair in pairs(old, new, self.is_one))
         return [row for row in found if row]
 
-    def is_one(self, path, old, new):
+    def is_one(self, path: str, old: dict, new: dict) -> bool:
         """Whether a word is for the whole of both, or they are copied and alike."""
         word = self.word(path)
         return word in ("drop", *COUNTED) or (old == new and (word == "keep" or not self.is_merge))
 
-    def word(self, path):
+    def word(self, path: str) -> Optional[str]:
         known = path or "value"
         if known in self.words:
             self.used.add(known)
         return self.words.get(known)
 
-    def row(self, pair, word):
+    def row(self, pair: Pair, word: Optional[str]) -> Optional[list]:
         if word == "drop":
             return None
         if pair.why:
@@ -130,13 +130,13 @@ class _Judge:
             return self.counted(pair, word)
         return self.merged(pair) if word is None and self.is_merge else self.copied(pair)
 
-    def merged(self, pair):
+    def merged(self, pair: Pair) -> list:
         if all(layout["kind"] == "int" and not layout["signed"] for layout in (pair.old, pair.new)):
             return self.counted(pair, "sum")
         do = f"Say what to do with it: fields: {{{pair.path or 'value'}: …}}"
         raise self.refused(pair.path, "is no unsigned integer", do)
 
-    def copied(self, pair):
+    def copied(self, pair: Pair) -> list:
         old, new = pair.old, pair.new
         if old == new:
             return [pair.at, size_of(old), pair.to, size_of(old), "bytes"]
@@ -144,7 +144,7 @@ class _Judge:
             return [pair.at, old["size"], pair.to, new["size"], "int" if old["signed"] else "uint"]
         raise self.refused(pair.path, "has another type that its values may not fit", "Set fields: drop for it")
 
-    def counted(self, pair, word):
+    def counted(self, pair: Pair, word: str) -> list:
         path, old, new = pair.path, pair.old, pair.new
         for kind, place in ((old, pair.at), (new, pair.to)):
             if kind["kind"] != "int" or kind["size"] not in (4, 8) or place % kind["size"] or "order" in kind:
@@ -155,14 +155,14 @@ class _Judge:
             raise self.refused(path, "is signed", "max is for unsigned integers")
         return [pair.at, old["size"], pair.to, new["size"], word]
 
-    def refused(self, path, why, do):
+    def refused(self, path: str, why: str, do: str) -> MapChanged:
         return _refused(self.name, f"its field {path or 'value'} {why}", do)
 
 
 # ---- copy ----------------------------------------------------------------------------------------
 
 
-def copy(old_fd, new_fd, rows):
+def copy(old_fd: int, new_fd: int, rows: list) -> Report:
     """The new map holds an entry for each of the old one's, converted, and no other. The Report.
 
     BadRequest where the old one holds more than the new one can.
@@ -175,7 +175,7 @@ def copy(old_fd, new_fd, rows):
     return Report(len(entries), len(wanted), len(wanted))
 
 
-def empty(fd):
+def empty(fd: int) -> None:
     """The map holds nothing: no entries, or in an array zeros alone."""
     info = bpf.map_info(fd)
     actual = contents.read(fd, info)
@@ -205,7 +205,7 @@ def _one_converted(value, size, rows):
 # ---- merge ---------------------------------------------------------------------------------------
 
 
-def merger(old_fd, new_fd, rows):
+def merger(old_fd: int, new_fd: int, rows: list) -> bpf.Fd:
     """An Fd of a program that moves the counts of one entry, whose key it is given as a packet.
 
     It may be pinned: it holds both maps. Unsupported where the new values hold a lock, which it could not take.
@@ -221,7 +221,7 @@ def merger(old_fd, new_fd, rows):
     return bpf.prog_load(bpf.PROG_XDP, "ebpf_merge", _program(old_fd, new_fd, old.bytes_key, counted))
 
 
-def merge(old_fd, new_fd, program, rows, *, must_fit=True):
+def merge(old_fd: int, new_fd: int, program: int, rows: list, *, must_fit: bool = True) -> Report:
     """Each entry's counts of the old map are added to the new one's and gone from the old one. The Report.
 
     All runs of programs that still saw the old map have ended before (files.membarrier). Each CPU moves its own counts
@@ -300,18 +300,18 @@ class _Code:
     def __init__(self):
         self.rows, self.waiting = [], {}
 
-    def add(self, code, to=0, source=0, at=0, number=0):
+    def add(self, code: int, to: int = 0, source: int = 0, at: int = 0, number: int = 0) -> None:
         self.rows.append([code, to, source, at, number])
 
-    def jump(self, code, to, source, label):
+    def jump(self, code: int, to: int, source: int, label: str) -> None:
         self.waiting.setdefault(label, []).append(len(self.rows))
         self.add(code, to, source)
 
-    def label(self, name):
+    def label(self, name: str) -> None:
         for where in self.waiting.pop(name, ()):
             self.rows[where][3] = len(self.rows) - where - 1
 
-    def as_bytes(self):
+    def as_bytes(self) -> bytes:
         """struct bpf_insn each: both registers share a byte, whose halves lie as the machine's bits do."""
         little = sys.byteorder == "little"
         return b"".join(

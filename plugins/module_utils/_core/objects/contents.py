@@ -18,7 +18,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Callable, NamedTuple
 
 from ..errors import BadRequest, Failure, NoMemory
 from ..kernel import bpf
@@ -51,11 +52,11 @@ class Edit(NamedTuple):
     deletes_first: bool  # the map has no room for new entries before old ones are gone
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         return not self.puts and not self.deletes
 
 
-def refuse_without_entries(info):
+def refuse_without_entries(info: bpf.Map) -> None:
     """The map has entries that can be read and written one by one; BadRequest names it and its kind otherwise."""
     if info.type_number in WITH_ENTRIES:
         return
@@ -68,13 +69,13 @@ def refuse_without_entries(info):
     )
 
 
-def split(data, bytes_value):
+def split(data: bytes, bytes_value: int) -> list:
     """The values in a per-CPU entry's bytes, without their padding."""
     step = bpf.padded(bytes_value)
     return [data[at : at + bytes_value] for at in range(0, len(data), step)]
 
 
-def join(parts):
+def join(parts: Iterable) -> bytes:
     """The bytes of a per-CPU entry with these values."""
     return b"".join(part.ljust(bpf.padded(len(part)), b"\0") for part in parts)
 
@@ -82,7 +83,7 @@ def join(parts):
 # ---- the plan ------------------------------------------------------------------------------------
 
 
-def plan(info, actual, wanted, state="present", purge=False):
+def plan(info: bpf.Map, actual: Iterable, wanted: Iterable, state: str = "present", purge: bool = False) -> Edit:
     """What makes `actual` as wanted: these entries present (with `purge`, no others), or their keys absent.
 
     Refused before anything is written: an index that an array does not have, more entries than the map can hold, a
@@ -118,7 +119,7 @@ def _removable(info, held):
     return [key for key, value in held.values() if info.type_number not in FIXED or any(value)]
 
 
-def identity(info):
+def identity(info: bpf.Map) -> Callable:
     """What two keys of this map have alike when they are the same key to it: a function of the key."""
     return _prefix if info.type_number == LPM_TRIE else bytes
 
@@ -165,7 +166,7 @@ def _refuse_overflow(info, wanted, after):
 # ---- the kernel ----------------------------------------------------------------------------------
 
 
-def read(fd, info):
+def read(fd: int, info: bpf.Map) -> list:
     """[(key, value), …] of the map, each key once. What changes meanwhile is seen before or after its change."""
     refuse_without_entries(info)
     try:
@@ -181,7 +182,7 @@ def _unpadded(info, value):
     return join(split(value, info.bytes_value)) if info.type_number in PER_CPU else value
 
 
-def held(fd, info, keys):
+def held(fd: int, info: bpf.Map, keys: Iterable) -> dict:
     """{identity: value} of those keys that the map has.
 
     A trie is read whole, because a look-up there also finds shorter prefixes.
@@ -198,7 +199,7 @@ def held(fd, info, keys):
     return found
 
 
-def carry_out(fd, info, edit):
+def carry_out(fd: int, info: bpf.Map, edit: Edit) -> int:
     """The map is as the edit says; returns how many entries were written or deleted.
 
     Each entry changes at once, the edit as a whole does not. New entries come before old ones go, where there is room.
@@ -235,7 +236,7 @@ def _delete(fd, key):
         return  # somebody was faster
 
 
-def explained(error, info, done):
+def explained(error: OSError, info: bpf.Map, done: int) -> Failure:
     """What an errno means on a map: E2BIG, and ENOSPC of a trie, is a full one, EPERM a frozen or one-way one."""
     detail = {"map": info.name, "errno": error.errno, "done": done}
     if error.errno in (errno.E2BIG, errno.ENOSPC):

@@ -21,7 +21,7 @@ WORDS = {
 }
 
 
-def shares(figures):
+def shares(figures: dict) -> dict:
     """What a program's figures are of the kernel's own bounds, 0 to 1; nothing where the verifier gave none."""
     found = {}
     if "processed_insns" in figures:
@@ -31,7 +31,7 @@ def shares(figures):
     return found
 
 
-def expect_within(limits, programs, maps):
+def expect_within(limits: dict, programs: dict, maps: dict) -> None:
     """Nothing is above the user's `limits`: insns, states and stack of each program, map_bytes of all maps together.
 
     `programs` and `maps` are elf.Loaded's rows. BeyondLimits names the first that is.
@@ -40,7 +40,7 @@ def expect_within(limits, programs, maps):
     expect_maps_within(limits, {name: row["bytes"] for name, row in maps.items()})
 
 
-def expect_maps_within(limits, sizes):
+def expect_maps_within(limits: dict, sizes: dict) -> None:
     """The maps {name: bytes} together are not above limits.map_bytes."""
     limit, needed = limits.get("map_bytes"), sum(sizes.values())
     if limit is not None and needed > limit:
@@ -56,7 +56,7 @@ def expect_maps_within(limits, sizes):
         )
 
 
-def compared(before, after):
+def compared(before: dict, after: dict) -> dict:
     """{program: {insns, states, stack: {before, after}}} of the programs in both, by their figures."""
     found = {}
     for program in sorted(before.keys() & after.keys()):

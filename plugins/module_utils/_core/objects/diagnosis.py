@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno as errno_names
 import re
 from collections import defaultdict
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Callable, NamedTuple, Optional
 
 from ..kernel import bpf
 from ..kernel.features import CAPABILITY_BITS, has_capability
@@ -42,20 +43,20 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(
-    log,
+    log: str,
     *,
-    errno=None,
-    program="",
-    section="",
-    libbpf_log=(),
-    kernel="",
-    line_at=None,
-    use_of=None,
-    capabilities=None,
-    lockdown="",
-    told=(),
-    start=0,
-):
+    errno: Optional[int] = None,
+    program: str = "",
+    section: str = "",
+    libbpf_log: Iterable = (),
+    kernel: str = "",
+    line_at: Optional[Callable] = None,
+    use_of: Optional[Callable] = None,
+    capabilities: Optional[int] = None,
+    lockdown: str = "",
+    told: Iterable = (),
+    start: int = 0,
+) -> Diagnosis:
     """The Diagnosis of a refusal, out of the verifier's log and what libbpf printed.
 
     `line_at` is a function of an instruction's number that gives (file, line, text) or None, for logs without lines,
@@ -102,7 +103,7 @@ def diagnose(
     )
 
 
-def needed_capabilities(section):
+def needed_capabilities(section: str) -> tuple:
     """The names of the capabilities that loading a program of this section takes."""
     for pattern, beside in CAPABILITIES:
         if re.match(pattern, section.lstrip("?")):

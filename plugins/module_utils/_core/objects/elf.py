@@ -17,10 +17,12 @@ import hashlib
 import os
 import signal
 import sys
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..errors import BadObject, BadRequest, NotFound, VerifierRefused
 from ..kernel import bpf, btf, libbpf, targets
+from ..kernel.btf import Btf
 from . import bytecode, child, cost, maps, memory, verifier
 
 TRACE_SECONDS = 20
@@ -72,7 +74,7 @@ class Tuning(NamedTuple):
     programs: tuple = ()
     btf: bytes = b""
 
-    def as_record(self):
+    def as_record(self) -> dict:
         """The same as plain data, for identity and manifest; the BTF, which is large, by its digest."""
         record = {
             "globals": [[section, offset, data.hex()] for section, offset, data in self.globals],
@@ -83,7 +85,7 @@ class Tuning(NamedTuple):
         return {field: value for field, value in record.items() if value}
 
     @classmethod
-    def from_record(cls, record, btf=b""):
+    def from_record(cls, record: dict, btf: bytes = b"") -> Tuning:
         """The Tuning of a manifest; `btf` lies beside it."""
         return cls(
             tuple((section, offset, bytes.fromhex(data)) for section, offset, data in record.get("globals", ())),
@@ -108,7 +110,7 @@ class Loaded(NamedTuple):
     kernel: str  # the release that said it (uname -r)
 
 
-def inspect(data, name="object", file="The file"):
+def inspect(data: bytes, name: str = "object", file: str = "The file") -> ObjectSpec:
     """What the object holds. Raises BadObject, which names the file, where it is none, or where it crashes libbpf."""
     _expect_of_this_host(data, file)
     answer = child.answer_of(lambda: _inspect(data, name, file), "open")
@@ -119,7 +121,7 @@ def inspect(data, name="object", file="The file"):
     )
 
 
-def initial_globals(data, name="object"):
+def initial_globals(data: bytes, name: str = "object") -> tuple:
     """(the object's Btf, {section: (its type in there, its bytes)}) of the sections that globals lie in."""
     answer = child.answer_of(lambda: _initial_globals(data, name), "open")
     if not answer["btf"]:
@@ -132,7 +134,16 @@ def initial_globals(data, name="object"):
     return types, {section: row for section, row in sections.items() if row[0]}
 
 
-def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUNED, log_folder=None, limits=None):
+def load(
+    data: bytes,
+    name: str = "object",
+    programs: Optional[Collection] = None,
+    shared: Optional[dict] = None,
+    pins: Optional[str] = None,
+    tuned: Tuning = UNTUNED,
+    log_folder: Optional[str] = None,
+    limits: Optional[dict] = None,
+) -> Loaded:
     """The Loaded, after this kernel accepted and loaded all programs.
 
     With `pins`, a folder on bpffs that does not exist yet, programs are pinned at pins/progs/NAME and maps at
@@ -146,7 +157,7 @@ def load(data, name="object", programs=None, shared=None, pins=None, tuned=UNTUN
     return Loaded(**child.answer_of(lambda: _load(data, name, *given), "load"))
 
 
-def ask(data, name, question, tuned=UNTUNED):
+def ask(data: bytes, name: str, question: Callable, tuned: Tuning = UNTUNED) -> Any:
     """What `question` says of the opened object, its maps sized, as JSON carries it; asked in a child, as all here."""
 
     def work():
@@ -157,7 +168,7 @@ def ask(data, name, question, tuned=UNTUNED):
     return child.answer_of(work, "open")
 
 
-def holds_types(data):
+def holds_types(data: bytes) -> bool:
     """Whether libbpf reads types of a kernel out of the bytes, raw BTF or an ELF file with a section of it."""
 
     def work():
@@ -169,7 +180,7 @@ def holds_types(data):
     return child.answer_of(work, "open")
 
 
-def shapes(data, name):
+def shapes(data: bytes, name: str) -> list:
     """The maps' shapes without layouts, internal ones too, an inner map's as "NAME[]". To be called in a child."""
     found = []
     for pointer in _Object(data, name).maps():
@@ -225,10 +236,10 @@ class _Object:
             if section.startswith(prefix):
                 _set_kind(program, *kind)
 
-    def programs(self):
+    def programs(self) -> list:
         return self._walk("bpf_object__next_program", "bpf_program__next")
 
-    def maps(self):
+    def maps(self) -> list:
         return self._walk("bpf_object__next_map", "bpf_map__next")
 
     def _walk(self, symbol, older):
@@ -243,11 +254,11 @@ class _Object:
                 return found
             found.append(last)
 
-    def btf(self):
+    def btf(self) -> Optional[Btf]:
         data = self.raw_btf()
         return btf.parse(data) if data else None
 
-    def raw_btf(self):
+    def raw_btf(self) -> bytes:
         """The object's BTF, empty where it has none; libbpf has put the places of globals into it."""
         pointer, size = libbpf.call("bpf_object__btf", self.pointer), libbpf.u32()
         if not pointer:

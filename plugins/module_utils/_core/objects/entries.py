@@ -15,6 +15,7 @@ contents.py.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from ..errors import BadRequest
@@ -33,12 +34,12 @@ class Form(NamedTuple):
     cpus: int  # 0: one value, whatever CPU
 
     @property
-    def holds_globals(self):
+    def holds_globals(self) -> bool:
         """Whether the value is a section of variables (.data, .bss): what is not named stays as it is."""
         return bool(self.value_type) and self.btf.type(self.value_type).kind == "datasec"
 
 
-def of(info):
+def of(info: bpf.Map) -> Form:
     """The form of a map that the kernel knows, its types included. BadRequest where the kind of map has no entries."""
     contents.refuse_without_entries(info)
     types = btf.parse(bpf.btf_bytes(info.btf_id)) if info.btf_id else None
@@ -49,7 +50,7 @@ def of(info):
 # ---- values --------------------------------------------------------------------------------------
 
 
-def pack(form, entries, actual=(), secret=False):
+def pack(form: Form, entries: Iterable, actual: Iterable = (), secret: bool = False) -> list:
     """[(key, value), …] in bytes of [{"key": …, "value": …}, …]; without "value" and "values" an entry's value is None.
 
     `actual` is looked into for globals only: those not named keep the value they have there.
@@ -63,7 +64,7 @@ def pack(form, entries, actual=(), secret=False):
     return packed
 
 
-def unpack(form, items, secrets=()):
+def unpack(form: Form, items: Iterable, secrets: Collection = ()) -> list:
     """[{"key": …, "value": …}, …] of the bytes; {"key": …, "values": […]} where the map has a value for each CPU.
 
     `secrets` names variables of a section that are not to be shown; without types none of it is.

@@ -14,7 +14,8 @@ none. Pure. The verdict on a whole map's values, from their types, is carry.py's
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple, Optional
 
 NUMBERS = {"int", "enum", "bool", "char"}
 GONE, FEWER, BITS = "is gone", "has fewer elements", "is a bitfield"  # why a part has no place of its own
@@ -31,7 +32,7 @@ class Pair(NamedTuple):
     why: str = ""
 
 
-def pairs(old, new, is_one, path="", at=0, to=0):
+def pairs(old: dict, new: dict, is_one: Callable, path: str = "", at: int = 0, to: int = 0) -> Iterator[Pair]:
     """A Pair for each part of the old value, in its order; structs or arrays with `is_one(path, old, new)` are one."""
     if old["kind"] != new["kind"] or old["kind"] not in ("struct", "array") or is_one(path, old, new):
         yield Pair(path, old, at, new, to)
@@ -41,7 +42,7 @@ def pairs(old, new, is_one, path="", at=0, to=0):
         yield from _by_element(old, new, is_one, path, at, to)
 
 
-def carried(data, old, new, old_size, new_size):
+def carried(data: bytes, old: Optional[dict], new: Optional[dict], old_size: int, new_size: int) -> tuple:
     """(bytes, names of what has no place): `data`, which lies as `old` says, as `new` wants it.
 
     The bytes are None where the rest would be wrong without what has no place: a number beyond the new type, or a kind
@@ -62,14 +63,14 @@ def carried(data, old, new, old_size, new_size):
     return bytes(room) if is_whole else None, tuple(lost)
 
 
-def names(layout):
+def names(layout: dict) -> list:
     """The path of each field of a value, of those that hold others too; "value" is the value itself."""
     whole = []
     parts = [pair.path for pair in pairs(layout, layout, lambda path, *dummy: whole.append(path))]
     return [path or "value" for path in (*whole, *parts)]
 
 
-def size_of(layout):
+def size_of(layout: dict) -> int:
     """Bytes of a value that has this layout."""
     return layout["count"] * size_of(layout["of"]) if layout["kind"] == "array" else layout["size"]
 

@@ -13,6 +13,7 @@ and both create it. Seen though harmless: a key that one task alone touches, hen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from ..errors import BadObject, LostUpdates, Unsupported
@@ -43,7 +44,7 @@ class Finding(NamedTuple):
     instruction: int
 
 
-def findings(data, name, programs):
+def findings(data: bytes, name: str, programs: Sequence) -> list:
     """Records of Finding for an object's programs (by name), in order; nothing is loaded.
 
     A child process reads the bytes. What cannot be judged is a finding that says so.
@@ -54,12 +55,12 @@ def findings(data, name, programs):
         return not_judged(programs, failure.what)
 
 
-def not_judged(programs, why):
+def not_judged(programs: Sequence, why: str) -> list:
     """A record for each program (by name) that says why nothing is known of it."""
     return [each._asdict() for each in _not_judged(programs, f"could not be judged: {why}")]
 
 
-def judge(found, mode, accepts):
+def judge(found: Sequence, mode: str, accepts: Sequence) -> list:
     """The findings as records with `accepted`: the reason of the first entry that names them, or None.
 
     An entry is {map, program, reason}, where what is not given matches all. LostUpdates with mode "fail" where one is
@@ -73,14 +74,14 @@ def judge(found, mode, accepts):
     return judged
 
 
-def sentence(record):
+def sentence(record: dict) -> str:
     """What one finding says, with its place."""
     source = record["source"]
     place = f"{source['file']}:{source['line']} ({source['text']})" if source else record["program"]
     return f"{place}: {record['what']}"
 
 
-def unused(found, accepts):
+def unused(found: Sequence, accepts: Sequence) -> list:
     """The entries of `accepts` that name no finding."""
     return [entry for entry in accepts if not any(_matches(entry, record) for record in found)]
 

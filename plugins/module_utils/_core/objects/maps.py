@@ -12,7 +12,7 @@ the caller's decision; entries are the business of entries.py.
 from __future__ import annotations
 
 import mmap
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from ..kernel import bpf, btf
 
@@ -67,7 +67,7 @@ class Shape(NamedTuple):
     is_filled: bool = False
 
 
-def of_kernel(fd, name):
+def of_kernel(fd: int, name: str) -> Shape:
     """The Shape of a map that is in the kernel, under its own name: the kernel's is cut to 15 letters."""
     info = bpf.map_info(fd)
     data = bpf.btf_bytes(info.btf_id)
@@ -85,7 +85,7 @@ def of_kernel(fd, name):
     )
 
 
-def is_own(shape):
+def is_own(shape: Shape) -> bool:
     """Whether the map belongs to its load, and no other may share it: what lies in it is of one release.
 
     libbpf writes what an object fills into a map that it uses again, too: loading alone would change what runs.
@@ -93,12 +93,12 @@ def is_own(shape):
     return shape.is_filled or shape.type == PROG_ARRAY
 
 
-def layout_of(types, type_id):
+def layout_of(types: Optional[btf.Btf], type_id: int) -> Optional[dict]:
     """The layout of a map's key or value; None without BTF (types None, id 0)."""
     return btf.layout(types, type_id) if types is not None and type_id else None
 
 
-def differences(old, new, cpus=0, page_size=mmap.PAGESIZE):
+def differences(old: Shape, new: Shape, cpus: int = 0, page_size: int = mmap.PAGESIZE) -> list:
     """What keeps `new` from using the entries of `old`, a sentence each: "max_entries: 2048, was 1024"; empty: nothing.
 
     What libbpf and the kernel change by themselves at creation is no difference: a ring's size is rounded up, a
@@ -119,7 +119,7 @@ def differences(old, new, cpus=0, page_size=mmap.PAGESIZE):
     return lines
 
 
-def entries_in_kernel(shape, cpus, page_size):
+def entries_in_kernel(shape: Shape, cpus: int, page_size: int) -> Optional[int]:
     """max_entries as the kernel has it in the end; None where that cannot be told."""
     if shape.type == PERF_EVENT_ARRAY and not shape.max_entries:
         return cpus or None
@@ -128,12 +128,12 @@ def entries_in_kernel(shape, cpus, page_size):
     return shape.max_entries
 
 
-def as_record(shape):
+def as_record(shape: Shape) -> dict:
     """The shape as plain data, for a manifest."""
     return shape._asdict()
 
 
-def from_record(record):
+def from_record(record: dict) -> Shape:
     """The shape that was written down; fields that a later version added are left out."""
     return Shape(**{key: value for key, value in record.items() if key in Shape._fields})
 

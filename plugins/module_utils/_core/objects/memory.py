@@ -12,6 +12,7 @@ much memory is asked at the end.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Container, Sequence
 from typing import NamedTuple, Optional
 
 from ..errors import NoMemory
@@ -61,18 +62,18 @@ class Kernel:
         ops = types.find("bpf_map_ops", "struct")
         self.keeps_sums = ops is not None and "map_mem_usage" in types.members(ops)  # 6.4, 90a5527d7686
 
-    def size(self, struct):
+    def size(self, struct: str) -> int:
         """Bytes of a struct; LookupError where this kernel has none."""
         found = self.types.find(struct, "struct")
         if found is None:
             raise LookupError(struct)
         return self.types.size(found)
 
-    def has_function(self, name):
+    def has_function(self, name: str) -> bool:
         return self.types.find(name, "func") is not None
 
 
-def of_this_host():
+def of_this_host() -> Optional[Kernel]:
     """The Kernel that runs here, or None where it has no BTF. Reading it costs 50 ms."""
     try:
         with open(bpf.KERNEL_BTF, "rb") as stream:
@@ -81,7 +82,7 @@ def of_this_host():
         return None
 
 
-def needs(shapes):
+def needs(shapes: Sequence) -> list:
     """The Need of each map that is to be created on this host."""
     kernel = of_this_host() if shapes else None
     return [_need(shape, forecast(shape, kernel)) for shape in shapes]
@@ -93,7 +94,7 @@ def _need(shape, told):
     return Need(shape.name, *least(shape, bpf.possible_cpus()), None)
 
 
-def admitted(shapes, shared=(), limits=None):
+def admitted(shapes: Sequence, shared: Container = (), limits: Optional[dict] = None) -> list:
     """The needs of all maps, after those that are not `shared` fit this host, and all of them the user's limits.
 
     Raises BeyondLimits (cost.py) by what is told exactly, so that the kernel's own figure decides the rest.
@@ -104,7 +105,7 @@ def admitted(shapes, shared=(), limits=None):
     return wanted
 
 
-def expect_room(wanted):
+def expect_room(wanted: Sequence) -> None:
     """The maps fit what memory the host has, and what this process's cgroups leave it; NoMemory names the largest.
 
     A map far beyond the memory is not always refused by the kernel: 6.18 oopses in array_map_alloc for a per-CPU array
@@ -118,7 +119,7 @@ def expect_room(wanted):
         raise _no_room(wanted, charged, _left_by(limit), cgroup=limit.cgroup, bytes_available=limit.available)
 
 
-def outgrowing(shapes):
+def outgrowing(shapes: Sequence) -> list:
     """A sentence on the maps that take memory with each entry, where full they need more than there is; none else.
 
     Created they are small, and what comes later is ENOMEM for a program's update, or the OOM killer.
@@ -172,7 +173,7 @@ def _mib(size):
     return f"{size / (1 << 20):.1f} MiB" if size < 100 << 20 else f"{size >> 20} MiB"
 
 
-def forecast(shape, kernel):
+def forecast(shape: maps.Shape, kernel: Optional[Kernel]) -> Optional[Forecast]:
     """The Forecast of a map (maps.Shape), None where it cannot be told exactly."""
     if kernel is None or not kernel.keeps_sums or shape.type not in SUMS:
         return None
@@ -281,7 +282,7 @@ SUMS = {
 }
 
 
-def least(shape, cpus):
+def least(shape: maps.Shape, cpus: int) -> tuple:
     """(bytes that the kernel takes at the least, those that no cgroup is charged with), whatever kernel it is."""
     value, element = bpf.padded(shape.value_size), 48 + bpf.padded(shape.key_size)  # struct htab_elem on 64 bit
     shared, own = {

@@ -14,7 +14,7 @@ import os
 from ..kernel import bpf, files
 
 
-def describe(prog_id, link_id=0, mode=""):
+def describe(prog_id: int, link_id: int = 0, mode: str = "") -> dict:
     """A foreign holder as plain data: id, name, tag, uid, loaded_at; link_id; mode; pids; pins.
 
     Empty fields are left out.
@@ -30,7 +30,7 @@ def describe(prog_id, link_id=0, mode=""):
     return {field: value for field, value in record.items() if value or field == "uid"}
 
 
-def sentence(record):
+def sentence(record: dict) -> str:
     """`program 12 (name xdp_pass, pid 812 suricata)`: the holder in a few words."""
     words = [f"name {record['name']}"] if record.get("name") else []
     words += [f"process {each['pid']} {each['comm']}" for each in record.get("pids", [])[:2]]
@@ -38,7 +38,7 @@ def sentence(record):
     return f"program {record['prog_id']}" + (f" ({', '.join(words)})" if words else "")
 
 
-def open_maps():
+def open_maps() -> set:
     """The ids of all maps that another process holds open (fdinfo, map_id): who reads a ring must."""
     return {
         int(value)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Collection
+from typing import Optional
 
 from ..errors import Unprivileged, Unsupported
 from ..kernel import bpf, features, libbpf, since, targets
@@ -68,7 +70,9 @@ PROBE = re.compile(
 )
 
 
-def warnings(data, name="object", programs=None, tuned=elf.UNTUNED):
+def warnings(
+    data: bytes, name: str = "object", programs: Optional[Collection] = None, tuned: elf.Tuning = elf.UNTUNED
+) -> list:
     """Sentences on what would fail later on this host; `programs` and `tuned` as for elf.load.
 
     Unsupported where the kernel has a fault that this object would hit.
@@ -76,7 +80,7 @@ def warnings(data, name="object", programs=None, tuned=elf.UNTUNED):
     return elf.ask(data, name, lambda opened: _warnings(opened, programs), tuned)
 
 
-def expect_offered(needs, data=b""):
+def expect_offered(needs: dict, data: bytes = b"") -> None:
     """This host has what an object needs (requires.names); Unsupported names all that it lacks, and nothing is loaded.
 
     Unprivileged where it is capabilities alone. Where a probe cannot tell, nothing is said, and the kernel itself is

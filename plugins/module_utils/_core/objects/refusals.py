@@ -14,6 +14,8 @@ import errno
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from typing import Optional
 
 from ..errors import BadObject, Unsupported, VerifierRefused
 from ..kernel import bpf, btf, features, files, libbpf, targets
@@ -52,7 +54,7 @@ NOT_SLEEPABLE = re.compile(
 )
 
 
-def explained(error, culprit, log, log_folder=None):
+def explained(error: OSError, culprit: str, log: str, log_folder: Optional[str] = None) -> VerifierRefused:
     """The Failure that a failed load means.
 
     `error` carries libbpf's lines (`log`) and the object (`opened`); `log` is the culprit's. With a folder the whole
@@ -77,7 +79,9 @@ def explained(error, culprit, log, log_folder=None):
     return as_failure(found, culprit, log, error.errno, log_folder)
 
 
-def as_failure(found, program, log, number, log_folder=None):
+def as_failure(
+    found: diagnosis.Diagnosis, program: str, log: str, number: int, log_folder: Optional[str] = None
+) -> VerifierRefused:
     """The VerifierRefused of a Diagnosis, with what this host offers instead."""
     return VerifierRefused(
         found.summary,
@@ -97,7 +101,7 @@ def as_failure(found, program, log, number, log_folder=None):
 
 
 @contextlib.contextmanager
-def hiding(is_secret):
+def hiding(is_secret: bool) -> Iterator[None]:
     """Of a load with secret globals no refusal tells a figure of the verifier's log: it has their values as numbers."""
     try:
         yield
@@ -118,7 +122,7 @@ def _hide(failure):
     failure.detail["cause"] = FIGURE.sub("(hidden)", failure.detail["cause"])
 
 
-def unopened(error, file, size):
+def unopened(error: OSError, file: str, size: int) -> BadObject:
     """The BadObject that a failed open means: libbpf's reason where it is one that we know, else that it is none."""
     fields = {"errno": error.errno, "libbpf": error.log[-5:], "size": size}
     found = diagnosis.diagnose("", errno=error.errno, libbpf_log=error.log)

@@ -14,6 +14,8 @@ Of weak kfuncs nothing is said: whoever declares them so asks for them at run ti
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from typing import Optional
 
 from ..kernel import bpf, btf, since
 from . import bytecode, child, elf
@@ -33,7 +35,9 @@ JUMP_CLASSES = (5, 6)
 JUMP_BY_REGISTER = 0x0D  # where it leads the bytecode does not show
 
 
-def names(data, spec, chosen=None, tuned=elf.UNTUNED):
+def names(
+    data: bytes, spec: elf.ObjectSpec, chosen: Optional[Collection] = None, tuned: elf.Tuning = elf.UNTUNED
+) -> dict:
     """{need: the programs and maps that have it}, sorted, of an object or, where there is no data, of its spec alone.
 
     `spec` is elf.ObjectSpec once tuned, `chosen` the programs to load. What damaged bytes do not tell is left out.
@@ -49,7 +53,7 @@ def names(data, spec, chosen=None, tuned=elf.UNTUNED):
     return {need: sorted(found[need] - {""}) for need in sorted(found)}
 
 
-def unconditional_call(data, program, helper):
+def unconditional_call(data: bytes, program: str, helper: int) -> Optional[dict]:
     """{"source": file, line, text, or None} of a call of this helper that every run of the program makes; else None.
 
     The verifier follows no branch that it knows will not be taken, so a call behind one may be there for other kernels.

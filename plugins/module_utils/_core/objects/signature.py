@@ -21,7 +21,7 @@ import os
 import re
 import shlex
 import subprocess
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from ..errors import BadRequest, NotRootsAlone, SignatureRefused, ToolMissing, Unsigned
 from ..kernel import owned, tools
@@ -40,13 +40,13 @@ class Seal(NamedTuple):
     listed: bytes = b""
 
 
-def signed_path(path):
+def signed_path(path: str) -> str:
     """What the signature at `path` signs, by its name: a list beside it, or empty for the file itself."""
     covered = path[: -len(".sig")] if path.endswith(".sig") else ""
     return covered if covered.endswith(LIST_SUFFIX) else ""
 
 
-def beside(path):
+def beside(path: str) -> Optional[str]:
     """The signature that lies beside the source at `path`: its list's, else its own, else None."""
     for name in (path + LIST_SUFFIX + ".sig", path + ".sig"):
         if os.path.isfile(name):
@@ -54,7 +54,7 @@ def beside(path):
     return None
 
 
-def signer(source, seal, named=""):
+def signer(source, seal: Seal, named: str = "") -> str:
     """Who signed the source (source.Source; an object has neither headers nor flags); empty where nobody asks.
 
     The host's own list counts wherever it is; `named`, a list that the user names, counts as well and not instead.

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import subprocess
-from typing import NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 from ..errors import BadRequest, CompileError, Damaged, ToolMissing, Unsupported
 from ..kernel import files, libbpf, owned, tools
@@ -53,12 +53,12 @@ class Source(NamedTuple):
     cflags: tuple = ()
 
     @property
-    def id(self):
+    def id(self) -> str:
         """What reports compare between hosts: source and flags, compiler and kernel left out."""
         return _digest([self.file, self.text, [list(header) for header in self.headers], list(self.cflags)])
 
     @property
-    def wants_vmlinux(self):
+    def wants_vmlinux(self) -> bool:
         return any(VMLINUX.search(text) for text in (self.text, *(text for dummy, text in self.headers)))
 
 
@@ -75,7 +75,7 @@ class Compiled(NamedTuple):
     headers: tuple = ()
 
 
-def headers_beside(path, text, read=None):
+def headers_beside(path: str, text: bytes, read: Optional[Callable] = None) -> tuple:
     """((relative name, bytes), …) of what the source at `path` includes by "…" from its folder or below, and what
     these do.
 
@@ -103,7 +103,7 @@ def _bytes_of(path):
         return stream.read()
 
 
-def compile_source(source, keep=True):
+def compile_source(source: Source, keep: bool = True) -> Compiled:
     """The object for `source`, from the cache where nothing that went into it changed.
 
     With keep=False (check mode) nothing is written outside a temporary folder. Raises CompileError, ToolMissing.
@@ -124,7 +124,7 @@ def compile_source(source, keep=True):
     return compiled
 
 
-def kept_record(path):
+def kept_record(path: str) -> Optional[dict]:
     """The record that keep_record wrote at `path` in the cache, with its very bytes; None where there is no such one,
     or somebody else than root can write to the cache."""
     try:
@@ -134,7 +134,7 @@ def kept_record(path):
     return record if record.pop("digest", None) == _digest(record) else None
 
 
-def keep_record(path, record):
+def keep_record(path: str, record: dict) -> None:
     """The record is in the cache, with its own digest; nothing is where that is not root's alone. OSError as write."""
     files.make_private_folder(os.path.dirname(path))
     if owned.is_roots(CACHE):
@@ -246,7 +246,7 @@ def _flags(source, folder, keep):
     return [*flags, *source.cflags]
 
 
-def compile_error(source, text, otherwise):
+def compile_error(source: Source, text: str, otherwise: str) -> CompileError:
     """The CompileError that the compiler's words mean; `otherwise` is said where they hold no error."""
     errors = [
         {
@@ -290,7 +290,7 @@ def _compiler_version(clang):
 # ---- vmlinux.h -----------------------------------------------------------------------------------
 
 
-def provide_vmlinux(folder, keep):
+def provide_vmlinux(folder: str, keep: bool) -> None:
     """`folder`, where the user's own headers may lie too, holds vmlinux.h of the running kernel, or a link to it.
 
     One path for the object.
@@ -317,7 +317,7 @@ def _keep_vmlinux(made, cached):
         keep_record(cached + ".json", {"vmlinux": _sha256(data)})
 
 
-def write_vmlinux(path):
+def write_vmlinux(path: str) -> None:
     """All types of the running kernel as C at `path`, 2.8 MB in 0.1 s (btf_dump__dump_type, libbpf 0.6)."""
     btf = libbpf.call("btf__load_vmlinux_btf" if libbpf.has("btf__load_vmlinux_btf") else "libbpf_find_kernel_btf")
     try:

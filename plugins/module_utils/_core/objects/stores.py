@@ -57,7 +57,7 @@ class Hit(NamedTuple):
     size: int
 
 
-def lost(image, types, function):
+def lost(image: bytecode.Image, types: dict, function: bytecode.Function) -> set:
     """The set of Hits of a program (bytecode.Function). `types` are the maps' shapes by name, TooMuch as it says.
 
     An inner map's shape stands under "NAME[]".
@@ -134,10 +134,10 @@ class _State:
     def __init__(self, registers, stack, locks):
         self.registers, self.stack, self.locks = registers, stack, locks
 
-    def copy(self):
+    def copy(self) -> _State:
         return _State(list(self.registers), dict(self.stack), self.locks)
 
-    def key(self):
+    def key(self) -> tuple:
         return tuple(self.registers), frozenset(self.stack.items()), self.locks
 
     def __eq__(self, other):
@@ -181,7 +181,7 @@ class _Walker:
         self.steps = 0
         self._results, self._leaders = {}, {}
 
-    def run(self, function):
+    def run(self, function: bytecode.Function) -> None:
         self._function(function, _State([None] * 10 + [(STACK, 0, 0)], {}, 0), 0)
 
     def _function(self, function, entry, frame):

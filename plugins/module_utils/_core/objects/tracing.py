@@ -43,7 +43,7 @@ GLOBAL = re.compile(r"^Func#\d+ (?:\('(?P<name>\w+)'\) )?is global and (?:assume
 MOVED = (facts.packet_moved_by, facts.slice_ended_by)
 
 
-def ended(log, verdict):
+def ended(log: str, verdict: verifier.Verdict) -> list:
     """The fact which call ended the pointer that the verdict's register held.
 
     The log does not say what a global function does, so helpers come first.
@@ -85,7 +85,7 @@ def _accused(verdict):
     return number if verdict.registers.get(f"R{number}", "").startswith(("scalar", "inv", "untrusted_ptr")) else ""
 
 
-def argument(log, verdict):
+def argument(log: str, verdict: verifier.Verdict) -> list:
     """The fact which of the program's arguments the verdict's register holds, and where it was read."""
     accused = NUMBER.match((verdict.lines or [""])[0])
     if not accused or verdict.position is None:
@@ -97,7 +97,7 @@ def argument(log, verdict):
     return [facts.argument(int(load["offset"]) // 8, read_by=made["number"])]
 
 
-def out_of_table(log, verdict):
+def out_of_table(log: str, verdict: verifier.Verdict) -> list:
     """The fact that the verdict's register holds what was read out of a global variable or table."""
     register = _accused(verdict)
     if not register or verdict.position is None:
@@ -116,7 +116,7 @@ def _shown_before(log, position, holder):
     return states[-1] if states else "scalar"
 
 
-def acquired(log, verdict):
+def acquired(log: str, verdict: verifier.Verdict) -> list:
     """The fact which call gave what was not released."""
     found = ACQUIRED.search("\n".join(verdict.lines))
     position = verifier.position(log, int(found[1] or found[2])) if found else None
@@ -124,7 +124,7 @@ def acquired(log, verdict):
     return [facts.acquired_by(call["name"])] if call else []
 
 
-def unresolved(log, verdict):
+def unresolved(log: str, verdict: verifier.Verdict) -> list:
     """The fact that R0, which the verdict misses, was to come from a weak kfunc that this kernel lacks."""
     if not (verdict.lines or [""])[0].startswith("R0 !read_ok"):
         return []
@@ -132,7 +132,7 @@ def unresolved(log, verdict):
     return [facts.UNRESOLVED_CALL] if calls[-1:] == ["call #0"] else []
 
 
-def traced_back(steps, wanted, is_pointer=False):
+def traced_back(steps: list, wanted: str, is_pointer: bool = False) -> tuple:
     """(the step that made what this register holds after the steps, or None; the register or slot that held it then).
 
     What only moved it does not count: copies, spills, functions that were called in between, and a pointer's sums.

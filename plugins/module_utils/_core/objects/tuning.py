@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Mapping
+from typing import NamedTuple, Optional
 
 from ..errors import BadObject, BadRequest
-from ..kernel import bpf, values
+from ..kernel import bpf, btf, values
 from ..kernel.namespaces import did_you_mean
 from . import carry, fields, maps
 
@@ -69,7 +70,7 @@ class Variable(NamedTuple):
     initial: bytes
 
 
-def set_globals(types, sections, wished, secrets=()):
+def set_globals(types: Optional[btf.Btf], sections: dict, wished: Mapping, secrets: Container = ()) -> tuple:
     """(rows for a Tuning, {name: value} as it may be shown) of the globals {name: value}, those in `secrets` hidden.
 
     `types` is the object's Btf, `sections` are {section: (type id, bytes)}. Of a struct the fields that are not named
@@ -143,7 +144,7 @@ def _packed(types, variable, name, value, is_secret):
 # ---- maps ----------------------------------------------------------------------------------------
 
 
-def expect_maps(spec, wished):
+def expect_maps(spec, wished: Mapping) -> None:
     """BadRequest where the wish for a map, {map: {max_entries, on_change, fields}}, has no meaning for this object.
 
     Whether a map fits the one that is in use is takeover.py's verdict.
@@ -170,7 +171,7 @@ def _expect_words(shape, on_change, words):
             raise BadRequest(f"{path}.fields: its values have no field {field}", did_you_mean(str(field), known))
 
 
-def set_sizes(spec, wished):
+def set_sizes(spec, wished: Mapping) -> tuple:
     """Rows for a Tuning of {map: {max_entries: …}}. Every map of the object then has a size, or BadRequest says how."""
     shapes = {shape.name: shape for shape in spec.maps}
     sizes = {}
@@ -205,7 +206,7 @@ def _size(shape, value):
 # ---- programs ------------------------------------------------------------------------------------
 
 
-def choose(spec, entries):
+def choose(spec, entries: Iterable) -> tuple:
     """(names of the programs to load, None for all; rows for a Tuning) of the user's entries.
 
     An entry is a name or shell pattern, or a mapping of PROGRAM_OPTIONS. `autoload: false` leaves out what it matches;
@@ -332,7 +333,7 @@ def _expect_known(program, number):
     )
 
 
-def close_sections(section):
+def close_sections(section: str) -> list:
     """The sections that this one may have been meant as, the nearest first. `.text` is nobody's typing error."""
     if section.startswith("."):
         return []

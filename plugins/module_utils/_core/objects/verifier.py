@@ -11,7 +11,8 @@ Both forms are read, that of Linux 5.8 to 7.2 and that with headings of 7.3.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
 
 TAIL = 1 << 18
 EXCERPT_LINES, EXCERPT_BYTES = 40, 8192
@@ -57,7 +58,7 @@ class Verdict(NamedTuple):
     registers: dict
 
 
-def stats(log):
+def stats(log: str) -> dict:
     """The verifier's figures out of a log of a load that went well or not; empty where there are none.
 
     `stack_depths` has one number for each function, the program's own first, `stack_depth` is the largest of them.
@@ -78,12 +79,12 @@ def stats(log):
     return figures
 
 
-def has_steps(log):
+def has_steps(log: str) -> bool:
     """Whether a log shows instructions, and not the verifier's last words alone."""
     return bool(STEP.search(log))
 
 
-def apart(log, libbpf_log):
+def apart(log: str, libbpf_log: Iterable) -> tuple:
     """(the verifier's log, libbpf's own lines): libbpf prints a log that nobody took among its own lines."""
     text = "\n".join(libbpf_log)
     begin = text.find("-- BEGIN PROG LOAD LOG --")
@@ -100,7 +101,7 @@ def apart(log, libbpf_log):
     return log, [line for line in lines if line and not NOISE.search(line)]
 
 
-def verdict(log):
+def verdict(log: str) -> Verdict:
     """What the tail of the log says. A log with headings loses them here: they follow its old lines."""
     start = max(0, len(log) - TAIL)
     start = log.find("\n", start) + 1 if start else 0
@@ -161,7 +162,7 @@ def _headed(report):
     return ["Verification failed: " + headline, "Reason: " + " ".join(lines)]
 
 
-def annotated(verdict):
+def annotated(verdict: Verdict) -> list:
     """The verdict's lines, each followed by what the registers that it names last held."""
     lines = []
     for line in verdict.lines:
@@ -170,19 +171,19 @@ def annotated(verdict):
     return lines
 
 
-def deciding(words):
+def deciding(words: list) -> str:
     """The line to quote: the kernel's first, libbpf's that names a cause."""
     plain = [line for line in words if not re.search(r"failed to load(?: object)?\b|BPF program load failed", line)]
     return (plain or words or [""])[0].partition("\t")[0]
 
 
-def steps(log, position, start=0):
+def steps(log: str, position: Optional[int], start: int = 0) -> list:
     """What the program did on the path that ends there, first to last."""
     end = len(log) if position is None else position
     return list(STEP.finditer(log, max(start, end - TAIL), end))
 
 
-def position(log, instruction):
+def position(log: str, instruction: int) -> Optional[int]:
     """Where the log last shows this instruction."""
     found = max(log.rfind(f"\n{instruction}: ("), log.rfind(f"\n{instruction}: <"))
     if found >= 0:
@@ -190,7 +191,7 @@ def position(log, instruction):
     return 0 if log.startswith(f"{instruction}: (") else None
 
 
-def excerpt(log, libbpf_lines):
+def excerpt(log: str, libbpf_lines: list) -> list:
     """The end of the log, or libbpf's lines, within EXCERPT_LINES and EXCERPT_BYTES."""
     lines = log[-TAIL:].splitlines() or libbpf_lines
     kept, size = [], 0

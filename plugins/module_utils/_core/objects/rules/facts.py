@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno as errno_names
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ...kernel.features import CAPABILITY_BITS
@@ -25,7 +26,7 @@ class Fact(NamedTuple):
     kind: str
     value: str = ""
 
-    def found_in(self, told) -> re.Match | None:
+    def found_in(self, told: Iterable[Fact]) -> re.Match | None:
         """How the first of the facts told that this one asks for matches it; None where none does."""
         matches = (re.fullmatch(self.value, each.value) for each in told if each.kind == self.kind)
         return next(filter(None, matches), None)
