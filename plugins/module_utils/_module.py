@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
+from typing import Any, Callable, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.validation import check_type_dict
@@ -20,7 +21,7 @@ from ._core.errors import Failure, Unprivileged
 from ._core.hooks import catalogue
 
 
-def run(work, guarded=None, **spec):
+def run(work: Callable, guarded: Optional[dict] = None, **spec: Any) -> None:
     """Run `work(module)` -> result fields, and end the process as Ansible wants it.
 
     `guarded` is {option: MaybeSecret}.
@@ -69,7 +70,7 @@ class MaybeSecret:
     def __init__(self):
         self.values, self.secrets = {}, set()
 
-    def read(self, given):
+    def read(self, given: Any) -> dict:
         """The argument without its secrets. TypeError where it is no mapping.
 
         A word misspelt, or a mark too deep within, hides the value too: the error that follows shall not tell it.
@@ -94,7 +95,7 @@ def _is_marked(value):
     return any(str(mark).lower() not in NOT_SECRET for mark in marks) or any(map(_is_marked, value.values()))
 
 
-def outcome_fields(module, outcome):
+def outcome_fields(module: AnsibleModule, outcome) -> dict:
     """What every module that moves a deployment returns.
 
     Changed, steps, generation, state, and the diff where wanted.
@@ -123,7 +124,7 @@ def outcome_fields(module, outcome):
     return fields
 
 
-def view(generation, but=()):
+def view(generation, but=()) -> dict:
     """What a generation puts where, free of ids that change with every load; `but` for these attachments."""
     if generation is None or not generation.attachments:
         return {"release": None, "attachments": {}}
@@ -135,7 +136,7 @@ def view(generation, but=()):
     }
 
 
-def found(seen, generation):
+def found(seen, generation) -> dict:
     """The same of what the kernel was found to run: a drifted hook shows as a difference, too."""
     shown = view(generation)
     for key, each in (generation.attachments if generation else {}).items():
@@ -147,5 +148,5 @@ def found(seen, generation):
     return shown
 
 
-def diff(before, after):
+def diff(before: dict, after: dict) -> dict:
     return {"before": before, "after": after}

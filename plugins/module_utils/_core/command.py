@@ -18,6 +18,7 @@ How it comes to the host: deployment/code.py.
 from __future__ import annotations
 
 import sys
+from typing import Optional
 
 from .deployment import boot, code, ends, inventory, off, transitions
 from .errors import Failure
@@ -26,12 +27,12 @@ from .kernel import namespaces
 USAGE = "usage: ebpf-deploy status [NAME] | rollback NAME | off NAME"
 
 
-def install(check_mode=False):
+def install(check_mode: bool = False) -> bool:
     """The host has this command, with all that it imports. Whether it was otherwise."""
     return code.install(check_mode)
 
 
-def main(arguments=None):
+def main(arguments: Optional[list] = None) -> int:
     """The command's exit code; what went wrong is one sentence on stderr."""
     verb, *names = (sys.argv[1:] if arguments is None else arguments) or [""]
     work, counts = _DO.get(verb, (None, ()))

@@ -27,7 +27,7 @@ class Failure(Exception):
     def __str__(self):
         return " ".join(_sentence(part) for part in (self.what, self.do) if part)
 
-    def as_fields(self):
+    def as_fields(self) -> dict:
         """The same as plain data: code, what, do, and the detail."""
         return {"code": self.code, "what": self.what, "do": self.do, **self.detail}
 
