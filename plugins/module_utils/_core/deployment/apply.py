@@ -27,11 +27,11 @@ HANGS_AFTER = 20  # s between a detach and its attach: a driver that sets up its
 LET_GO_WITHIN = 2  # s in which the kernel lets go of a link that a killed run had made and not pinned
 
 
-def trace(moment, step):
+def trace(moment: str, step: tuple) -> None:
     """Called before and after each step. Tests put a competitor, a failure or the end of the process here."""
 
 
-def carry_out(planned, home, is_decided=False):
+def carry_out(planned: list, home: records.Home, is_decided: bool = False) -> list:
     """All planned steps are done; what those have to tell that moved entries: {map, before, after, carried, left} each.
 
     When one fails, those before it are undone in reverse, unless the transition's commit was passed, or `is_decided`
@@ -205,7 +205,7 @@ def _end_gap(ways, home, link):
 # ---- what a guard holds --------------------------------------------------------------------------
 
 
-def mend(lacking, home):
+def mend(lacking: list, home: records.Home) -> None:
     """Each (path, what makes it) of held.lacks is there: an Fd is pinned, and nothing else is at its path."""
     if lacking and not home.may_change:
         raise Damaged(f"{home.name} was about to be mended without its lock", "This is a fault of ebpf.deploy")

@@ -28,7 +28,7 @@ from ..objects.rules.form import NO_VERDICT
 from . import guard, lock, observe, off, plan, reload, steps, store, strikes, trial, ways
 
 
-def restore_all():
+def restore_all() -> list:
     """Every deployment here runs what it confirmed, as far as this kernel lets it: [(name, what went wrong or None)].
 
     A trial that is still live, as after a soft reboot, has a guard again. When all hooks run, the release before is
@@ -82,7 +82,7 @@ def _load_previous(name):
         store.journal(home, "previous_not_loaded", why=str(error))
 
 
-def restore(name):
+def restore(name: str) -> tuple:
     """The deployment's hooks run the confirmed generation, its load made again where a reboot took it.
 
     The steps that the hooks took. Declared entries are in the maps before. HookHeld where somebody else was there
@@ -286,7 +286,7 @@ def _expect_own(scene):
             raise failure
 
 
-def come_back(target):
+def come_back(target: str) -> list:
     """Every deployment with an attachment at this interface or cgroup runs it again: as restore_all answers.
 
     One whose programs are not loaded yet is left to the boot unit, which will find the place there: maps that were made

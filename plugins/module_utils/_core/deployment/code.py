@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 from ..kernel import files, tools
 from . import records, store
@@ -74,7 +74,7 @@ sys.exit(command.main())' "$@"
 """
 
 
-def written(start):
+def written(start: str) -> str:
     """The path of a zip that holds the room `start` and all that it imports, as they lie where this process has its
     rooms from.
 
@@ -93,7 +93,7 @@ def written(start):
     return path
 
 
-def starting(first, others=""):
+def starting(first: str, others: str = "") -> str:
     """Python text after which modules are imported from the zip that the expression `first` names.
 
     Where that one is damaged or lost, it says so, and takes the newest whole one of FOLDER whose name matches `others`;
@@ -109,14 +109,14 @@ class Own(NamedTuple):
     data: bytes
 
 
-def own():
+def own() -> Optional[Own]:
     """The Own of this process, None where it was not started from a zip here."""
     path = __file__.partition(".zip")[0] + ".zip"
     data = _content(path) if os.path.dirname(path) == FOLDER else None
     return Own(path, data) if data is not None and _holds(path, data) else None
 
 
-def keep(what):
+def keep(what: Optional[Own]) -> None:
     """The zip (an Own, or None) is on the disk, whole, for this process's next life, as far as the disk takes it."""
     if what and not files.sha256_of(what.path).startswith(_digest_of_bytes(what.data)):
         with contextlib.suppress(OSError):
@@ -139,7 +139,7 @@ def _holds(path, data):
 
 
 @files.disk_told()
-def install(check_mode=False):
+def install(check_mode: bool = False) -> bool:
     """`run` starts the command as this process has it, with this process's interpreter. Whether that was otherwise."""
     store.expect_private()
     words = {"state": records.STATE, "python": sys.executable, "start": starting(f'"{CURRENT}"'), "package": PACKAGE}
@@ -168,7 +168,7 @@ def _content(path):
         return None
 
 
-def reached(start):
+def reached(start: str) -> dict:
     """{path in the package: bytes} of `start` and all that it imports, in functions, too, loaded or not. What else this
     process has imported makes no other zip of it."""
     found, waiting = {}, [start]

@@ -15,8 +15,10 @@ store.py's business.
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
 
+from ..errors import Failure
 from ..kernel import bpf
 from ..objects import contents, fields
 from .records import Declared
@@ -31,19 +33,19 @@ class Filling(NamedTuple):
     missing: int = 0  # of the entries to write, those whose key is not there at all
 
     @property
-    def is_empty(self):
+    def is_empty(self) -> bool:
         return self.edit.is_empty and not self.left_out
 
 
 NOTHING = Filling(contents.Edit((), (), 0, False))
 
 
-def unreadable(failure):
+def unreadable(failure: Failure) -> Filling:
     """The Filling where the declared entries cannot be read: none of them fits anywhere."""
     return NOTHING._replace(left_out=(f"all declared entries: {failure.what}",), is_unreadable=True)
 
 
-def shape_of(release, name, info):
+def shape_of(release, name: str, info: bpf.Map) -> dict:
     """The map's record in the release's manifest; what the kernel says, without layouts, where there is none."""
     found = next((record for record in (release.maps if release else ()) if record["name"] == name), None)
     bare = {"name": name, "type": info.type_number, "key_layout": None, "value_layout": None}
@@ -53,7 +55,17 @@ def shape_of(release, name, info):
 # ---- what is declared ----------------------------------------------------------------------------
 
 
-def edited(before, shape, info, wanted, *, absent=False, purge=False, persist=True, elsewhere=False):
+def edited(
+    before: Optional[Declared],
+    shape: dict,
+    info: bpf.Map,
+    wanted: Iterable,
+    *,
+    absent: bool = False,
+    purge: bool = False,
+    persist: bool = True,
+    elsewhere: bool = False,
+) -> tuple:
     """(Declared or None, left_out): what is declared after these entries were made present, or absent.
 
     Entries that are named and not to persist are declared no longer. elsewhere: a map of another load has this name,
@@ -81,7 +93,7 @@ def edited(before, shape, info, wanted, *, absent=False, purge=False, persist=Tr
 # ---- what a map lacks ----------------------------------------------------------------------------
 
 
-def filling(fd, name, declared, release):
+def filling(fd: int, name: str, declared: Declared, release) -> Filling:
     """The Filling of the release's map with this name."""
     info = bpf.map_info(fd)
     if info.type_number not in contents.WITH_ENTRIES:

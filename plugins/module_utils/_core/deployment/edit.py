@@ -42,11 +42,11 @@ class Result(NamedTuple):
     secrets: frozenset = frozenset()  # variables of this section whose values the user gave as secret
 
     @property
-    def changed(self):
+    def changed(self) -> bool:
         return not self.edit.is_empty or self.was_declared != self.declared
 
 
-def pinned(path, asked, check_mode=False):
+def pinned(path: str, asked: Asked, check_mode: bool = False) -> Result:
     """The Result for a map that whoever pinned at `path`."""
     if asked.persist:
         raise BadRequest(
@@ -61,7 +61,7 @@ def pinned(path, asked, check_mode=False):
         return result._replace(after=contents.read(fd, result.info))
 
 
-def deployed(name, map_name, asked, check_mode=False):
+def deployed(name: str, map_name: str, asked: Asked, check_mode: bool = False) -> Result:
     """The Result for the deployment's map with this name."""
     place = store.home(name)
     if check_mode or asked.entries is None:

@@ -34,12 +34,12 @@ class Boot(NamedTuple):
     end: str = RUNS
 
     @classmethod
-    def from_record(cls, record):
+    def from_record(cls, record: dict) -> Boot:
         """The Boot of a file; KeyError, ValueError or TypeError where it is none."""
         return cls(str(record["boot_id"]), float(record["began"]), str(record["end"]))
 
 
-def begin():
+def begin() -> list:
     """The boot before is judged, and this one's end will be told: [(name, what is a strike, in words)].
 
     Killed in between it is judged by the next: a boot's id is struck once.
@@ -104,7 +104,7 @@ def _told(home, confirmed, ran):
     return home.name, f"{text} (strike {count}; {row['cause']})"
 
 
-def end():
+def end() -> bool:
     """Whether it is known that this boot ended in order: the system goes down now. A hand that stops the unit has
     nothing told, and no strike."""
     before = _last()
@@ -120,7 +120,7 @@ def end():
     return is_clean
 
 
-def reckon():
+def reckon() -> None:
     """The time until now is on the disk, for every deployment."""
     for name in store.deployments():
         with contextlib.suppress(Failure), lock.locked(name) as home:

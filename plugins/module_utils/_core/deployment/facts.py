@@ -59,23 +59,23 @@ class Facts(NamedTuple):
     known: dict = {}  # {attachment id: Place} by identity, whatever it is called now (held.py)
 
     @property
-    def trial_is_live(self):
+    def trial_is_live(self) -> bool:
         """Whether a guard still waits for the trial's confirmation."""
         guarded = self.trial and self.trial.guarded and not self.trial_is_lost and not self.ended and self.deadline
         return bool(guarded and self.deadline.is_live(self.trial, self.boot_id))
 
     @property
-    def trial_is_lost(self):
+    def trial_is_lost(self) -> bool:
         """Whether its record cannot be read; where what is confirmed cannot be read either, there is no trial."""
         return isinstance(self.trial, records.LostTrial)
 
-    def runs(self, load):
+    def runs(self, load: str) -> bool:
         """Whether some hook runs a program of the load; of one that is not pinned here none does."""
         programs = self.loads[load].programs.values() if load in self.loads else ()
         return any(not link.prog_ids.isdisjoint(programs) for link in self.links.values())
 
     @property
-    def exists(self):
+    def exists(self) -> bool:
         return any((self.staged, self.trial, self.confirmed, self.loads, self.links))
 
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
+from typing import Optional
 
 from ..errors import DiskRefused, Failure, NotBack, WayNotProved
 from ..kernel import children, files, tools, way_in
@@ -37,7 +38,7 @@ STOP_SECONDS = 90  # to go back in: a run may hold the lock for a while
 
 
 @files.disk_told()
-def arm(name, at_boot=False):
+def arm(name: str, at_boot: bool = False) -> dict:
     """A guard for the deployment runs, as {how, …}, and holds what the way back needs; Failure where it cannot.
 
     It switches when this process has ended. It is a transient unit where PID 1 sees what we see, else a process of its
@@ -58,7 +59,7 @@ BOOTSTRAP = (
 
 
 @files.disk_told()
-def questions(name, number):
+def questions(name: str, number: int) -> dict:
     """{confirm, look}: shell commands that ask from outside how generation `number` fares, and print one line of JSON.
 
     A single command needs one round trip where a module needs six, and on a way in that is only just alive each one
@@ -71,13 +72,13 @@ def questions(name, number):
     }
 
 
-def confirm(name, number, told="{}"):
+def confirm(name: str, number: int, told: str = "{}") -> None:
     """Print what became of confirming the generation. `told`: what the controller knows (see _expect_new_way)."""
     known = json.loads(told)
     _print_answer(lambda: transitions.confirm(name, number, expect_proof=lambda: _expect_new_way(known)))
 
 
-def look(name, number):
+def look(name: str, number: int) -> None:
     """Print how the generation fares; no hook and no state has changed, but that the host was reached is remembered."""
     _print_answer(lambda: _reached(transitions.look(name, number), name, number))
 
@@ -107,7 +108,7 @@ def _expect_new_way(known):
         raise WayNotProved("This connection took longer than three times what one took before the switch")
 
 
-def doubt_of(peer):
+def doubt_of(peer: Optional[way_in.Peer]) -> str:
     """Why a new connection from this way_in.Peer proves nothing; empty where it does."""
     if peer is None:
         return "the host cannot tell which connection it is asked by (there is no sshd above the module)"
@@ -222,7 +223,7 @@ def _keep_running(name, command, pipe):
 # ---- what it does --------------------------------------------------------------------------------
 
 
-def main(name, waits_for=0):
+def main(name: str, waits_for: int = 0) -> None:
     """Guard the deployment until no trial is left. `waits_for`: the process whose end is awaited before the switch."""
     stops = []  # looked at between two pieces of work: none is cut in two
     with _on_sigterm(lambda: stops.append(True)):

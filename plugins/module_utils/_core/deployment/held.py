@@ -19,6 +19,7 @@ import contextlib
 import functools
 import json
 import os
+from typing import Any, Callable, Optional
 
 from ..errors import Damaged, Failure, NoWayBack
 from ..hooks import catalogue
@@ -46,32 +47,32 @@ class Held:
 
     # ---- what apply.py asks for ------------------------------------------------------------------
 
-    def link(self, key, part=""):
+    def link(self, key: str, part: str = "") -> Optional[bpf.Fd]:
         """An Fd of what keeps the attachment (its link, or its program where the hook has none), None where none is
         held."""
         return self._again(f"link.{hold.name_of(key, part)}")
 
-    def program(self, load, name):
+    def program(self, load: str, name: str) -> Optional[bpf.Fd]:
         """An Fd of the load's program, None where it is not held."""
         return self._again(f"prog.{load}.{name}")
 
-    def map(self, load, name):
+    def map(self, load: str, name: str) -> Optional[bpf.Fd]:
         """An Fd of the load's map, None where it is not known."""
         number = self.loads[load].maps.get(name) if load in self.loads else None
         return _or_none(bpf.map_by_id, number) if number else None
 
-    def took(self, key, link, part=""):
+    def took(self, key: str, link: int, part: str = "") -> None:
         """The attachment has this link from now on (a descriptor of the caller's)."""
         self.keep(f"link.{hold.name_of(key, part)}", os.dup(link))
 
-    def dropped(self, key, part=""):
+    def dropped(self, key: str, part: str = "") -> None:
         """The attachment has no such link any more."""
         name = f"link.{hold.name_of(key, part)}"
         if name in self.fds:
             self._tell[1](name)
             os.close(self.fds.pop(name))
 
-    def keep(self, name, fd):
+    def keep(self, name: str, fd: int) -> None:
         """`fd` is held from now on, by who keeps descriptors over a death, too."""
         if name in self.fds:
             self._tell[1](name)
@@ -79,7 +80,7 @@ class Held:
         self.fds[name] = fd
         self._tell[0](name, fd)
 
-    def let_go(self, home):
+    def let_go(self, home: records.Home) -> None:
         """Somebody else takes the trial back now: links that end with their last reference are left to their pins."""
         named = {**self.fallback.attachments, **self.trial.attachments}
         for name in self._pins():
@@ -88,7 +89,7 @@ class Held:
             if is_pinned and key in named and catalogue.hook_of(named[key]).how == OVERLAP:
                 self.dropped(key, part)
 
-    def close(self):
+    def close(self) -> None:
         for name in list(self.fds):
             self._tell[1](name)
             os.close(self.fds.pop(name))
@@ -96,7 +97,7 @@ class Held:
     def _again(self, name):
         return bpf.Fd(os.dup(self.fds[name])) if name in self.fds else None
 
-    def links(self):
+    def links(self) -> dict:
         """{attachment id: bpf.Link} of the links held."""
         return observe.of_parts(self._pins())
 
@@ -107,7 +108,7 @@ class Held:
 
     # ---- what is so ------------------------------------------------------------------------------
 
-    def facts(self, home):
+    def facts(self, home: records.Home) -> Facts:
         """observe.facts, and what the descriptors tell instead of what names tell: that cannot be lost."""
         try:
             seen = observe.facts(home)
@@ -137,7 +138,7 @@ class Held:
             known=self._places_now(),
         )
 
-    def is_over(self, home):
+    def is_over(self, home: records.Home) -> bool:
         """Whether the disk says how the trial ended: taken back and seen so, confirmed, or followed by another change;
         or the deployment was removed, and no link of the trial runs."""
         number = self.trial.number
@@ -179,7 +180,7 @@ class Held:
             return place
         return place.reached_by(f"/proc/self/fd/{self.fds[f'place.{key}']}")
 
-    def lacks(self, home):
+    def lacks(self, home: records.Home) -> list:
         """[(path, what makes it)] for each pin that is lost, or is another's, and each record and pointer that is lost.
 
         What is called for a pin gives an Fd; for a record, it writes it.
@@ -219,7 +220,7 @@ class Held:
 
     # ---- the record ------------------------------------------------------------------------------
 
-    def write(self, home):
+    def write(self, home: records.Home) -> None:
         """The record is beside the descriptors and in /run, as far as that takes it."""
         record = {
             "format": records.LOWEST,
@@ -240,7 +241,7 @@ class Held:
         os.ftruncate(self.fds[RECORD], len(data))
 
 
-def take(home, keep=None, forget=None):
+def take(home: records.Home, keep: Optional[Callable] = None, forget: Optional[Callable] = None) -> Optional[Held]:
     """Held of the trial that the disk names; None where there is none. NoWayBack where what it goes back to is not in
     the kernel."""
     seen = observe.facts(home)
@@ -289,7 +290,9 @@ def _number(fd):
     return number
 
 
-def resumed(home, fds, keep=None, forget=None):
+def resumed(
+    home: records.Home, fds: dict, keep: Optional[Callable] = None, forget: Optional[Callable] = None
+) -> Optional[Held]:
     """Held as an earlier life of the guard left it: by its descriptors {name: fd}, else by ids; None where neither
     says. Whoever kept the descriptors has them still."""
     record = _record_in(fds.get(RECORD))
@@ -300,7 +303,7 @@ def resumed(home, fds, keep=None, forget=None):
     return by_ids(home, keep, forget)
 
 
-def by_ids(home, keep=None, forget=None):
+def by_ids(home: records.Home, keep: Optional[Callable] = None, forget: Optional[Callable] = None) -> Optional[Held]:
     """Held by the ids in /run, as far as the kernel has them still; None where no record is there."""
     record = readable(files.read_json, record_path(home.name))
     if not record or not records.is_as_sealed(record) or record.get("boot_id") != namespaces.boot_id():
@@ -333,7 +336,7 @@ def _loads_now(made, home):
     return found
 
 
-def unpinned(home, number):
+def unpinned(home: records.Home, number: int) -> list:
     """Paths of pins and records of the trial with this number that its guard knows, and that are lost."""
     what = by_ids(home)
     if what is None:
@@ -365,19 +368,19 @@ def _record_in(fd):
         return None
 
 
-def record_path(name):
+def record_path(name: str) -> str:
     """Where the record lies in /run."""
     return os.path.join(records.RUN, name + ".held")
 
 
-def forget(name, number):
+def forget(name: str, number: int) -> None:
     """No record of the trial with this number lies in /run."""
     record = readable(files.read_json, record_path(name))
     if record and record.get("trial", {}).get("number") == number:
         files.remove(record_path(name))
 
 
-def no_way_back(name, generation):
+def no_way_back(name: str, generation: records.Generation) -> NoWayBack:
     """What is heard before anything changes, where a guard could not take the change back."""
     return NoWayBack(
         f"The guard of {name} would have no way back: load {generation.load} of generation {generation.number} is not "
@@ -425,7 +428,7 @@ def _or_none(opened, number):
         return None
 
 
-def readable(what, *arguments):
+def readable(what: Callable, *arguments: Any) -> Any:
     """What a reader of store.py gives, None where the file cannot be read."""
     try:
         return what(*arguments)

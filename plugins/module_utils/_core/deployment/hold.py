@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Optional
 
 from ..errors import NotRootsAlone
 from ..kernel import bpf, files
@@ -35,7 +36,7 @@ class Hold(NamedTuple):
         return (self.home.held.link(self.key, part) if self.home.held else None) or pinned(self.path(part))
 
     @contextlib.contextmanager
-    def before(self, part: str = ""):
+    def before(self, part: str = "") -> Iterator[Optional[int]]:
         """As `opened`, or None: what a new one follows. One that a guard holds does not end by itself."""
         with contextlib.ExitStack() as stack:
             old = None

@@ -18,17 +18,17 @@ from . import observe, off, plan, records, store, strikes
 OURS = ("part", "others")  # fields of bpf.Link that the kernel does not know
 
 
-def programs():
+def programs() -> list:
     """Every program in the kernel, fields as `bpftool prog show` has them; bytes_memlock beside them."""
     return [_record(number, bpf.prog_by_id, bpf.prog_info) for number in bpf.prog_ids()]
 
 
-def maps():
+def maps() -> list:
     """Every map in the kernel, fields as `bpftool map show` has them."""
     return [_record(number, bpf.map_by_id, bpf.map_info, leave_out=("type_number",)) for number in bpf.map_ids()]
 
 
-def links():
+def links() -> list:
     """Every link in the kernel, fields as `bpftool link show` has them; `deployment` names whose it is, if ours."""
     owners = _ours()[0]
     return [
@@ -63,7 +63,7 @@ class Host(NamedTuple):
     further: set
 
 
-def attachments():
+def attachments() -> tuple:
     """(rows, warnings): what sits at the hooks that this network namespace and cgroup tree show, ours or not."""
     owners, ours, further = _ours()
     interfaces = {number: name for name, number in namespaces.interfaces().items()}
@@ -98,13 +98,13 @@ def _ours():
     return owners, attachments, further
 
 
-def deployments(only=""):
+def deployments(only: str = "") -> list:
     """Every deployment on this host, or the named one: state, what is staged and confirmed, attachments, drift."""
     rows = [deployment(name) for name in store.deployments() if only in ("", name)]
     return [row for row in rows if row["state"] != "absent" or only]
 
 
-def deployment(name):
+def deployment(name: str) -> dict:
     """One deployment as the disk and the kernel have it; `drift` says in words what the next run would mend."""
     seen = observe.facts(store.home(name))
     generation = seen.confirmed if seen.trial_is_lost else seen.trial or seen.confirmed
@@ -191,7 +191,7 @@ def _declared(seen, name):
     }
 
 
-def bpffs_warnings():
+def bpffs_warnings() -> list:
     """A sentence where others than root can make files in the BPF file system, else nothing."""
     if not files.has_bpffs() or owned.is_roots(files.BPFFS):
         return []
@@ -202,7 +202,7 @@ def bpffs_warnings():
     ]
 
 
-def host():
+def host() -> dict:
     """What decides whether eBPF works here."""
     return {
         "kernel": os.uname().release,

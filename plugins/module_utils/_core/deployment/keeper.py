@@ -18,6 +18,7 @@ import os
 import socket
 import subprocess
 import time
+from typing import Callable
 
 from ..kernel import tools
 
@@ -42,25 +43,25 @@ class Keeper:
     def __init__(self, how, door, kept):
         self.how, self.door, self.kept = how, door, kept
 
-    def ready(self):
+    def ready(self) -> None:
         """The guard holds what it needs."""
         self._tell("READY=1")
 
-    def failed(self, why):
+    def failed(self, why: str) -> None:
         """The guard cannot do its work, in one line."""
         self._tell("STATUS=" + " ".join(why.split()))
 
-    def works(self):
+    def works(self) -> None:
         """The working loop has come round. It never waits for who hears that."""
         if self.door is not None:
             with contextlib.suppress(OSError):
                 self.door.sendmsg([b"WATCHDOG=1"], [], socket.MSG_DONTWAIT)
 
-    def keep(self, name, fd):
+    def keep(self, name: str, fd: int) -> None:
         """`fd` outlives the guard under this name."""
         self._tell(f"FDSTORE=1\nFDNAME={name}", fd)
 
-    def forget(self, name):
+    def forget(self, name: str) -> None:
         """Nothing is kept under this name."""
         self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
@@ -72,7 +73,7 @@ class Keeper:
                 self.door.sendmsg([text.encode()], beside)
 
 
-def found():
+def found() -> Keeper:
     """The Keeper that this process was started by. Its children hear nothing of it."""
     told = {name: os.environ.pop(name, "") for name in (ADDRESS, PARENT, *KEPT)}
     if told[PARENT]:
@@ -100,7 +101,7 @@ def _all_ours_alone(kept):
 # ---- the parent's side ---------------------------------------------------------------------------
 
 
-def keep_running(command, lives, report, is_due):
+def keep_running(command: list, lives: list, report: Callable, is_due: Callable) -> None:
     """Start the guard until it ends with 0, as a unit's Restart=on-failure does, while `is_due()`.
 
     `lives` is the list that its process is put into. `report(text)` is called once: empty when the guard is ready, why

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Optional
 
 from ..errors import Busy, Damaged, Failure, NotFound, TooNew, Unprivileged
 from ..hooks import catalogue
@@ -22,7 +23,7 @@ RINGS = {"ringbuf", "perf_event_array"}  # whose entries are lost where nobody r
 READS = 20  # of a deployment that other runs change meanwhile
 
 
-def facts(place):
+def facts(place: records.Home) -> Facts:
     """The Facts of the deployment at `place` (records.Home), hooks left out.
 
     Without the lock another run may take away what was just listed: then all is read again.
@@ -35,14 +36,14 @@ def facts(place):
     raise Busy(f"Deployment {place.name} changes faster than it can be read", "Run again when other runs have ended")
 
 
-def checked(place, seen, number):
+def checked(place: records.Home, seen: Facts, number: str) -> Facts:
     """The same Facts, the files of this release looked at, too, if it is on the disk."""
     found = seen.releases.get(number)
     path = store.spoiled(place, found) if found else ""
     return seen._replace(spoiled={**seen.spoiled, number: path}) if path else seen
 
 
-def attachment_rows(seen, generation):
+def attachment_rows(seen: Facts, generation: Optional[records.Generation]) -> list:
     """The generation's attachments as plain data, with the link and the program that the kernel has there now."""
     rows = []
     for key, attachment in generation.attachments.items() if generation else ():
@@ -55,7 +56,7 @@ def attachment_rows(seen, generation):
     return rows
 
 
-def unread_rings(seen, generation):
+def unread_rings(seen: Facts, generation: Optional[records.Generation]) -> list:
     """Names of the generation's ring and perf buffers that no other process holds open now."""
     load = seen.loads.get(generation.load) if generation and generation.attachments else None
     release = seen.releases.get(generation.release) if load else None
@@ -64,12 +65,12 @@ def unread_rings(seen, generation):
     return [name for name in rings if load.maps.get(name) not in (*read, None)]
 
 
-def sound_facts(place):
+def sound_facts(place: records.Home) -> Facts:
     """The Facts of the deployment, as `facts`; what expect_sound raises."""
     return expect_sound(facts(place))
 
 
-def expect_sound(seen):
+def expect_sound(seen: Facts) -> Facts:
     """The Facts; Damaged where a file of ours cannot be read, TooNew as `expect_known`, and what store.expect_private
     raises.
 
@@ -82,14 +83,14 @@ def expect_sound(seen):
     return seen
 
 
-def expect_known(seen):
+def expect_known(seen: Facts) -> Facts:
     """The Facts; TooNew where a record is of a higher format than ours. Way back, guard and boot do not ask."""
     if seen.newer:
         raise seen.newer[0]
     return seen
 
 
-def damaged(seen):
+def damaged(seen: Facts) -> Damaged:
     """What a user hears of files that cannot be read."""
     return Damaged(
         f"{seen.damage[0]} of deployment {seen.name} cannot be read",
@@ -206,7 +207,7 @@ def _recognised(seen, key, link):
     return Unnamed(None, "")
 
 
-def scene(seen, generation):
+def scene(seen: Facts, generation: records.Generation) -> Scene:
     """The Scene of the generation: what is true at the places of its attachments now."""
     places, seats, holders, sitting_there = {}, {}, {}, {}
     release = seen.releases.get(generation.release)
@@ -299,7 +300,7 @@ def _holds_declared(seen, load, name):
     return meant is not None and seen.loads[meant].maps[name] == load.maps[name] and seen.runs(meant)
 
 
-def filling(place, seen, load, name):
+def filling(place: records.Home, seen: Facts, load: str, name: str) -> declared.Filling:
     """What the load's map lacks of what is declared of it (declared.Filling).
 
     A file or a map that cannot be read is part of the answer: it must not keep hooks from going back.
@@ -330,7 +331,7 @@ def _loads(place):
     return whole, tuple(name for name in half if not _maker_lives(name))
 
 
-def load(place, name):
+def load(place: records.Home, name: str) -> Load:
     """The Load of this name as its pins say it now, empty where none are."""
     folder = os.path.join(place.loads, name)
     programs, no_programs = _ids(os.path.join(folder, "progs"), "prog", bpf.prog_info)
@@ -382,7 +383,7 @@ def _links(place):
     return of_parts(pins), frozenset(unsettled)
 
 
-def of_parts(pins):
+def of_parts(pins: dict) -> dict:
     """{id: bpf.Link} of {name of a pin: bpf.Link}; of an attachment with several, the others with the first."""
     found = {}
     for name, link in sorted(pins.items()):
@@ -392,7 +393,7 @@ def of_parts(pins):
     return found
 
 
-def map_load(seen, name):
+def map_load(seen: Facts, name: str) -> Optional[str]:
     """The load whose map of this name is meant, None where no load has one.
 
     The trial's once a hook runs it, else the confirmed one's, where that has none the staged one's.
@@ -404,7 +405,7 @@ def map_load(seen, name):
     return next((load for load in candidates if load in seen.loads and name in seen.loads[load].maps), None)
 
 
-def map_path(place, seen, name):
+def map_path(place: records.Home, seen: Facts, name: str) -> str:
     """Where the map that `map_load` means is pinned."""
     load = map_load(seen, name)
     if load is None:

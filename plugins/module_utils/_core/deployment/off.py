@@ -20,14 +20,14 @@ WORD = "ebpf_deploy="
 FILE = "/etc/ebpf_deploy/off"
 
 
-def switch():
+def switch() -> str:
     """What keeps this host without our programs, in words; empty where nothing does."""
     if _is_off(_command_line()):
         return "ebpf_deploy=off on the kernel's command line"
     return FILE if owned.is_roots(FILE) else ""
 
 
-def refuse(name):
+def refuse(name: str) -> None:
     """SwitchedOff where nothing of ours may come onto a hook of this host."""
     found = switch()
     if found:

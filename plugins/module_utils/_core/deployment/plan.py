@@ -10,12 +10,15 @@ pointers and records on the way, ways.py says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..errors import Failure, HookHeld, MapChanged, NotFound
 from ..hooks import catalogue
 from ..hooks.contract import GAP, OWNER_ADVICE, Attachment
 from ..kernel.namespaces import did_you_mean
 from ..objects import owners
 from . import records, units
+from .facts import Facts, Scene
 from .steps import (
     CopyMap,
     DropMerge,
@@ -36,7 +39,7 @@ from .steps import (
 # ---- the hooks -----------------------------------------------------------------------------------
 
 
-def switch(scene, skip_blocked=False, by_link=False):
+def switch(scene: Scene, skip_blocked: bool = False, by_link: bool = False) -> list:
     """Steps that make the hooks run the generation: empty when they do. New comes on before anything goes off.
 
     Links that no generation names are left alone, and so is what is `gone`. skip_blocked: an interface or cgroup that
@@ -62,7 +65,7 @@ def switch(scene, skip_blocked=False, by_link=False):
     return steps + _away(scene)
 
 
-def blocked(scene):
+def blocked(scene: Scene) -> list:
     """What skip_blocked passes over, a Failure each: no such place or hook here, or somebody else's program."""
     found = []
     for key, attachment in scene.generation.attachments.items():
@@ -73,7 +76,7 @@ def blocked(scene):
     return found
 
 
-def gone(scene):
+def gone(scene: Scene) -> dict:
     """{attachment id: NotFound} of the confirmed attachments whose place is not there any more, and that run nowhere.
 
     They stay in the generation, and boot.come_back puts them on again. What was never confirmed is a mistake of the
@@ -126,7 +129,7 @@ def _other(seat, program):
     return min(seat.runs - {program}, default=program)
 
 
-def renews(seen, step):
+def renews(seen: Facts, step: tuple) -> bool:
     """Whether the step brings back what its link ran until the place was gone: a severed link still says what."""
     if isinstance(step, Settle):
         return True
@@ -167,12 +170,12 @@ def _take_off(seen, key, attachment):
     return TakeOff(key, attachment, link.prog_id, link.attach_type or 0, place)
 
 
-def move(scene):
+def move(scene: Scene) -> list:
     """As mend, towards a load that no hook may run yet: its maps first hold what they take over."""
     return mend(scene, first=_taken_in(scene.facts, scene.generation))
 
 
-def mend(scene, skip_blocked=False, first=()):
+def mend(scene: Scene, skip_blocked: bool = False, first: Sequence = ()) -> list:
     """As switch, and the services that need a drop-in have it before a hook moves, and maps hold what is declared of
     them. `first`: what happens to maps before they are filled; a repair empties none.
 
@@ -192,7 +195,7 @@ def mend(scene, skip_blocked=False, first=()):
 # ---- the maps ------------------------------------------------------------------------------------
 
 
-def expect_maps_fit(seen, generation):
+def expect_maps_fit(seen: Facts, generation: records.Generation) -> None:
     """Maps that go on under their name are the ones in use now, or have a policy; MapChanged otherwise."""
     old = seen.loads.get(seen.confirmed.load) if seen.confirmed else None
     new, release = seen.loads.get(generation.load), seen.releases.get(generation.release)
@@ -253,7 +256,7 @@ def _merged_rows(generation):
     return {name: [*each["copied"], *each["counted"]] for name, each in generation.policies.items() if each["counted"]}
 
 
-def prepared(seen, generation):
+def prepared(seen: Facts, generation: records.Generation) -> list:
     """The way back for counts is there before anything moves."""
     rows = _merged_rows(generation)
     if not rows or generation.load in seen.carries or generation.onto not in seen.loads:
@@ -261,7 +264,7 @@ def prepared(seen, generation):
     return [PrepareMerge(generation.load, generation.onto, rows)]
 
 
-def counts(seen, generation, is_prepared=False):
+def counts(seen: Facts, generation: records.Generation, is_prepared: bool = False) -> list:
     """Counts move once all hooks run the generation's load; `is_prepared` by an earlier step of the same plan."""
     rows, is_merged = _merged_rows(generation), seen.carries.get(generation.load)
     if not rows or is_merged or (is_merged is None and not is_prepared):
@@ -284,7 +287,7 @@ def _shares_counts(seen, generation, load):
     return any(name in its and its[name] == theirs.get(name) for name in _merged_rows(generation))
 
 
-def counts_back(seen, *loads):
+def counts_back(seen: Facts, *loads: str) -> list:
     """Counts that came to a load go back where hooks have left it, and what a killed run left of one goes."""
     steps = [DropMerge(load) for load in sorted(seen.carries) if load.endswith("-tmp")]
     for load in sorted(seen.carries.keys() & set(loads)):
@@ -299,14 +302,14 @@ def counts_back(seen, *loads):
 # ---- the services --------------------------------------------------------------------------------
 
 
-def units_missing(seen, generation):
+def units_missing(seen: Facts, generation: records.Generation) -> list:
     if seen.units is None:
         return []
     texts = {unit: (text, seen.units.get(unit, "")) for unit, text in sorted(_units(generation).items())}
     return [WriteUnit(unit, text, before) for unit, (text, before) in texts.items() if text != before]
 
 
-def units_left(seen, *generations):
+def units_left(seen: Facts, *generations: records.Generation) -> list:
     """Take away the drop-ins that none of the generations needs."""
     needed = {unit for each in generations for unit in _units(each)}
     return [RemoveUnit(unit) for unit in sorted({*(seen.units or ())} - needed)]
@@ -321,7 +324,7 @@ def _units(generation):
 # ---- the way back --------------------------------------------------------------------------------
 
 
-def hooks_back(scene):
+def hooks_back(scene: Scene) -> list:
     """Steps that make the hooks run the scene's generation (`fallback`) again, with what is declared in its maps, as
     far as they let us.
 
@@ -335,7 +338,7 @@ def hooks_back(scene):
     return [*steps, *(unnamed_off(seen, steps) if seen.trial_is_lost else [])]
 
 
-def still_on_trial(scene):
+def still_on_trial(scene: Scene) -> list:
     """The places of the scene's generation (the trial, or what it goes back to) where a program of the trial's load
     alone sits, by whatever link, in words."""
     seen = scene.facts
@@ -350,13 +353,13 @@ def still_on_trial(scene):
     ]
 
 
-def is_runnable(seen, generation):
+def is_runnable(seen: Facts, generation: records.Generation) -> bool:
     """Whether the kernel has the generation's programs."""
     programs = {each.program for each in generation.attachments.values()}
     return not programs or (generation.load in seen.loads and programs <= set(seen.loads[generation.load].programs))
 
 
-def not_back(scene):
+def not_back(scene: Scene) -> list:
     """The hooks that do not run the scene's generation (`fallback`), in words; those that cannot (see `blocked`) only
     while they run the trial.
 
@@ -375,7 +378,7 @@ def not_back(scene):
     ]
 
 
-def fallback(seen):
+def fallback(seen: Facts) -> records.Generation:
     """The Generation that a trial goes back to: the one that it says (the confirmed one), or none where none ran.
 
     None, too, where a reboot took its programs: nothing ran before the trial then, and boot.py loads them again once
@@ -406,7 +409,7 @@ def _before(seen):
     return seen.generations.get(number)
 
 
-def unnamed_off(seen, steps):
+def unnamed_off(seen: Facts, steps: Sequence) -> list:
     """Take off the links that no generation names, but for those that the steps take off already."""
     gone = {step.key for step in steps if isinstance(step, TakeOff)}
     return [_detach_unnamed(seen.links[key], key, each) for key, each in seen.unnamed.items() if key not in gone]

@@ -17,6 +17,7 @@ import shlex
 import signal
 import socket
 import time
+from typing import Callable
 
 from ..errors import BadRequest
 from ..kernel import children, tools
@@ -27,7 +28,7 @@ REAP_SECONDS = 1  # a process in D state outlives SIGKILL until its device answe
 MARK = "EBPF_DEPLOY_PROBE"
 
 
-def expect(probe: str):
+def expect(probe: str) -> None:
     """BadRequest where the probe could never pass because it cannot be read."""
     try:
         if probe.startswith("tcp:"):
@@ -40,7 +41,7 @@ def expect(probe: str):
         ) from error
 
 
-def passes(probe: str, seconds: float, is_over=lambda: False) -> bool:
+def passes(probe: str, seconds: float, is_over: Callable = lambda: False) -> bool:
     """Whether tcp:HOST:PORT answers, or the command ends with 0, within `seconds`, and SECONDS at the most.
 
     False as soon as is_over() says that nobody wants to know any more. Nothing of the probe runs afterwards.

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from typing import NamedTuple, Optional
+from collections.abc import Container, Iterable
+from typing import Any, NamedTuple, Optional
 
 from ..hooks.contract import ProgramType
 from ..kernel import bpf
@@ -52,11 +53,11 @@ class Release(NamedTuple):
     format: int = 1
     private_id: str = ""
 
-    def as_record(self):
+    def as_record(self) -> dict:
         return {**self._asdict(), "format": 1}
 
     @classmethod
-    def from_record(cls, record):
+    def from_record(cls, record: dict) -> Release:
         """Fields of a later format that we do not know are ignored, and an earlier one may lack the newest."""
         known = {field: record[field] for field in cls._fields if field in record}
         known.update(programs=tuple(tuple(row) for row in known["programs"]), maps=tuple(known["maps"]))
@@ -65,12 +66,12 @@ class Release(NamedTuple):
         return cls(**{**known, "cflags": tuple(known["cflags"])})
 
     @property
-    def file(self):
+    def file(self) -> str:
         """The file beside the manifest that a boot loads it from."""
         return "source" if self.dialect == "bcc" else "object.o"
 
     @property
-    def digests(self):
+    def digests(self) -> dict:
         """{name: SHA-256} of the files that a boot needs; None: the manifest is older than digests of sources."""
         if self.files:
             return self.files
@@ -78,7 +79,7 @@ class Release(NamedTuple):
         return {**own, "btf": self.tuning["btf"]} if (self.tuning or {}).get("btf") else own
 
     @property
-    def program_types(self):
+    def program_types(self) -> dict:
         """{program: its contract.ProgramType}. Its target is in its section, where the user named none."""
         named = {row[0]: row[3] for row in (self.tuning or {}).get("programs", ())}
         found = {}
@@ -96,7 +97,17 @@ class Secrets(NamedTuple):
     key: bytes
 
 
-def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="", secrets=None, **about):
+def identify(
+    data: bytes,
+    spec,
+    map_records: Iterable,
+    chosen: Optional[Container] = None,
+    *,
+    tuning: Optional[dict] = None,
+    source_id: str = "",
+    secrets: Optional[Secrets] = None,
+    **about: Any,
+) -> Release:
     """The Release that the object's bytes, the chosen programs (None: all) and what is set before the load make.
 
     `spec` is elf.ObjectSpec, `map_records` its maps as plain data, `about` the rest of a Release's fields. Two hosts,
@@ -121,7 +132,7 @@ def identify(data, spec, map_records, chosen=None, *, tuning=None, source_id="",
     )
 
 
-def private_id(source_id, key, text):
+def private_id(source_id: str, key: bytes, text: str) -> str:
     """SOURCE_ID.KEY.DIGEST: what is known without the secrets' values, which key, and what it makes of `text`."""
     return f"{source_id}.{_keyed(key, 'name')[:8]}.{_keyed(key, text)[:32]}"
 

@@ -15,10 +15,11 @@ import os
 from ..errors import Failure
 from ..kernel import files, values
 from ..objects import elf, maps
-from . import observe, plan, store
+from . import observe, plan, records, store
+from .facts import Facts
 
 
-def load_way_back(home, seen):
+def load_way_back(home: records.Home, seen: Facts) -> Facts:
     """What a trial that is over goes back to is in the kernel, where it can be. The Facts since."""
     if seen.trial is None or seen.trial_is_live or seen.trial_is_lost:
         return seen
@@ -32,7 +33,7 @@ def load_way_back(home, seen):
     return observe.facts(home)
 
 
-def load_again(home, seen, generation):
+def load_again(home: records.Home, seen: Facts, generation: records.Generation) -> None:
     """The generation's load is pinned under its own name; nothing to do where it is. One that lost a program it needs
     is left as half-made."""
     is_there = generation.load in seen.loads

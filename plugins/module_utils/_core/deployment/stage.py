@@ -51,7 +51,7 @@ class Given(NamedTuple):
     compiler: str = "clang"
 
     @property
-    def source_id(self):
+    def source_id(self) -> str:
         """What reports compare: source, flags and all that is set, of secrets the names. Known before the compiler.
 
         Where nothing is set it is the source's or the object's own.
@@ -62,12 +62,12 @@ class Given(NamedTuple):
         return hashlib.sha256(self._text(shown, sorted(self.secrets)).encode()).hexdigest()
 
     @property
-    def plain_id(self):
+    def plain_id(self) -> str:
         """As source_id, but with the secrets' values: for no output. It named quarantines before there were keys."""
         text = self._text(dict(self.globals))
         return hashlib.sha256(text.encode()).hexdigest() if text else self._own_id
 
-    def private_id(self, key):
+    def private_id(self, key: bytes) -> str:
         """What quarantine knows instead of the source_id where there are secrets, made with the host's key; or ""."""
         return releases.private_id(self.source_id, key, self._text(dict(self.globals))) if self.secrets else ""
 
@@ -124,7 +124,7 @@ class Result(NamedTuple):
     warnings: tuple = ()
 
 
-def build(name, given, keep=True, known=None):
+def build(name: str, given: Given, keep: bool = True, known: Optional[dict] = None) -> Built:
     """The object and the release it makes, nothing loaded. With keep=False nothing is written to the cache.
 
     `known` are releases by id: what was found in one before is not looked for again. Raises what source.py and elf.py
@@ -247,7 +247,7 @@ def _tuned(data, name, spec, given):
     return chosen, tuned, shown, tuned._replace(globals=rest)
 
 
-def verify(name, built, given=GIVEN, check_mode=False):
+def verify(name: str, built: Built, given: Given = GIVEN, check_mode: bool = False) -> tuple:
     """(elf.Loaded, warnings); nothing stays loaded. MapChanged where its maps do not fit those in use."""
     place = store.home(name)
     taken = _present(place, observe.sound_facts(place), built, given)[1]
@@ -284,7 +284,9 @@ def _log_folder(check_mode):
 
 
 @files.disk_told()
-def stage(name, given, *, rollout_id="", retry_quarantined=False, check_mode=False):
+def stage(
+    name: str, given: Given, *, rollout_id: str = "", retry_quarantined: bool = False, check_mode: bool = False
+) -> Result:
     """The release is loaded and staged: unchanged where it is staged or attached already, and then nothing is verified.
 
     Raises what source.py, elf.py, MapChanged and Quarantined say; then the host is as before, but for a change that a
@@ -347,7 +349,7 @@ def _remembered(seen, release):
     return elf.Loaded(**kept.figures) if kept and kept.figures else elf.Loaded({}, {}, "")
 
 
-def costs(result):
+def costs(result: Result) -> dict:
     """{program: {insns: {before, after} …}} beside the release that runs, where the same kernel judged both."""
     running = result.before.releases.get(result.before.confirmed.release) if result.before.confirmed else None
     if running is None or running.id == result.built.release.id or not running.figures:
@@ -449,7 +451,7 @@ def _present(place, seen, built, given):
     return staged.load if is_usable else None, taken
 
 
-def free_name(seen, release):
+def free_name(seen: Facts, release: releases.Release) -> str:
     """R-K with the first K that no load on this host has."""
     number = 1
     while f"{release.id}-{number}" in seen.loads:

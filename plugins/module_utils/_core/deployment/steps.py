@@ -16,6 +16,7 @@ its words (`describe`: for check mode, results and journal) each kind of step an
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from ..errors import NotConverged
@@ -47,7 +48,7 @@ class Settle(NamedTuple):
     is_hook_step = True
     may_be_passed_over = True
 
-    def describe(self):
+    def describe(self) -> str:
         return f"finish the interrupted attachment {self.key}"
 
 
@@ -63,7 +64,7 @@ class PutOn(NamedTuple):
     is_hook_step = True
     may_be_passed_over = True
 
-    def describe(self):
+    def describe(self) -> str:
         return f"attach {self.attachment.program} of load {self.load} at {catalogue.words(self.attachment)}"
 
 
@@ -80,7 +81,7 @@ class Replace(NamedTuple):
     is_hook_step = True
     may_be_passed_over = True
 
-    def describe(self):
+    def describe(self) -> str:
         new = f"{self.attachment.program} of load {self.load}"
         return f"replace program {self.expected} by {new} at {catalogue.words(self.attachment)}"
 
@@ -102,7 +103,7 @@ class TakeOff(NamedTuple):
     is_hook_step = True
     may_be_passed_over = True
 
-    def describe(self):
+    def describe(self) -> str:
         return f"detach {self.attachment.program} from {catalogue.words(self.attachment)}"
 
 
@@ -120,7 +121,7 @@ class PrepareMerge(NamedTuple):
     onto: str
     rows: dict
 
-    def describe(self):
+    def describe(self) -> str:
         return f"prepare to merge {', '.join(self.rows)} of load {self.onto} into load {self.load}"
 
 
@@ -132,7 +133,7 @@ class Merge(NamedTuple):
     onto: str
     rows: dict
 
-    def describe(self):
+    def describe(self) -> str:
         return f"merge {', '.join(self.rows)} of load {self.onto} into load {self.load}"
 
 
@@ -150,11 +151,11 @@ class MergeBack(NamedTuple):
 
     may_be_passed_over = True
 
-    def describe(self):
+    def describe(self) -> str:
         merged = f"merge {', '.join(self.rows)} of load {self.load} back into load {self.onto}"
         return "; left out are ".join([merged, *self.counts_left()])
 
-    def counts_left(self):
+    def counts_left(self) -> list:
         """The counts that found no room, in words, a line for each map."""
         return [
             f"counts of {number} entries of {name}, which has no room for them" for name, number in self.left.items()
@@ -167,7 +168,7 @@ class DropMerge(NamedTuple):
 
     load: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"forget how to merge back from load {self.load}"
 
 
@@ -181,7 +182,7 @@ class WriteRelease(NamedTuple):
     release: object
     files: dict
 
-    def describe(self):
+    def describe(self) -> str:
         return f"keep release {self.release.id}"
 
 
@@ -192,7 +193,7 @@ class MendRelease(NamedTuple):
     release: object
     files: dict
 
-    def describe(self):
+    def describe(self) -> str:
         return f"write the files of release {self.release.id} again, which were damaged"
 
 
@@ -202,7 +203,7 @@ class HideGlobals(NamedTuple):
 
     release: object
 
-    def describe(self):
+    def describe(self) -> str:
         return f"hide globals of release {self.release.id}"
 
 
@@ -210,7 +211,7 @@ class HideGlobals(NamedTuple):
 class RemoveRelease(NamedTuple):
     release: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"remove release {self.release}"
 
 
@@ -221,7 +222,7 @@ class PinLoad(NamedTuple):
     aside: str
     load: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"pin load {self.load}"
 
 
@@ -229,7 +230,7 @@ class PinLoad(NamedTuple):
 class RemoveLoad(NamedTuple):
     load: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"unload {self.load}"
 
 
@@ -239,7 +240,7 @@ class WriteStaged(NamedTuple):
 
     is_commit = True
 
-    def describe(self):
+    def describe(self) -> str:
         return f"stage load {self.staged.load}"
 
 
@@ -247,7 +248,7 @@ class WriteStaged(NamedTuple):
 class RemoveStaged(NamedTuple):
     staged: records.Staged
 
-    def describe(self):
+    def describe(self) -> str:
         return f"unstage load {self.staged.load}"
 
 
@@ -258,7 +259,7 @@ class RemoveStaged(NamedTuple):
 class WriteGeneration(NamedTuple):
     generation: records.Generation
 
-    def describe(self):
+    def describe(self) -> str:
         return f"write generation {self.generation.number}"
 
 
@@ -266,7 +267,7 @@ class WriteGeneration(NamedTuple):
 class RemoveGeneration(NamedTuple):
     generation: records.Generation
 
-    def describe(self):
+    def describe(self) -> str:
         return f"forget generation {self.generation.number}"
 
 
@@ -279,10 +280,10 @@ class Point(NamedTuple):
     before: Optional[int]
 
     @property
-    def is_commit(self):
+    def is_commit(self) -> bool:
         return self.pointer == "confirmed"
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{self.pointer}: generation {self.number or 'none'}"
 
 
@@ -290,7 +291,7 @@ class Point(NamedTuple):
 class WriteDeadline(NamedTuple):
     deadline: records.Deadline
 
-    def describe(self):
+    def describe(self) -> str:
         return f"arm the guard of generation {self.deadline.generation}"
 
 
@@ -298,7 +299,7 @@ class WriteDeadline(NamedTuple):
 class RemoveDeadline(NamedTuple):
     """No deadline waits any more: its guard ends."""
 
-    def describe(self):
+    def describe(self) -> str:
         return "disarm the guard"
 
 
@@ -310,7 +311,7 @@ class WriteEnded(NamedTuple):
 
     is_commit = True
 
-    def describe(self):
+    def describe(self) -> str:
         return f"generation {self.ended.generation} {self.ended.outcome}: {self.ended.why}"
 
 
@@ -320,7 +321,7 @@ class WriteQuarantine(NamedTuple):
     why: str
     number: int
 
-    def describe(self):
+    def describe(self) -> str:
         return f"quarantine {self.digest[:16]}: {self.why}"
 
 
@@ -332,7 +333,7 @@ class RemoveQuarantine(NamedTuple):
     why: str
     number: int
 
-    def describe(self):
+    def describe(self) -> str:
         return f"lift the quarantine of {self.digest[:16]}: {self.why}"
 
 
@@ -342,7 +343,7 @@ class WriteKeep(NamedTuple):
 
     keep: int
 
-    def describe(self):
+    def describe(self) -> str:
         return f"keep {self.keep} of the generations"
 
 
@@ -352,7 +353,7 @@ class RemoveFolders(NamedTuple):
 
     name: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"remove the folders of {self.name}"
 
 
@@ -362,7 +363,7 @@ class RemoveDamaged(NamedTuple):
 
     path: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"remove {self.path}, which cannot be read"
 
 
@@ -377,7 +378,7 @@ class WriteUnit(NamedTuple):
     text: str
     before: str = ""
 
-    def describe(self):
+    def describe(self) -> str:
         return f"add a drop-in to {self.unit}"
 
 
@@ -385,7 +386,7 @@ class WriteUnit(NamedTuple):
 class RemoveUnit(NamedTuple):
     unit: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"remove the drop-in of {self.unit}"
 
 
@@ -399,7 +400,7 @@ class EmptyMap(NamedTuple):
     map: str
     load: str
 
-    def describe(self):
+    def describe(self) -> str:
         return f"empty map {self.map} of load {self.load}"
 
 
@@ -412,7 +413,7 @@ class CopyMap(NamedTuple):
     onto: str
     rows: list
 
-    def describe(self):
+    def describe(self) -> str:
         return f"copy map {self.map} of load {self.onto} into that of load {self.load}"
 
 
@@ -424,7 +425,7 @@ class WriteDeclared(NamedTuple):
     after: Optional[records.Declared]
     before: Optional[records.Declared]
 
-    def describe(self):
+    def describe(self) -> str:
         return f"declare {len(self.after.entries if self.after else ())} entries of {self.map}"
 
 
@@ -442,10 +443,10 @@ class FillMap(NamedTuple):
     can_wait: bool = False
 
     @property
-    def may_be_passed_over(self):
+    def may_be_passed_over(self) -> bool:
         return self.can_wait
 
-    def describe(self):
+    def describe(self) -> str:
         filled = f"fill map {self.map} of load {self.load} as declared ({_counted(self.lacks.edit)})"
         return "; left out are ".join([filled, *self.lacks.left_out])
 
@@ -458,7 +459,7 @@ class EditMap(NamedTuple):
     map: str
     edit: contents.Edit
 
-    def describe(self):
+    def describe(self) -> str:
         return f"{_counted(self.edit)} entries of map {self.map} of load {self.load}"
 
 
@@ -469,13 +470,13 @@ def _counted(edit):
     return f"write {len(edit.puts)} and delete {len(edit.deletes)}"
 
 
-def left_out(steps):
+def left_out(steps: Iterable) -> list:
     """What did not fit the maps that the steps fill or take counts back to, in words."""
     filled = [f"map {step.map}: {text}" for step in steps if isinstance(step, FillMap) for text in step.lacks.left_out]
     return filled + [text for step in steps if isinstance(step, MergeBack) for text in step.counts_left()]
 
 
-def as_told(steps, told):
+def as_told(steps: Iterable, told: Iterable) -> list:
     """The steps, each MergeBack with what apply.carry_out told of it."""
     left = {row["map"]: row["left"] for row in told if row["left"]}
     return [
@@ -486,7 +487,7 @@ def as_told(steps, told):
     ]
 
 
-def expect_empty(steps):
+def expect_empty(steps: Sequence) -> None:
     """All is as planned; NotConverged names what is not."""
     if steps:
         raise NotConverged(

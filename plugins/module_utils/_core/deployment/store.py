@@ -33,7 +33,7 @@ import hashlib
 import json
 import os
 import re
-from typing import Optional
+from typing import Any, Optional
 
 from ..errors import BadRequest, Damaged, Failure, NotRootsAlone, TooNew, Unprivileged
 from ..kernel import files, owned
@@ -294,12 +294,12 @@ def ended(place: Home, number: int) -> Optional[Ended]:
     return _numbered(_read(Ended, path), "generation", number, path)
 
 
-def ran(place, kind):
+def ran(place: Home, kind: type) -> Any:
     """The record in ran.json as the NamedTuple `kind` (strikes.Ran), or None."""
     return _read(kind, os.path.join(place.folder, "ran.json"))
 
 
-def record_of(kind, path):
+def record_of(kind: type, path: str) -> Any:
     """The host's own record in `path` as the NamedTuple that it was, or None; failures as those of a deployment's."""
     return _read(kind, path)
 
@@ -369,7 +369,7 @@ def release_file(place: Home, made: Release, name: str) -> bytes:
     return data
 
 
-def lost_release(number: str, path: str, **detail) -> Damaged:
+def lost_release(number: str, path: str, **detail: Any) -> Damaged:
     """What is heard of a release that cannot be loaded again from the disk."""
     return Damaged(
         f"{path} of release {number} is damaged or lost",
@@ -434,7 +434,7 @@ def _generation_path(place, number):
 # ---- changing: the steps that apply.py carries out -----------------------------------------------
 
 
-def write_release(place, made, contents):
+def write_release(place: Home, made: Release, contents: dict) -> None:
     """releases/R is on the disk with its files {name: bytes} and the manifest, whole or not at all."""
     folder = os.path.join(place.folder, "releases", made.id)
     aside = folder + ".aside"
@@ -448,7 +448,7 @@ def write_release(place, made, contents):
     files.sync_folder(os.path.dirname(folder))
 
 
-def mend_release(place, made, contents):
+def mend_release(place: Home, made: Release, contents: dict) -> None:
     """The release's files {name: bytes} are on the disk again: each is whole or as it was.
 
     What is whole already stays, and the manifest comes first: until the last one is mended the release counts as
@@ -466,27 +466,27 @@ def _with_digests(made, contents):
     return made._replace(files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
 
 
-def write_manifest(place, made):
+def write_manifest(place: Home, made: Release) -> None:
     """The manifest of a release that is on the disk tells what `made` does."""
     files.write_json(release_path(place, made.id, "manifest.json"), made.as_record())
 
 
-def remove_release(place, number):
+def remove_release(place: Home, number: str) -> None:
     """releases/R is gone: renamed first, so that what a kill leaves of it is not taken for the whole."""
     folder = os.path.join(place.folder, "releases", number)
     files.remove_whole(folder, folder if number.endswith(GONE) else folder + GONE)
 
 
-def write_staged(place, what):
+def write_staged(place: Home, what: Staged) -> None:
     files.make_private_folder(place.folder)
     files.write_json(os.path.join(place.folder, "staged.json"), {**what._asdict(), "format": LOWEST})
 
 
-def remove_staged(place):
+def remove_staged(place: Home) -> None:
     files.remove(os.path.join(place.folder, "staged.json"))
 
 
-def write_generation(place, what):
+def write_generation(place: Home, what: Generation) -> None:
     """generations/N.json is on the disk, and N will not be given again."""
     folder = os.path.join(place.folder, "generations")
     files.make_private_folder(folder)
@@ -495,7 +495,7 @@ def write_generation(place, what):
     files.write_json(_generation_path(place, what.number), what.as_record())
 
 
-def mend_generation(place, what):
+def mend_generation(place: Home, what: Generation) -> None:
     """generations/N.json says again what it said: it was lost while a guard knew it. The serial stays."""
     files.make_private_folder(os.path.join(place.folder, "generations"))
     files.write_json(_generation_path(place, what.number), what.as_record())
@@ -509,18 +509,18 @@ def _sweep(folder):
             files.remove_tree(path) if os.path.isdir(path) else files.remove(path)
 
 
-def remove_damaged(path):
+def remove_damaged(path: str) -> None:
     """The file that could not be read is gone."""
     files.remove(path)
     with contextlib.suppress(FileNotFoundError):  # its folder went before
         files.sync_folder(os.path.dirname(path))
 
 
-def remove_generation(place, number):
+def remove_generation(place: Home, number: int) -> None:
     files.remove(_generation_path(place, number))
 
 
-def point(place, pointer, number):
+def point(place: Home, pointer: str, number: Optional[int]) -> None:
     """`trial` or `confirmed` names generation `number`; None: names nothing."""
     path = os.path.join(place.folder, pointer)
     if number is None:
@@ -531,7 +531,7 @@ def point(place, pointer, number):
         files.point_symlink(path, f"generations/{number}.json")
 
 
-def point_back(place, pointer, number):
+def point_back(place: Home, pointer: str, number: Optional[int]) -> None:
     """As point, and nothing is written where the pointer never left: a full disk would not let it."""
     path = os.path.join(place.folder, pointer)
     now_at = os.readlink(path) if os.path.islink(path) else None
@@ -539,53 +539,53 @@ def point_back(place, pointer, number):
         point(place, pointer, number)
 
 
-def write_deadline(place, what):
+def write_deadline(place: Home, what: Deadline) -> None:
     files.make_private_folder(RUN)
     files.write_json(deadline_path(place.name), sealed({**what._asdict(), "format": LOWEST}))
 
 
-def remove_deadline(place):
+def remove_deadline(place: Home) -> None:
     """No trial waits, and no guard has to find again what it held (held.py)."""
     files.remove(deadline_path(place.name))
     files.remove(_asked_path(place.name))
     files.remove(os.path.join(RUN, place.name + ".held"))
 
 
-def write_asked(place, what):
+def write_asked(place: Home, what: Asked) -> None:
     files.make_private_folder(RUN)
     files.write_json(_asked_path(place.name), {**what._asdict(), "format": LOWEST})
 
 
-def write_ended(place, what):
+def write_ended(place: Home, what: Ended) -> None:
     files.make_private_folder(os.path.join(place.folder, "outcomes"))
     record = {**what._asdict(), "when": now(), "format": LOWEST}
     files.write_json(os.path.join(place.folder, "outcomes", f"{what.generation}.json"), record)
 
 
-def write_keep(place, number):
+def write_keep(place: Home, number: int) -> None:
     files.write_json(os.path.join(place.folder, "keep.json"), {**Keep(number)._asdict(), "format": LOWEST})
 
 
-def remove_ended(place, number):
+def remove_ended(place: Home, number: int) -> None:
     files.remove(os.path.join(place.folder, "outcomes", f"{number}.json"))
 
 
-def write_quarantine(place, digest, why, number):
+def write_quarantine(place: Home, digest: str, why: str, number: int) -> None:
     files.make_private_folder(os.path.join(place.folder, "quarantine"))
     record = {"why": why, "generation": number, "when": now(), "format": LOWEST}
     files.write_json(os.path.join(place.folder, "quarantine", digest + ".json"), record)
 
 
-def write_ran(place, what):
+def write_ran(place: Home, what) -> None:
     files.make_private_folder(place.folder)
     files.write_json(os.path.join(place.folder, "ran.json"), {**what._asdict(), "format": LOWEST})
 
 
-def remove_quarantine(place, digest):
+def remove_quarantine(place: Home, digest: str) -> None:
     files.remove(os.path.join(place.folder, "quarantine", digest + ".json"))
 
 
-def write_declared(place, name, what):
+def write_declared(place: Home, name: str, what: Optional[Declared]) -> None:
     """entries/MAP holds what is declared; there is no such file where nothing is (None, or empty)."""
     path = _declared_path(place, name)
     if what is None or what.is_empty:
@@ -596,7 +596,7 @@ def write_declared(place, name, what):
     files.write_durably(path, what.as_file())
 
 
-def journal(place, event, **fields):
+def journal(place: Home, event: str, **fields: Any) -> None:
     """One line more in the deployment's journal: when, what, and the fields.
 
     A disk that takes none costs the line and no more: what it tells of is done, and must not be told as failed.

@@ -44,7 +44,7 @@ class Ran(NamedTuple):
     left: Optional[dict] = None
 
     @classmethod
-    def from_record(cls, record):
+    def from_record(cls, record: dict) -> Ran:
         """The Ran of a file; ValueError or TypeError where it is none."""
         found = cls(**{field: record[field] for field in cls._fields if field in record})
         if not all(isinstance(row, dict) and {"boot_id", "cause", "when"} <= {*row} for row in found.strikes):
@@ -59,13 +59,13 @@ class Ran(NamedTuple):
 # ---- pure ----------------------------------------------------------------------------------------
 
 
-def digests(generation):
+def digests(generation: records.Generation) -> tuple:
     """One for each attachment, of it and the release that it runs: the same again after a rollback."""
     rows = ([generation.release, each.as_record()] for each in generation.attachments.values())
     return tuple(sorted(hashlib.sha256(json.dumps(row, sort_keys=True).encode()).hexdigest()[:32] for row in rows))
 
 
-def credited(ran, boot_id, now, running):
+def credited(ran: Ran, boot_id: str, now: float, running: int) -> Ran:
     """`ran` with the time until now counted, if it is this boot's and generation `running` is what it speaks of."""
     if (ran.boot_id, ran.generation) != (boot_id, running):
         return ran
@@ -75,24 +75,26 @@ def credited(ran, boot_id, now, running):
     )
 
 
-def turned(ran, generation, boot_id, now):
+def turned(ran: Ran, generation: records.Generation, boot_id: str, now: float) -> Ran:
     """`ran` once `generation` runs instead; strikes are about what stays the same."""
     what = digests(generation)
     strikes = ran.strikes if what == tuple(ran.what) else ()
     return ran._replace(generation=generation.number, what=what, boot_id=boot_id, since=now, strikes=strikes)
 
 
-def seconds(ran, generation):
+def seconds(ran: Ran, generation: records.Generation) -> float:
     """How long the generation ran: as its attachment that ran least."""
     return min((ran.seconds.get(each, 0.0) for each in digests(generation)), default=0.0)
 
 
-def is_proven(ran, generation):
+def is_proven(ran: Ran, generation: records.Generation) -> bool:
     """Whether it ran `proven_after` seconds; one without attachments has nothing to prove."""
     return not generation.attachments or seconds(ran, generation) >= generation.proven_after
 
 
-def newest_proven(ran, generations, but=None):
+def newest_proven(
+    ran: Ran, generations: dict, but: Optional[records.Generation] = None
+) -> Optional[records.Generation]:
     """The newest of the generations that attaches something and is proven, but for those that do the same as `but`."""
     left = digests(but) if but else None
     for dummy, each in sorted(generations.items(), reverse=True):
@@ -101,7 +103,7 @@ def newest_proven(ran, generations, but=None):
     return None
 
 
-def sentence(ran, confirmed):
+def sentence(ran: Ran, confirmed: records.Generation) -> str:
     """Why the confirmed generation must not come back, empty where it may."""
     if len(ran.strikes) < STRIKES or tuple(ran.what) != digests(confirmed) or is_proven(ran, confirmed):
         return ""
@@ -114,7 +116,7 @@ def sentence(ran, confirmed):
 # ---- the record of a deployment --------------------------------------------------------------------
 
 
-def read(place):
+def read(place: records.Home) -> Ran:
     """The Ran of the deployment; an empty one where it cannot be read: then nothing is proven."""
     try:
         return store.ran(place, Ran) or Ran()
@@ -122,12 +124,12 @@ def read(place):
         return Ran()
 
 
-def reckoned(place, confirmed, boot_id):
+def reckoned(place: records.Home, confirmed: Optional[records.Generation], boot_id: str) -> Ran:
     """The Ran of the deployment with the time until now; nothing is written."""
     return credited(read(place), boot_id, _now(), confirmed.number if confirmed else 0)
 
 
-def note(home, was):
+def note(home: records.Home, was: Optional[int]) -> None:
     """What is confirmed runs from now on, generation `was` did until now.
 
     A disk that takes no record costs the time alone: what is not known to be proven is not.
@@ -143,7 +145,7 @@ def note(home, was):
             store.write_ran(home, ran)
 
 
-def note_boot(home, confirmed):
+def note_boot(home: records.Home, confirmed: records.Generation) -> None:
     """The confirmed generation is about to run in this boot: written before a hook moves, lest a crash forgets it."""
     boot_id = namespaces.boot_id()
     ran = read(home)
@@ -152,14 +154,14 @@ def note_boot(home, confirmed):
             store.write_ran(home, turned(ran, confirmed, boot_id, _now()))
 
 
-def note_left(home, confirmed, why, to):
+def note_left(home: records.Home, confirmed: records.Generation, why: str, to: int) -> None:
     """What is left for its strikes is on the disk, before `to`, the generation that is confirmed instead."""
     ran = read(home)
     left = {"generation": confirmed.number, "release": confirmed.release, "why": why, "when": records.now(), "to": to}
     store.write_ran(home, ran._replace(left={**left, "strikes": [dict(row) for row in ran.strikes]}))
 
 
-def left(place, confirmed):
+def left(place: records.Home, confirmed: Optional[records.Generation]) -> Optional[dict]:
     """What was left for its strikes, as `Ran.left`, while that is how the deployment stands; else None."""
     found = read(place).left
     return found if found and confirmed and found["to"] == confirmed.number else None

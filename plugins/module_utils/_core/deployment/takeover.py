@@ -17,6 +17,7 @@ user's.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import MapChanged
@@ -36,7 +37,7 @@ class Takeover(NamedTuple):
     ids: dict = {}
 
 
-def of(place, seen, spec, wishes):
+def of(place, seen, spec, wishes: Mapping) -> Takeover:
     """The Takeover of an object (elf.ObjectSpec) by the user's `wishes`, {map: {on_change, fields}}.
 
     MapChanged where a map differs and the wish is to refuse that. That the wishes have a meaning is tuning's verdict.
@@ -115,7 +116,7 @@ def _in_use(path, declared):
     return pinned._replace(key_layout=declared.key_layout, value_layout=declared.value_layout)
 
 
-def pinned_shape(path):
+def pinned_shape(path: str) -> maps.Shape:
     """The maps.Shape of a map that is pinned, as the kernel has it."""
     with bpf.get_pinned(path) as fd:
         return maps.of_kernel(fd, os.path.basename(path))

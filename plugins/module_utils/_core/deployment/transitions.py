@@ -11,7 +11,7 @@ lock's file included.
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from ..errors import BadRequest, Failure, NoProof, NotBack, NotFound, NoWayBack, WayInAtRisk
 from ..hooks import catalogue
@@ -38,11 +38,11 @@ class Outcome(NamedTuple):
     gone: dict = {}  # {attachment id: NotFound} of those that are kept, although their place is not there any more
 
     @property
-    def changed(self):
+    def changed(self) -> bool:
         return bool(self.steps or self.repaired)
 
     @property
-    def state(self):
+    def state(self) -> str:
         """What the generation is now: on trial, or confirmed, whatever came after it; absent where there is none."""
         trial_now = self.after.trial
         if trial_now and (self.generation is None or self.generation.number == trial_now.number):
@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
         return "confirmed" if self.after.confirmed else "absent"
 
     @property
-    def left_out(self):
+    def left_out(self) -> list:
         """What did not fit the maps that the hooks run with now, in words: declared entries, and counts taken back."""
         return steps.left_out(steps.as_told([*self.repaired, *self.steps], self.carried))
 
@@ -86,7 +86,7 @@ class Wish(NamedTuple):
     origin: dict = {}
 
 
-def attach(name, wish, check_mode=False, load_again=None):
+def attach(name: str, wish: Wish, check_mode: bool = False, load_again: Optional[Callable] = None) -> Outcome:
     """The wished attachments run the wished release, and so do all others of the deployment.
 
     All or none: when one hook refuses, those before it run again what they ran. With confirm_within no hook has moved
@@ -270,7 +270,9 @@ def _refuse_quarantined(home, seen, generation, wish):
         trial.refuse_quarantined(home, digest, what, is_retried=wish.retry_quarantined)
 
 
-def plan_for(seen, wish, check_mode=False, own=None):
+def plan_for(
+    seen: Facts, wish: Wish, check_mode: bool = False, own: Optional[records.Generation] = None
+) -> records.Generation:
     """The Generation, not numbered yet, that the wish makes of what is confirmed, or of its rollout's live trial `own`.
 
     In check mode its load may be one that bpf_program would have made, had it not run in check mode too.
@@ -350,7 +352,7 @@ def _without_kernel(scene):
     )
 
 
-def marked(name, task):
+def marked(name: str, task: str) -> Optional[int]:
     """The number of the generation that the task of this mark made, once no run is at work; None: there is none."""
     with lock.locked(name) as home:
         seen = observe.facts(home)
@@ -358,7 +360,14 @@ def marked(name, task):
     return found[0].number if found else None
 
 
-def roll_back(name, release="", number=None, check_mode=False, everything_off=False, why="rolled back by a user"):
+def roll_back(
+    name: str,
+    release: str = "",
+    number: Optional[int] = None,
+    check_mode: bool = False,
+    everything_off: bool = False,
+    why: str = "rolled back by a user",
+) -> Outcome:
     """A trial is taken back; without one, the hooks run what was confirmed before the release last changed.
 
     Or `release`, or nothing at all, whether there is a trial or not. No compiler and no verifier: the programs are
@@ -433,7 +442,7 @@ def _lifted(home, seen, goal):
     return steps.RemoveQuarantine(digest, record["why"], record["generation"]) if record else None
 
 
-def blocked(outcome):
+def blocked(outcome: Outcome) -> list:
     """A Failure for each hook that cannot run what the Outcome says: the others went back without it."""
     if outcome.generation is None:
         return []
@@ -461,7 +470,13 @@ def _goal(seen, release):
     return previous
 
 
-def confirm(name, number=None, check_mode=False, expect_proof=lambda: None, rollout_id=None):
+def confirm(
+    name: str,
+    number: Optional[int] = None,
+    check_mode: bool = False,
+    expect_proof: Callable = lambda: None,
+    rollout_id: Optional[str] = None,
+) -> Outcome:
     """The trial is confirmed; without one, what a killed run left is finished, and the hooks run what is confirmed.
 
     `number` names the generation to confirm: where it is confirmed already, the trial of another change is left alone.
@@ -508,7 +523,7 @@ def _adopt(home, seen, repaired, check_mode):
     return Outcome(tuple(planned), seen, after, generation, repaired)
 
 
-def keep(name, number, check_mode=False):
+def keep(name: str, number: int, check_mode: bool = False) -> tuple:
     """So many generations of the deployment stay for going back, from now on. The steps it took."""
     with _home(name, check_mode) as (home, seen):
         planned = ways.keeping(observe.expect_sound(seen), number)
@@ -516,7 +531,7 @@ def keep(name, number, check_mode=False):
         return tuple(planned)
 
 
-def look(name, number):
+def look(name: str, number: int) -> Outcome:
     """The Outcome of a guarded change as it stands, nothing moved: on trial, or confirmed, whatever came after it.
 
     NotSwitched, RolledBack otherwise.
@@ -560,7 +575,7 @@ def _as_confirmed(home, seen, repaired, check_mode):
     return Outcome(tuple(planned), seen, after, seen.confirmed, repaired, carried=told, gone=plan.gone(scene))
 
 
-def remove(name, check_mode=False, *, only_unattached=False):
+def remove(name: str, check_mode: bool = False, *, only_unattached: bool = False) -> Outcome:
     """Nothing of the deployment is left on the host, hooks first.
 
     only_unattached: refused while something is attached.

@@ -16,13 +16,23 @@ Who takes the deployment's lock first decides. The process that waits is guard.p
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
+from typing import Callable, Optional
 
 from ..errors import Busy, Damaged, Failure, NotBack, NotSwitched, ProbeNotPassed, Quarantined, RolledBack, TrialRuns
 from . import apply, held, lock, observe, plan, records, steps, store, strikes, ways
+from .facts import Facts
 from .records import FAILED, ROLLED_BACK, SUPERSEDED
 
 
-def begin(home, seen, generation, within, probe="", by_controller=True):
+def begin(
+    home: records.Home,
+    seen: Facts,
+    generation: records.Generation,
+    within: float,
+    probe: str = "",
+    by_controller: bool = True,
+) -> tuple:
     """(generation, steps): the trial is armed for `within` seconds from now, and no hook has moved."""
     numbered = generation._replace(number=seen.next_number, guarded=True)
     end = records.boottime() + within
@@ -34,7 +44,7 @@ def begin(home, seen, generation, within, probe="", by_controller=True):
     return numbered, planned
 
 
-def switch(name, holds=None):
+def switch(name: str, holds: Optional[held.Held] = None) -> bool:
     """True: the hooks run the live trial. False: there is none, or a hook refused, and they run what is confirmed."""
     with _locked(name, holds) as home:
         seen = _facts(home)
@@ -50,7 +60,7 @@ def switch(name, holds=None):
         return True
 
 
-def confirm(home, seen, expect_proof=lambda: None, has_passed=False):
+def confirm(home: records.Home, seen: Facts, expect_proof: Callable = lambda: None, has_passed: bool = False) -> tuple:
     """The trial is confirmed, as far as `home` is locked. The steps. `has_passed`: its probe has, just now.
 
     NotSwitched before the hooks run it, and while a pin is lost that its guard will make again. ProbeNotPassed before
@@ -72,7 +82,7 @@ def confirm(home, seen, expect_proof=lambda: None, has_passed=False):
     return tuple(planned)
 
 
-def probe_passed(name, number):
+def probe_passed(name: str, number: int) -> None:
     """The live trial's probe passed, and the deadline says so; where nobody confirms besides, it is confirmed.
 
     Busy where another run holds the lock: its guard, who says so, must not wait for it beyond the deadline.
@@ -87,14 +97,14 @@ def probe_passed(name, number):
             confirm(home, seen, has_passed=True)
 
 
-def expire(name, holds=None):
+def expire(name: str, holds: Optional[held.Held] = None) -> None:
     """A trial whose time has passed is taken back; a live one stays."""
     with _locked(name, holds) as home:
         if not _facts(home).trial_is_live:
             settle(home)
 
 
-def mend(name, holds):
+def mend(name: str, holds: held.Held) -> None:
     """What lost its pin, and what records were lost, are there again, while the trial goes on."""
     with _locked(name, holds) as home:
         lacking = holds.lacks(home)
@@ -104,7 +114,7 @@ def mend(name, holds):
             store.journal(home, "mended", lost=told)
 
 
-def stop(name, holds=None):
+def stop(name: str, holds: Optional[held.Held] = None) -> None:
     """No trial waits without a guard: its guard was told to stop, by a user or because the host goes down."""
     with _locked(name, holds, is_due=True) as home:
         seen = _facts(home)
@@ -114,7 +124,7 @@ def stop(name, holds=None):
             settle(home, seen=seen)
 
 
-def abandon(name, number, why):
+def abandon(name: str, number: int, why: str) -> None:
     """The trial that this run has just armed is given up, its guard having failed to start."""
     with lock.locked(name) as home:
         found = store.pointed(home, "trial")
@@ -122,7 +132,7 @@ def abandon(name, number, why):
             _go_back(home, FAILED, why, is_punished=False)
 
 
-def end(home, why, *, is_punished=True, seen=None):
+def end(home: records.Home, why: str, *, is_punished: bool = True, seen: Optional[Facts] = None) -> tuple:
     """No trial is under way any more, whosever it was; a user said so. The steps it took. `seen`: as for settle."""
     seen = seen or _facts(home)
     if seen.trial is None or not seen.trial.guarded or seen.ended:
@@ -130,7 +140,9 @@ def end(home, why, *, is_punished=True, seen=None):
     return _go_back(home, ROLLED_BACK, why, is_punished=is_punished)
 
 
-def settle(home, rollout_id=None, keep_own=False, seen=None):
+def settle(
+    home: records.Home, rollout_id: Optional[str] = None, keep_own: bool = False, seen: Optional[Facts] = None
+) -> tuple:
     """What a killed run, a passed deadline or a reboot left is finished; an own live trial is superseded (or kept).
 
     The steps it took; none without the lock. TrialRuns where another rollout's trial is live (None: whosever it is goes
@@ -189,7 +201,7 @@ def _why(home, seen, rebooted):
     return "it was not confirmed in time"
 
 
-def running(seen):
+def running(seen: Facts) -> records.Generation:
     """The Generation that the hooks run during a live trial: the trial once it was switched to, before what it goes
     back to."""
     return seen.trial if _has_switched(seen) else plan.fallback(seen)
@@ -329,7 +341,7 @@ def _missing(seen, generation):
     return plan.mend(observe.scene(seen, generation))
 
 
-def carry_out(home, planned, event, is_decided=False):
+def carry_out(home: records.Home, planned: list, event: str, is_decided: bool = False) -> list:
     """The steps are done, and the journal says so; or it says why not, since a guard has nobody else to tell.
 
     What apply.carry_out tells, and is told by `is_decided`.
@@ -353,12 +365,12 @@ def carry_out(home, planned, event, is_decided=False):
 # ---- refusals ------------------------------------------------------------------------------------
 
 
-def not_switched(number):
+def not_switched(number: int) -> NotSwitched:
     """What is heard before the guard has made the switch."""
     return NotSwitched(f"The hooks do not run generation {number} yet", "Ask again in a second", generation=number)
 
 
-def not_passed(probe, number):
+def not_passed(probe: str, number: int) -> ProbeNotPassed:
     """What is heard before the trial's probe has passed."""
     return ProbeNotPassed(
         f"The probe {probe} has not passed since the hooks run generation {number}",
@@ -368,7 +380,7 @@ def not_passed(probe, number):
     )
 
 
-def not_back(lines, number):
+def not_back(lines: Sequence, number: int) -> NotBack:
     """What is heard while a hook does not run what ran before the trial."""
     return NotBack(
         f"Generation {number} is over, and {len(lines)} of its hooks are not back: {lines[0]}",
@@ -378,7 +390,7 @@ def not_back(lines, number):
     )
 
 
-def too_late(ended, number, seen):
+def too_late(ended: Optional[records.Ended], number: int, seen: Facts) -> Failure:
     """What a confirmation hears when the trial is over; `seen` are the Facts since."""
     if ended and ended.not_back:
         return not_back(ended.not_back, number)
@@ -402,7 +414,7 @@ def _has_hooks(generation):
     return generation is not None and bool(generation.attachments)
 
 
-def other_runs(seen, *, is_confirming=False):
+def other_runs(seen: Facts, *, is_confirming: bool = False) -> TrialRuns:
     """What another run hears while a trial is live: whose it is, and what can be done about it."""
     left = max(0, round(seen.deadline.end - records.boottime()))
     number, rollout = seen.trial.number, seen.trial.rollout_id or "(unnamed)"
@@ -422,7 +434,7 @@ def other_runs(seen, *, is_confirming=False):
     )
 
 
-def refuse_quarantined(home, digest, what, *, is_retried):
+def refuse_quarantined(home: records.Home, digest: str, what: str, *, is_retried: bool) -> None:
     """Quarantined where this host threw back what has the digest; with is_retried its quarantine ends instead."""
     record = store.quarantined(home, digest) if digest else None
     if record is None:

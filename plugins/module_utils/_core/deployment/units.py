@@ -24,7 +24,7 @@ UNREAD = ".unread"
 RELOAD_SECONDS = 90
 
 
-def pid1_sees_the_same():
+def pid1_sees_the_same() -> bool:
     """Whether PID 1 is a systemd that has this bpffs and this network namespace: its units find our pins and
     interfaces."""
     try:
@@ -35,12 +35,12 @@ def pid1_sees_the_same():
         return False
 
 
-def are_read():
+def are_read() -> bool:
     """Whether drop-ins that are written here are read by the systemd of this host."""
     return pid1_sees_the_same() and bool(tools.find("systemctl"))
 
 
-def system_goes_down():
+def system_goes_down() -> bool:
     """Whether systemd stops all units now, for a shutdown, a reboot, kexec or a soft reboot."""
     systemctl = tools.find("systemctl")
     if systemctl is None:
@@ -59,7 +59,7 @@ def system_goes_down():
     return run.stdout.strip() == b"stopping"
 
 
-def drop_in(cgroup):
+def drop_in(cgroup: str) -> str:
     """The text that has a service's programs back at its cgroup before its own first process.
 
     `+`: as root and outside the service's sandbox, whatever it is. `-`: the service starts even where this fails.
@@ -71,7 +71,7 @@ def drop_in(cgroup):
     )
 
 
-def found(name):
+def found(name: str) -> dict:
     """{unit: text} of the deployment's drop-ins; the text is empty where systemd may not have read it."""
     result = {}
     for folder in files.names_in(os.path.realpath(FOLDER)):
@@ -91,7 +91,7 @@ def _text(name, unit):
         return stream.read()
 
 
-def write(name, unit, text):
+def write(name: str, unit: str, text: str) -> None:
     """The unit has the drop-in, and systemd has read it."""
     path = _path(name, unit)
     files.remove_tree(_gone(name, unit))
@@ -102,7 +102,7 @@ def write(name, unit, text):
     files.remove(path + UNREAD)
 
 
-def remove(name, unit):
+def remove(name: str, unit: str) -> None:
     """The unit has no drop-in of the deployment.
 
     Killed before systemd has read that: the command then finds nothing to bring back, which is harmless.

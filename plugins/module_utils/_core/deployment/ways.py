@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Optional
 
 from ..errors import NotFound
 from ..hooks import catalogue
 from . import plan, records
-from .facts import Scene
+from .facts import Facts, Scene
 from .steps import (
     DropMerge,
     EditMap,
@@ -30,6 +32,7 @@ from .steps import (
     RemoveFolders,
     RemoveGeneration,
     RemoveLoad,
+    RemoveQuarantine,
     RemoveRelease,
     RemoveStaged,
     WriteDeadline,
@@ -44,7 +47,15 @@ from .steps import (
 )
 
 
-def wanted(seen, attachments, load, *, replace=False, without=(), base=None):
+def wanted(
+    seen: Facts,
+    attachments: Iterable,
+    load: str,
+    *,
+    replace: bool = False,
+    without: Iterable = (),
+    base: Optional[records.Generation] = None,
+) -> records.Generation:
     """The Generation, not numbered yet, in which `attachments` are added to those of `base` and all run `load`.
 
     `base` is what is confirmed, unless another is given. replace: exactly these. `without`: attachments to take off,
@@ -77,7 +88,7 @@ def _taken_over(seen, load):
     return {}, ""
 
 
-def by_id(attachments):
+def by_id(attachments: Iterable) -> dict:
     """{id: Attachment}, the ids that links are pinned under."""
     return {catalogue.hook_of(attachment).id(attachment): attachment for attachment in attachments}
 
@@ -91,7 +102,7 @@ def _previous(seen, release):
     return seen.confirmed.number
 
 
-def change(scene):
+def change(scene: Scene) -> list:
     """Steps from the confirmed generation to the scene's, confirmed at the end.
 
     Where nothing but the hooks differs, these alone.
@@ -114,7 +125,7 @@ def change(scene):
     ]
 
 
-def begin(seen, generation, deadline):
+def begin(seen: Facts, generation: records.Generation, deadline: records.Deadline) -> list:
     """Steps that arm a guarded change and move no hook: the guard does that.
 
     Only the trial's pointer says so from then on.
@@ -128,20 +139,20 @@ def begin(seen, generation, deadline):
     ]
 
 
-def confirm(seen, number):
+def confirm(seen: Facts, number: int) -> list:
     """Steps that make generation `number` the confirmed one, and no trial of it."""
     before = seen.confirmed.number if seen.confirmed else None
     disarm = [RemoveDeadline()] if seen.deadline else []
     return [Point("confirmed", number, before), Point("trial", None, number), *disarm]
 
 
-def finish(scene):
+def finish(scene: Scene) -> list:
     """Steps that end what a killed run began: its trial, the scene's generation, switched and confirmed."""
     seen = scene.facts
     return [*plan.move(scene), *confirm(seen, seen.trial.number), *prune(seen, confirmed=seen.trial)]
 
 
-def back(scene, ended=None, quarantine=""):
+def back(scene: Scene, ended: Optional[records.Ended] = None, quarantine: str = "") -> list:
     """Steps that give up the trial: the hooks run the scene's generation again, which is plan.fallback(facts).
 
     `ended` is how a guarded one ended (None where that is on the disk already), `quarantine` the digest that it costs.
@@ -149,7 +160,7 @@ def back(scene, ended=None, quarantine=""):
     return [*hooks_first(scene, ended, quarantine), *leave(scene.facts, scene.generation, ended)]
 
 
-def hooks_first(scene, ended=None, quarantine=""):
+def hooks_first(scene: Scene, ended: Optional[records.Ended] = None, quarantine: str = "") -> list:
     """The steps of `back` up to the hooks, and to the counts, which follow them."""
     seen, generation = scene.facts, scene.generation
     hook_steps = plan.hooks_back(scene)
@@ -162,7 +173,7 @@ def hooks_first(scene, ended=None, quarantine=""):
     ]
 
 
-def leave(seen, generation, ended=None):
+def leave(seen: Facts, generation: records.Generation, ended: Optional[records.Ended] = None) -> list:
     """The steps of `back` once the hooks run the generation that it went back to: no trial is left. A lost `confirmed`
     names that again."""
     is_rejected = seen.staged and seen.staged.load == seen.trial.load != generation.load and _was_judged(seen, ended)
@@ -192,7 +203,7 @@ def _was_judged(seen, ended):
     return seen.trial.guarded and not (ended and ended.outcome in (records.SUPERSEDED, records.FAILED))
 
 
-def digest_left(seen, generation):
+def digest_left(seen: Facts, generation: records.Generation) -> str:
     """What is quarantined when `generation` is thrown back: its source, or where only the attachments differ, these.
 
     Empty where it equals what is confirmed: that never is.
@@ -204,20 +215,22 @@ def digest_left(seen, generation):
     return attachments_digest(generation)
 
 
-def source_left(seen, generation):
+def source_left(seen: Facts, generation: records.Generation) -> str:
     """What quarantine knows of the generation's release: its source_id, with secrets its private_id; empty where its
     manifest is gone."""
     release = seen.releases.get(generation.release)
     return (release.private_id or release.source_id) if release else ""
 
 
-def attachments_digest(generation):
+def attachments_digest(generation: records.Generation) -> str:
     """The digest of a set of attachments, whatever release they run."""
     text = json.dumps([each.as_record() for key, each in sorted(generation.attachments.items())], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def going_back(scene, why="", lifted=None, is_punished=True):
+def going_back(
+    scene: Scene, why: str = "", lifted: Optional[RemoveQuarantine] = None, is_punished: bool = True
+) -> list:
     """Steps to run the scene's generation, which `returning` gave; `confirmed` is moved first.
 
     The release that it leaves is quarantined, but not with is_punished=False. `lifted` is the RemoveQuarantine of a
@@ -238,7 +251,9 @@ def going_back(scene, why="", lifted=None, is_punished=True):
     ]
 
 
-def returning(seen, target, attachments=None):
+def returning(
+    seen: Facts, target: Optional[records.Generation], attachments: Optional[dict] = None
+) -> records.Generation:
     """The Generation of a rollback: today's attachments (or these) on the target's load, its `previous` inherited; what
     was proven of the target stays so. No target: nothing is attached any more."""
     if attachments is None:
@@ -256,7 +271,7 @@ def returning(seen, target, attachments=None):
     )
 
 
-def stage(seen, release, aside, staged, files, hidden=()):
+def stage(seen: Facts, release, aside: Optional[str], staged: records.Staged, files: dict, hidden: tuple = ()) -> list:
     """Steps that make `staged` (records.Staged) the staged load.
 
     `aside` names the pins to take over, None where the load is there already; `files` are the release's own, `hidden`
@@ -277,7 +292,7 @@ def stage(seen, release, aside, staged, files, hidden=()):
     return [*steps, WriteStaged(staged), *prune(seen, staged=staged)]
 
 
-def declare(load, name, edit, before, after):
+def declare(load: str, name: str, edit, before: Optional[records.Declared], after: Optional[records.Declared]) -> list:
     """Steps that make a map's contents, and what is declared of it, as bpf_map was asked; first on the disk."""
     return [
         *([WriteDeclared(name, after, before)] if after != before else []),
@@ -285,7 +300,14 @@ def declare(load, name, edit, before, after):
     ]
 
 
-def prune(seen, *, staged=None, confirmed=None, is_unstaged=False, keep=None):
+def prune(
+    seen: Facts,
+    *,
+    staged: Optional[records.Staged] = None,
+    confirmed: Optional[records.Generation] = None,
+    is_unstaged: bool = False,
+    keep: Optional[int] = None,
+) -> list:
     """Steps that drop what nobody needs: generations, loads and releases that are neither staged, nor on trial, nor
     confirmed or its previous, nor the newest proven one, nor among the newest `keep`, and drop-ins that neither the
     trial nor the confirmed one needs.
@@ -320,7 +342,7 @@ def _waits(seen, confirmed, generation):
     return generation.load == confirmed.leaves and generation.load in seen.carries
 
 
-def adopted(seen):
+def adopted(seen: Facts) -> records.Generation:
     """The Generation, not numbered yet, in which links that no generation names are added to what is confirmed.
 
     NotFound where nothing is confirmed and the links do not say which load they run.
@@ -340,7 +362,7 @@ def adopted(seen):
     return base._replace(load=load, release=records.release_of(load), attachments=attachments)
 
 
-def adoption(scene):
+def adoption(scene: Scene) -> list:
     """Steps that confirm the scene's generation, which `adopted` made of the links, and drop what could not be read."""
     seen, generation = scene.facts, scene.generation
     clearance = [RemoveDamaged(path) for path in seen.damage]
@@ -356,12 +378,12 @@ def adoption(scene):
     ]
 
 
-def keeping(seen, keep):
+def keeping(seen: Facts, keep: int) -> list:
     """Steps after which `keep` generations stay, and no more."""
     return [*([WriteKeep(keep)] if keep != seen.keep else []), *prune(seen, keep=keep)]
 
 
-def removal(seen):
+def removal(seen: Facts) -> list:
     """Steps after which nothing of the deployment is left but its serial."""
     empty = (
         records.Generation(seen.next_number, seen.confirmed.load, seen.confirmed.release, {})
